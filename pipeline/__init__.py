@@ -1,0 +1,1 @@
+"""The stages of curate and what they stand on."""

@@ -1,0 +1,1 @@
+"""The paper, pure: no torch, no files."""

@@ -1,0 +1,209 @@
+"""Which version of a record to keep, and by which rule (METHOD section 3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from ..config import RankBy
+from ..records import Candidate, CandidateKind, Decision, Score
+from .ifd import log_ratio
+from .spans import Side
+
+Scores = Mapping[CandidateKind, Score]
+Needs = frozenset[tuple[CandidateKind, Side]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The thresholds of the filter, both exclusive."""
+
+    max_ifd: float = 1.0
+    max_rifd: float = 1.0
+    only_improved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The final pair of a record; `reason` says why it is not kept, None if it is."""
+
+    final: CandidateKind
+    decision: Decision
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One comparison: who stays and why. Codes name what happened, not who won."""
+
+    challenger_wins: bool
+    rule: str
+
+
+def needs(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> Needs:
+    """The scores that the next step of the decision waits for; empty when it can be taken.
+
+    Asked again after each round of scoring: first the two IFDs, then the r-IFDs of the surviving
+    branch, then the IFD of the final pair if no comparison took it.
+    """
+    wanted = first_comparison(pairs, scores)
+    if wanted:
+        return wanted
+    branch, challenger = _branch(pairs, scores)
+    rivals = _rivals(pairs, branch, challenger) or frozenset({branch} & _valid(pairs))
+    wanted = _missing(rivals, "rifd", scores)
+    if wanted:
+        return wanted
+    final = challenger if _respond(pairs, scores, branch, challenger).challenger_wins else branch
+    return _missing(frozenset({final} & _valid(pairs)), "ifd", scores)
+
+
+def first_comparison(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> Needs:
+    """The scores that the choice of the instruction waits for."""
+    return _missing(_rivals(pairs, "original", "instruction"), "ifd", scores)
+
+
+def decide(
+    pairs: Mapping[CandidateKind, Candidate], scores: Scores, rules: Rules = Rules()
+) -> Outcome:
+    """Both comparisons and the filter. Expects `needs` to be empty.
+
+    Ties, and a challenger without a score, keep the incumbent; an incumbent without a score loses
+    to a scored challenger; if neither has one the incumbent stays.
+    """
+    instruct = _instruct(pairs, scores)
+    branch, challenger = _branch(pairs, scores)
+    respond = _respond(pairs, scores, branch, challenger)
+    final = challenger if respond.challenger_wins else branch
+    code, reason = _filter(scores.get(final), rules, improved=respond.challenger_wins)
+    decision = Decision(
+        instruction_rule=instruct.rule,
+        response_rule=respond.rule,
+        filter_rule=code,
+        **_compared("original", scores, "ifd", "ifd_original"),
+        **_compared("instruction", scores, "ifd", "ifd_instruction"),
+        **_compared(branch, scores, "rifd", "rifd_incumbent"),
+        **_compared(challenger, scores, "rifd", "rifd_challenger"),
+    )
+    return Outcome(final, decision, reason)
+
+
+def surviving_branch(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> CandidateKind:
+    """The winner of the first comparison: `original` or `instruction`."""
+    return _branch(pairs, scores)[0]
+
+
+def top(outcomes: Mapping[str, Score], budget: str, *, by: RankBy = "ifd") -> frozenset[str]:
+    """The ids within the budget: `2%` of the given rows (rounded down, at least one) or a number.
+
+    Ranked by IFD, highest first, or by r-IFD, lowest first; ties by id.
+
+    >>> rows = {"a": Score(id="a", candidate="original", ifd=0.5), "b": Score(id="b",
+    ...         candidate="original", ifd=0.7)}
+    >>> sorted(top(rows, "50%"))
+    ['b']
+    """
+
+    def rank(id: str) -> tuple[float, str]:
+        ratio = log_ratio(outcomes[id], by)
+        value = getattr(outcomes[id], by) if ratio is None else ratio
+        return (-value if by == "ifd" else value), id
+
+    return frozenset(sorted(outcomes, key=rank)[: top_count(budget, len(outcomes))])
+
+
+def top_count(budget: str, rows: int) -> int:
+    """How many of `rows` a budget (checked already) admits."""
+    if not budget.endswith("%"):
+        return min(int(budget), rows)
+    share = Fraction(budget.removesuffix("%")) / 100
+    return max(int(share * rows), min(rows, 1) if share else 0)
+
+
+def _valid(pairs: Mapping[CandidateKind, Candidate]) -> frozenset[CandidateKind]:
+    return frozenset(kind for kind, candidate in pairs.items() if candidate.valid)
+
+
+def _rivals(
+    pairs: Mapping[CandidateKind, Candidate], a: CandidateKind, b: CandidateKind
+) -> frozenset[CandidateKind]:
+    """Both sides of a comparison, or nobody where there is nothing to compare with."""
+    valid = _valid(pairs)
+    return frozenset((a, b)) & valid if b in valid else frozenset()
+
+
+def _missing(kinds: frozenset[CandidateKind], side: Side, scores: Scores) -> Needs:
+    return frozenset(
+        (kind, side)
+        for kind in kinds
+        if kind not in scores or getattr(scores[kind], f"{side}_status") is None
+    )
+
+
+def _instruct(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> _Step:
+    if "instruction" not in _valid(pairs):
+        return _Step(False, "no_instruction_reflection")
+    original = log_ratio(scores.get("original"), "ifd")
+    reflected = log_ratio(scores.get("instruction"), "ifd")
+    if reflected is None:
+        return _Step(False, "neither_scored" if original is None else "instruction_unscored")
+    if original is None:
+        return _Step(True, "original_unscored")
+    if reflected == original:
+        return _Step(False, "ifd_tie")
+    return _Step(True, "ifd_rose") if reflected > original else _Step(False, "ifd_fell")
+
+
+def _branch(
+    pairs: Mapping[CandidateKind, Candidate], scores: Scores
+) -> tuple[CandidateKind, CandidateKind]:
+    """The surviving pair and the challenger of its response."""
+    if _instruct(pairs, scores).challenger_wins:
+        return "instruction", "both"
+    return "original", "response"
+
+
+def _respond(
+    pairs: Mapping[CandidateKind, Candidate],
+    scores: Scores,
+    branch: CandidateKind,
+    challenger: CandidateKind,
+) -> _Step:
+    if challenger not in _valid(pairs):
+        return _Step(False, "no_response_reflection")
+    before = log_ratio(scores.get(branch), "rifd")
+    after = log_ratio(scores.get(challenger), "rifd")
+    if after is None:
+        return _Step(False, "neither_scored" if before is None else "response_unscored")
+    if before is None:
+        return _Step(True, "incumbent_unscored")
+    if after == before:
+        return _Step(False, "rifd_tie")
+    return _Step(True, "rifd_fell") if after < before else _Step(False, "rifd_rose")
+
+
+def _filter(score: Score | None, rules: Rules, *, improved: bool) -> tuple[str, str | None]:
+    """The filter's code and, where the row is not kept, the reason."""
+    limits: tuple[tuple[Side, str, float], ...] = (
+        ("ifd", "IFD", rules.max_ifd),
+        ("rifd", "r-IFD", rules.max_rifd),
+    )
+    for side, name, _ in limits:
+        if log_ratio(score, side) is None:
+            status = getattr(score, f"{side}_status", None) or "no pair"
+            return f"{side}_unscored", f"no {name} ({status})"
+    for side, name, limit in limits:
+        value = getattr(score, side)
+        if not value < limit:
+            return f"{side}_not_below_max", f"{name} {value:.4g} is not below {limit:g}"
+    if rules.only_improved and not improved:
+        return "not_improved", "the response was not replaced"
+    return "kept", None
+
+
+def _compared(kind: CandidateKind, scores: Scores, side: Side, name: str) -> dict[str, Any]:
+    score = scores.get(kind)
+    return {
+        name: getattr(score, side, None),
+        f"{name}_status": getattr(score, f"{side}_status", None),
+    }

@@ -1,0 +1,66 @@
+"""One progress bar on a terminal, a line an interval elsewhere; always on stderr."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+INTERVAL = 15.0
+
+
+class Progress:
+    """Counts work towards a total that may be unknown.
+
+    Elsewhere than on a terminal: `reflect  120/800 records  14.2/s  eta 48s  tokens 12000`.
+    """
+
+    def __init__(self, stage: str, *, total: int | None, unit: str) -> None:
+        self.stage, self.total, self.unit = stage, total, unit
+        self.done = 0
+        self.notes = ""
+        self._begun = self._shown = time.monotonic()
+        self._said = 0
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=stage, unit=f" {unit}", file=sys.stderr)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self.done and self._said != self.done:
+            self._line()
+
+    def advance(self, number: int = 1, notes: str = "") -> None:
+        """More work is done; `notes` are further figures with their units."""
+        self.done += number
+        self.notes = notes or self.notes
+        if self._bar is not None:
+            self._bar.update(number)
+            self._bar.set_postfix_str(self.notes, refresh=False)
+        elif time.monotonic() - self._shown >= INTERVAL:
+            self._line()
+
+    def _line(self) -> None:
+        self._shown = time.monotonic()
+        self._said = self.done
+        rate = self.done / max(self._shown - self._begun, 1e-9)
+        total = f"/{self.total}" if self.total else ""
+        parts = [self.stage, f"{self.done}{total} {self.unit}", f"{rate:.3g}/s"]
+        if self.total and rate:
+            parts.append(f"eta {(self.total - self.done) / rate:.0f}s")
+        say("  ".join([*parts, self.notes] if self.notes else parts))
+
+
+def say(line: str) -> None:
+    """One line to stderr."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,163 @@
+"""Example, Candidate, Score, Decision and their Arrow schemas: the only home of column names."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+CandidateKind = Literal["original", "instruction", "response", "both"]
+CandidateStatus = Literal["ok", "unparsed", "truncated", "refused", "unchanged", "failed"]
+ScoreStatus = Literal["ok", "truncated", "empty", "overlong", "failed"]
+
+CANDIDATES: tuple[CandidateKind, ...] = get_args(CandidateKind)
+REFLECTIONS: tuple[CandidateKind, ...] = CANDIDATES[1:]
+CANDIDATE_STATUSES: tuple[CandidateStatus, ...] = get_args(CandidateStatus)
+RETRYABLE: tuple[CandidateStatus, ...] = ("failed", "unparsed", "truncated", "refused")
+
+
+Message = Mapping[str, str]
+"""One turn of a chat: `role` and `content`."""
+
+
+def user_turn(instruction: str, input: str) -> str:
+    """Instruction and input as one user turn: joined by a newline where there is an input."""
+    return f"{instruction}\n{input}" if input else instruction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One training record: instruction x (with an optional input) and response y."""
+
+    id: str
+    instruction: str
+    input: str = ""
+    output: str
+    system: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One version of a record. The three texts are all present (`ok`, `unchanged`) or all None."""
+
+    id: str
+    candidate: CandidateKind
+    instruction: str | None = None
+    input: str | None = None
+    output: str | None = None
+    status: CandidateStatus = "ok"
+    reason: str | None = None
+    teacher: str | None = None
+    reply_key: str | None = None
+    system: str | None = None
+    extra: str | None = None  # the input's further columns, as a JSON object; `original` only
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is a pair to score."""
+        return self.status in ("ok", "unchanged")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The four mean NLLs (nats a token) of one candidate and what follows from them.
+
+    IFD = exp(nll_response_given_instruction - nll_response), r-IFD likewise of the instruction.
+    None where not scored; a status is None where that side was not asked for.
+    """
+
+    id: str
+    candidate: CandidateKind
+    nll_response: float | None = None
+    nll_response_given_instruction: float | None = None
+    nll_instruction: float | None = None
+    nll_instruction_given_response: float | None = None
+    num_response_tokens: int | None = None
+    num_instruction_tokens: int | None = None
+    ifd: float | None = None
+    rifd: float | None = None
+    ifd_status: ScoreStatus | None = None
+    rifd_status: ScoreStatus | None = None
+    ifd_reason: str | None = None
+    rifd_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What selection did with one record: the rule of each step and the scores it compared."""
+
+    instruction_rule: str
+    response_rule: str
+    filter_rule: str
+    ifd_original: float | None = None
+    ifd_original_status: ScoreStatus | None = None
+    ifd_instruction: float | None = None
+    ifd_instruction_status: ScoreStatus | None = None
+    rifd_incumbent: float | None = None
+    rifd_incumbent_status: ScoreStatus | None = None
+    rifd_challenger: float | None = None
+    rifd_challenger_status: ScoreStatus | None = None
+
+
+def _text(*names: str) -> list[pa.Field]:
+    return [pa.field(name, pa.string()) for name in names]
+
+
+CANDIDATE_SCHEMA = pa.schema(
+    _text("id", "candidate", "instruction", "input", "output", "status", "reason")
+    + _text("teacher", "reply_key", "system", "extra")
+)
+SCORE_SCHEMA = pa.schema(
+    _text("id", "candidate")
+    + [
+        pa.field(name, pa.float64())
+        for name in (
+            "nll_response",
+            "nll_response_given_instruction",
+            "nll_instruction",
+            "nll_instruction_given_response",
+        )
+    ]
+    + [pa.field("num_response_tokens", pa.int64()), pa.field("num_instruction_tokens", pa.int64())]
+    + [pa.field("ifd", pa.float64()), pa.field("rifd", pa.float64())]
+    + _text("ifd_status", "rifd_status", "ifd_reason", "rifd_reason")
+)
+DECISION_TYPE = pa.struct(
+    _text("instruction_rule", "response_rule", "filter_rule")
+    + [
+        pa.field(name, pa.string() if name.endswith("_status") else pa.float64())
+        for name in Decision.__slots__
+        if not name.endswith("_rule")
+    ]
+)
+MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
+SELECTED_SCHEMA = pa.schema(
+    [
+        *_text("id", "instruction", "input", "output"),
+        pa.field("messages", MESSAGES_TYPE),
+        pa.field("candidate", pa.string()),
+        pa.field("ifd", pa.float64()),
+        pa.field("rifd", pa.float64()),
+        pa.field("decision", DECISION_TYPE),
+    ]
+)
+REJECTED_SCHEMA = SELECTED_SCHEMA.append(pa.field("reason", pa.string()))
+
+
+def to_table(given: Iterable[Candidate | Score], schema: pa.Schema) -> pa.Table:
+    """Dataclass rows as an Arrow table; the schema's names are the attributes' names."""
+    rows = list(given)
+    return pa.table(
+        {name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema
+    )
+
+
+def candidates_from(table: pa.Table) -> list[Candidate]:
+    """The inverse of `to_table` for candidates."""
+    return [Candidate(**row) for row in table.select(CANDIDATE_SCHEMA.names).to_pylist()]
+
+
+def scores_from(table: pa.Table) -> list[Score]:
+    """The inverse of `to_table` for scores."""
+    return [Score(**row) for row in table.select(SCORE_SCHEMA.names).to_pylist()]

@@ -1,0 +1,149 @@
+"""`curate explain`: why one record came out as it did."""
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from ..errors import CurateError
+from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from
+from ..storage.rundir import RunDir
+from ..storage.selected import selected_rows
+from ..teacher.journal import Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One record: its candidates, and for each student its scores and its final row.
+
+    `replies` are the teacher's raw replies by candidate, the critique with them.
+    """
+
+    id: str
+    candidates: list[Candidate]
+    replies: dict[str, str]
+    students: dict[str, dict[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs: plain values only."""
+        return asdict(self)
+
+
+def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
+    """Find a record by its id, which may be shortened while unique.
+
+    Raises CurateError for an unknown id, naming near ones.
+    """
+    run = RunDir.open(path)
+    if not run.shard_paths():
+        raise CurateError(f"{path} has no candidates yet")
+    shards = ds.dataset([str(p) for p in run.shard_paths()], schema=CANDIDATE_SCHEMA)
+    whole = _whole_id(shards, id)
+    candidates = candidates_from(shards.to_table(filter=pc.field("id") == whole))
+    return Explanation(
+        id=whole,
+        candidates=candidates,
+        replies=_replies(run, candidates, journal),
+        students={folder.name: _student(run, folder.name, whole) for folder in _students(run)},
+    )
+
+
+def _whole_id(shards: ds.Dataset, id: str) -> str:
+    ids = shards.to_table(columns=["id"]).column("id").unique().to_pylist()
+    if id in ids:
+        return id
+    found = [known for known in ids if known.startswith(id)]
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        raise CurateError(f"{id!r} begins several ids: {', '.join(found[:5])}")
+    near = difflib.get_close_matches(id, ids[:100_000], n=3, cutoff=0.4)
+    hint = f"; near ones are {', '.join(near)}" if near else ""
+    raise CurateError(f"no record has the id {id!r}{hint}")
+
+
+def _replies(run: RunDir, candidates: list[Candidate], folder: Path | None) -> dict[str, str]:
+    noted = (run.stage("reflect") or {}).get("journal", "journal")
+    journal = Journal(folder or run.path / noted, run="")
+    try:
+        found = {c.candidate: journal.attempts(c.reply_key) for c in candidates if c.reply_key}
+    finally:
+        journal.close()
+    return {kind: attempts[-1].text for kind, attempts in found.items() if attempts}
+
+
+def _students(run: RunDir) -> list[Path]:
+    return sorted(p for p in (run.path / "scores").glob("*") if (p / "config.json").is_file())
+
+
+def _student(run: RunDir, student: str, id: str) -> dict[str, Any]:
+    """A student's scores of the record, and the row that its decision left."""
+    scores = ds.dataset(run.path / "scores" / student, format="parquet", exclude_invalid_files=True)
+    found: dict[str, Any] = {
+        "scoring": json.loads((run.path / "scores" / student / "config.json").read_text("utf-8")),
+        "scores": scores.to_table(filter=pc.field("id") == id).drop(["texts"]).to_pylist(),
+    }
+    for name in ("selected", "rejected"):
+        for row in selected_rows(run.path / name / student, id):
+            found |= {"outcome": name, "row": row}
+    return found
+
+
+def in_words(found: Explanation) -> Iterator[str]:
+    """For a person: the outcome first, then each candidate with its scores, then the replies."""
+    yield f"record {found.id}"
+    for student, about in found.students.items():
+        yield from _outcome(student, about)
+    for candidate in found.candidates:
+        yield f"\n== {candidate.candidate}: {candidate.status}" + (
+            f" ({candidate.reason})" if candidate.reason else ""
+        )
+        yield from _scores(candidate.candidate, found.students)
+        for name in ("instruction", "input", "output"):
+            if text := getattr(candidate, name):
+                yield f"{name}: {text}"
+    for kind, reply in found.replies.items():
+        yield f"\n== the teacher's raw reply for {kind}\n{reply}"
+
+
+def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
+    row = about.get("row")
+    if row is None:
+        yield f"{student}: scored, not decided yet"
+        return
+    yield f"{student}: {about['outcome']}, as `{row['candidate']}`" + (
+        f": {row['reason']}" if row.get("reason") else ""
+    )
+    decision = row["decision"]
+    steps = (
+        ("instruction_rule", "IFD", "original", "ifd_original", "instruction", "ifd_instruction"),
+        ("response_rule", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
+    )
+    for rule, score, old, old_score, new, new_score in steps:
+        yield (
+            f"  {rule}: {decision[rule]} ({score} {old} {_number(decision[old_score])}, "
+            f"{new} {_number(decision[new_score])})"
+        )
+    yield f"  filter_rule: {decision['filter_rule']} (IFD {_number(row['ifd'])}, " + (
+        f"r-IFD {_number(row['rifd'])})"
+    )
+
+
+def _scores(kind: str, students: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for student, about in students.items():
+        for score in about["scores"]:
+            if score["candidate"] == kind and (score["ifd_status"] or score["rifd_status"]):
+                yield f"{student}: {_side(score, 'ifd', 'IFD')}, {_side(score, 'rifd', 'r-IFD')}"
+
+
+def _side(score: dict[str, Any], side: str, name: str) -> str:
+    return f"{name} {_number(score[side])} ({score[f'{side}_status'] or 'not asked'})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,294 @@
+"""Stage 3: selected records -> a fine-tuned model in a folder that can be taken up again."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..config import TemplateName
+from ..errors import CurateError
+from ..progress import Progress
+from ..records import Example
+from ..storage.files import writable, write_json
+from ..storage.ingest import Columns, Intake, examples
+from ..storage.readers import open_source
+from ..storage.rundir import RunDir, is_run
+from ..storage.selected import selected_rows
+from ..student.checkpoints import STAGED, check_claim, claim, publish_files, read_json
+from ..student.recipe import FREE, FinetuneConfig, Recipe
+from ..student.trained import model_card, save_trained, versions
+from ..student.training import FinetuneProgress, Job, Report, Training, train
+from ..student.training_data import Tokens, TrainingData, training_data
+from ..templates import Template
+
+MANIFEST = "training.json"  # what came out: written last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneResult:
+    """What came out. The losses are mean NLLs (nats) of a response token, EOS included.
+
+    `train_loss` is (step, loss) for each step; `seconds` and `tokens_per_second` (without padding)
+    are of this session; rows + held_out_rows + the counts in `dropped` are the records given.
+    """
+
+    out: Path
+    steps: int
+    train_loss: tuple[tuple[int, float], ...]
+    rows: int
+    held_out_rows: int
+    held_out_tokens: int
+    held_out_before: float | None
+    held_out_after: float | None
+    cut: int
+    dropped: Mapping[str, int]
+    max_length: int
+    processes: int
+    seconds: float
+    tokens_per_second: float
+    resumed_from: int | None = None
+    already_trained: bool = False
+
+
+def finetune_run(
+    config: FinetuneConfig, data: str, *, selection: str | None = None
+) -> FinetuneResult:
+    """Fine-tune on what a run selected (the only selection, or the one named), or on a data set.
+
+    The template and the tokens are those that the selection was scored with.
+    """
+    from ..student.engine import student_template
+    from ..student.model import load_tokenizer
+    from ..student.tokens import Tokenization
+
+    source, records, scored_with = _records(data, selection)
+    tokenizer = load_tokenizer(config.model, config.revision)
+    template = student_template(config.template or scored_with or "vicuna", tokenizer)
+    tokens = Tokenization(
+        tokenizer, name="exact", max_length=1, chat=template.name == "chat"
+    )  # rows are cut by the recipe, not here
+    held_out = None if config.held_out_data is None else list(_data_set(config.held_out_data)[1])
+    with Progress("finetune", total=None, unit="steps") as progress:
+
+        def report(now: FinetuneProgress) -> None:
+            progress.total = now.steps
+            progress.advance(now.step - progress.done, f"loss {now.loss:.4f}")
+
+        return finetune(
+            config,
+            records,
+            template=template,
+            tokens=tokens,
+            source=source,
+            progress=report,
+            held_out_records=held_out,
+        )
+
+
+Records = Iterable[Example | Mapping[str, Any]]
+
+
+def _records(
+    data: str, selection: str | None
+) -> tuple[dict[str, Any], Records, TemplateName | None]:
+    """Where the records come from, the records, and the template they were scored with."""
+    if not is_run(data):
+        return *_data_set(data), None
+    run = RunDir.open(data)
+    found = sorted(p.name for p in (run.path / "selected").glob("[!.]*") if p.is_dir())
+    if selection is None and len(found) != 1:
+        raise CurateError(
+            f"{data} has several selections: name one with --selection, of {', '.join(found)}"
+            if found
+            else f"{data} has no selection yet: run `curate select` first"
+        )
+    name = selection or found[0]
+    entry = run.stage(f"select/{name}")
+    if entry is None:
+        raise CurateError(f"{data} has no finished selection {name!r}; it has {', '.join(found)}")
+    rows = selected_rows(run.path / "selected" / name)
+    return {"run": run.config["id"], "selection": name}, rows, entry["scoring"]["template"]
+
+
+def _data_set(data: str) -> tuple[dict[str, Any], Records]:
+    source = open_source(data)
+    records = examples(source, Columns(), Intake())
+    return {"data": source.name, "fingerprint": source.fingerprint}, records
+
+
+def finetune(
+    config: FinetuneConfig,
+    records: Iterable[Example | Mapping[str, Any]],
+    *,
+    template: Template,
+    tokens: Tokens,
+    source: Mapping[str, Any] | None = None,
+    progress: Report | None = None,
+    held_out_records: Iterable[Example | Mapping[str, Any]] | None = None,
+) -> FinetuneResult:
+    """Train, and publish the model into `config.out`; a finished training is read, not repeated.
+
+    `source` says where the records come from (run, manifest, ...), for the manifest and the card.
+    Raises CurateError for bad input, another run's folder, a loss that is no number, no memory.
+    """
+    with _quiet(), writable(config.out):
+        recipe = _within_context(config)
+        data = training_data(
+            records,
+            template=template,
+            tokens=tokens,
+            max_length=recipe.max_length,
+            overlong=recipe.overlong,
+            held_out=recipe.held_out,
+            seed=recipe.seed,
+            held_out_records=held_out_records,
+        )
+        _check_vocabulary(config, data)
+        job = _job(config, recipe, data)
+        finished = _claimed(job, _identity(job, template))
+        if finished is not None:
+            return _result_from(finished, config.out)
+        training = Training(report=progress or (lambda _: None))
+        trainer = train(job, training)
+        about = {"preset": config.preset, "template": template.name, "source": dict(source or {})}
+        return _publish(job, trainer, training, about)
+
+
+def _within_context(config: FinetuneConfig) -> Recipe:
+    from ..student.model import context_of, load_config
+
+    recipe = config.recipe()
+    context = context_of(load_config(config.model, config.revision)) or recipe.max_length
+    if config.max_length is not None and config.max_length > context:
+        raise CurateError(
+            f"--max-length {config.max_length} is beyond the context of {config.model}: {context}"
+        )
+    return replace(recipe, max_length=min(recipe.max_length, context))
+
+
+def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:
+    from ..student.model import load_config
+
+    size = load_config(config.model, config.revision).get_text_config().vocab_size
+    largest = max(max(row.input_ids) for row in data.rows + data.held_out)
+    if largest >= size:
+        raise CurateError(
+            f"the tokenizer of {config.model} has a token {largest}, and its model only {size}: "
+            "they do not belong together"
+        )
+
+
+def _job(config: FinetuneConfig, recipe: Recipe, data: TrainingData) -> Job:
+    import torch
+    from accelerate import PartialState
+
+    cpu = recipe.device == "cpu" or not torch.cuda.is_available()
+    auto = not cpu and torch.cuda.is_bf16_supported()
+    return Job(
+        model=config.model,
+        revision=config.revision,
+        recipe=recipe,
+        data=data,
+        out=config.out,
+        state=PartialState(cpu=cpu),
+        bf16={"auto": auto, "bf16": True, "float32": False}[recipe.precision],
+        cpu=cpu,
+    )
+
+
+def _identity(job: Job, template: Template) -> dict[str, Any]:
+    """What may not change when a training is taken up again."""
+    identity: dict[str, Any] = {"model": job.model, "revision": job.revision}
+    identity |= {"template": template.name, "bf16": job.bf16}
+    identity |= {name: value for name, value in asdict(job.recipe).items() if name not in FREE}
+    return identity | {"data": job.data.fingerprint}  # last, for most others change it too
+
+
+def _claimed(job: Job, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Claim `out` for this very training; its manifest if it is finished."""
+    check_claim(job.out, identity)
+    job.state.wait_for_everyone()  # so that none reads what the main process writes next
+    if job.state.is_main_process:
+        claim(job.out, identity)
+    job.state.wait_for_everyone()
+    return read_json(job.out / MANIFEST)
+
+
+def _publish(
+    job: Job, trainer: Any, training: Training, about: Mapping[str, Any]
+) -> FinetuneResult:
+    """Put the model into `out`, then the manifest; only then are the checkpoints dispensable."""
+    staged = job.out / STAGED
+    save_trained(trainer, job.model, job.revision, staged)
+    result = _result(job, trainer, training)
+    if job.state.is_main_process:
+        manifest = _manifest(job, result, about)
+        (staged / "README.md").write_text(model_card(manifest), "utf-8")
+        publish_files(staged, job.out)
+        write_json(job.out / MANIFEST, manifest)
+        if not job.recipe.keep_checkpoints:
+            shutil.rmtree(job.checkpoints)
+    job.state.wait_for_everyone()
+    return result
+
+
+def _result(job: Job, trainer: Any, training: Training) -> FinetuneResult:
+    logged = trainer.state.log_history
+    return FinetuneResult(
+        out=job.out,
+        steps=trainer.state.global_step,
+        train_loss=tuple((entry["step"], entry["loss"]) for entry in logged if "loss" in entry),
+        rows=len(job.data.rows),
+        held_out_rows=len(job.data.held_out),
+        held_out_tokens=training.held_out_tokens,
+        held_out_before=training.held_out_before,
+        held_out_after=training.held_out_after,
+        cut=job.data.cut,
+        dropped=job.data.dropped,
+        max_length=job.recipe.max_length,
+        processes=job.state.num_processes,
+        seconds=training.seconds,
+        tokens_per_second=training.tokens / max(training.seconds, 1e-9),
+        resumed_from=training.resumed_from,
+    )
+
+
+def _manifest(job: Job, result: FinetuneResult, about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": job.model,
+        "revision": job.revision,
+        **about,
+        "settings": {**asdict(job.recipe), "bf16": job.bf16},
+        "data": job.data.fingerprint,
+        "result": {**asdict(result), "out": str(result.out)},
+        "versions": versions(),
+    }
+
+
+def _result_from(manifest: Mapping[str, Any], out: Path) -> FinetuneResult:
+    result = dict(manifest["result"])
+    result["train_loss"] = tuple((step, loss) for step, loss in result["train_loss"])
+    return FinetuneResult(**{**result, "out": out, "already_trained": True})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' own progress bars and hints; ours go through the callback."""
+    import datasets
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    dataset_bars = not datasets.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+        if dataset_bars:
+            datasets.enable_progress_bars()

@@ -1,0 +1,321 @@
+"""Stage 1: examples -> candidates, by asking the teacher."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ..config import ReflectConfig
+from ..errors import CurateError, UsageError
+from ..progress import Progress
+from ..records import REFLECTIONS, RETRYABLE, Candidate, CandidateKind
+from ..storage.files import read_parquet
+from ..storage.importing import (
+    SHARD,
+    as_original,
+    chunks,
+    input_identity,
+    read_examples,
+    write_rejected,
+)
+from ..storage.ingest import Intake
+from ..storage.lock import held
+from ..storage.readers import open_source
+from ..storage.rundir import RunDir, is_run
+from ..teacher.budget import Budget
+from ..teacher.engines import choose_engine, make_teacher
+from ..teacher.journal import Journal
+from ..teacher.protocol import Teacher
+from ..teacher.reflector import Reflector, Stopped
+from ..templates import teacher_prompts
+
+Step = Literal["all", "instruction", "chosen"]
+"""Which reflections are made: all three; the instruction's; that of the chosen pair's response."""
+Branches = Callable[[int], dict[str, CandidateKind]]
+"""The chosen branch of each record of a shard."""
+
+T = TypeVar("T")
+OPEN_SHARDS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReflectResult:
+    """The run and what is in it now, over all invocations; `asked` and `reused` are this one's."""
+
+    run: Path
+    records: int
+    statuses: dict[str, int] = field(default_factory=dict)
+    asked: int = 0
+    reused: int = 0
+    tokens: tuple[int, int] = (0, 0)
+    cost: float = 0.0
+
+    @property
+    def troubled(self) -> int:
+        """How many candidates `--retry` would take up."""
+        return sum(number for status, number in self.statuses.items() if status in RETRYABLE)
+
+
+def reflect(
+    config: ReflectConfig, *, step: Step = "all", branches: Branches | None = None
+) -> ReflectResult:
+    """Make the candidates of every record; what a journal holds is not asked again.
+
+    Raises BudgetReached, or CurateError when the teacher cannot be had, with all that was paid for
+    kept.
+    """
+    teacher = make_teacher(config.teacher)
+    run, examples, intake = _opened(config, teacher)
+    with held(run.path, "reflect"):
+        return asyncio.run(_Stage(config, run, teacher, step, branches).work(examples, intake))
+
+
+def estimate(config: ReflectConfig) -> str:
+    """What a reflection of the whole input would ask for, in words; nothing is asked or written.
+
+    Tokens are estimated at four characters each; a reply is taken to hold a critique of 150 tokens
+    and texts half as long again as the record's own.
+    """
+    intake = Intake()
+    source = open_source(config.input.data)
+    prompts = teacher_prompts(config.teacher.prompts)
+    overhead = len(prompts.reflect_instruction) + 2 * len(prompts.reflect_response)
+    records = prompt = completion = 0
+    for example in read_examples(source, config.input, intake):
+        own = len(example.instruction) + len(example.input) + len(example.output)
+        records += 1
+        prompt += (overhead + 3 * own) // 4
+        completion += 450 + int(1.5 * (own + 2 * len(example.output))) // 4
+    budget = Budget(price_in=config.teacher.price_in, price_out=config.teacher.price_out)
+    cost = budget.price(prompt, completion)
+    return (
+        f"{records} records, {3 * records} calls, about {prompt} prompt tokens and {completion} "
+        f"completion tokens (an estimate)" + (f", about {cost:.2f} USD" if cost else "")
+    )
+
+
+def _opened(config: ReflectConfig, teacher: Teacher) -> tuple[RunDir, Iterator[Candidate], Intake]:
+    """The run, its originals, and the count of what became of the input's rows."""
+    intake = Intake()
+    data = config.input.data
+    out = config.out or (Path(data) if is_run(data) else None)
+    if out is None:
+        raise UsageError("--out is needed: the input is no run directory")
+    inside = is_run(data) and Path(data).resolve() == out.resolve()
+    if inside and RunDir.open(data).stage("reflect") is not None:
+        run = RunDir.open(data)
+        identity = {**run.config["identity"], **_teacher_identity(config, teacher)}
+        return RunDir.create(out, identity), _originals(run, intake), intake
+    if inside:
+        raise CurateError(
+            f"reflect has not finished in {data}: run it again with the data it began with"
+        )
+    source = open_source(f"{data}/candidates" if is_run(data) else data)
+    input = config.input
+    identity = {
+        "command": "reflect",
+        **input_identity(source, input),
+        **_teacher_identity(config, teacher),
+    }
+    run = RunDir.create(out, identity, data=source.name)
+    if is_run(data):
+        return run, _originals(RunDir.open(data), intake), intake
+    return run, map(as_original, read_examples(source, input, intake)), intake
+
+
+def _teacher_identity(config: ReflectConfig, teacher: Teacher) -> dict[str, Any]:
+    return {
+        "teacher": teacher.name,
+        "revision": teacher.revision,
+        "prompts": teacher_prompts(config.teacher.prompts).version,
+        "temperature": config.teacher.temperature,
+        "seed": config.teacher.seed,
+        "schedule": config.schedule,
+    }
+
+
+def _originals(run: RunDir, intake: Intake) -> Iterator[Candidate]:
+    for group in run.records():
+        intake.rows += 1
+        intake.records += 1
+        yield group[0]
+
+
+class _Stage:
+    """One invocation: shards of records, reflected concurrently, written when whole."""
+
+    def __init__(
+        self,
+        config: ReflectConfig,
+        run: RunDir,
+        teacher: Teacher,
+        step: Step,
+        branches: Branches | None,
+    ) -> None:
+        self.config, self.run, self.teacher = config, run, teacher
+        self.step, self.branches = step, branches
+        settings = config.teacher
+        folder = settings.journal or run.path / "journal"
+        self.journal = Journal(folder, run=run.config["id"], model=teacher.name)
+        self.budget = Budget(
+            max_total_tokens=settings.max_total_tokens,
+            max_cost=settings.max_cost,
+            price_in=settings.price_in,
+            price_out=settings.price_out,
+            spent=self.journal.spent(run.config["id"]),
+        )
+        self.reflector = Reflector(
+            teacher,
+            self.journal,
+            teacher_prompts(settings.prompts),
+            self.budget,
+            settings,
+            recorded=choose_engine(settings) == "recorded",
+        )
+        # Enough records at work to keep every request slot full, and no more in memory.
+        self.records = asyncio.Semaphore(2 * settings.concurrency)
+        self.shards = asyncio.Semaphore(OPEN_SHARDS)
+
+    async def work(self, examples: Iterator[Candidate], intake: Intake) -> ReflectResult:
+        try:
+            with Progress("reflect", total=self.config.input.limit, unit="records") as progress:
+                await self._all_shards(examples, progress)
+        finally:
+            await self.teacher.close()
+            self.journal.close()
+        if self.reflector.stopped is not None:
+            raise self.reflector.stopped
+        return self._finish(intake)
+
+    async def _all_shards(self, examples: Iterator[Candidate], progress: Progress) -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            for index, originals in enumerate(chunks(examples, SHARD)):
+                if self._is_finished(index, originals):
+                    progress.advance(len(originals))
+                    continue
+                await self.shards.acquire()
+                _raise_failed(tasks)
+                if self.reflector.stopped is not None:
+                    break
+                tasks.add(asyncio.create_task(self._shard(index, originals, progress)))
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _is_finished(self, index: int, originals: list[Candidate]) -> bool:
+        """Whether the shard on disk holds just these records, and nothing to try again."""
+        found = read_parquet(self.run.shard_path(index))
+        if found is None or found[1].get("step") not in (self.step, "chosen"):
+            return False
+        table = found[0]
+        ids = dict.fromkeys(table.column("id").to_pylist())
+        if list(ids) != [original.id for original in originals]:
+            return False
+        return not set(table.column("status").to_pylist()) & set(self.config.teacher.retry)
+
+    async def _shard(self, index: int, originals: list[Candidate], progress: Progress) -> None:
+        branches = self.branches(index) if self.branches is not None else {}
+        groups: list[list[Candidate] | None] = [None] * len(originals)
+
+        async def one(place: int, original: Candidate) -> None:
+            async with self.records:
+                groups[place] = await self._record(original, branches.get(original.id))
+            progress.advance(1, self._notes())
+
+        try:
+            await _together(one(place, original) for place, original in enumerate(originals))
+            done = [group for group in groups if group is not None]
+            if len(done) == len(originals):
+                rows = [candidate for group in done for candidate in group]
+                self.run.write_shard(index, rows, step=self.step)
+        except Stopped:
+            return
+        finally:
+            self.shards.release()
+
+    async def _record(self, original: Candidate, branch: CandidateKind | None) -> list[Candidate]:
+        """A record's rows: the original and what the step makes of it."""
+        reflect = self.reflector.reflect
+        if self.step == "all":
+            made = await _together(
+                [reflect("instruction", original), reflect("response", original)]
+            )
+            return [original, *made, await self._both(made[0])]
+        instruction = await reflect("instruction", original)
+        if self.step == "instruction":
+            return [original, instruction]
+        if branch == "instruction":
+            return [original, instruction, await self._both(instruction)]
+        return [original, instruction, await reflect("response", original)]
+
+    async def _both(self, instruction: Candidate) -> Candidate:
+        if not instruction.valid:
+            return self.reflector.unmade("both", instruction, "no instruction pair")
+        return await self.reflector.reflect("both", instruction)
+
+    def _notes(self) -> str:
+        prompt, completion = self.budget.spent
+        cost = f"  cost {self.budget.cost:.4f} USD" if self.budget.cost else ""
+        return f"asked {self.reflector.tally.asked}  tokens {prompt}+{completion}{cost}"
+
+    def _finish(self, intake: Intake) -> ReflectResult:
+        counts: Counter[str] = Counter()
+        records = 0
+        for path in self.run.shard_paths():
+            table = self.run.shard_table(path).select(["candidate", "status"])
+            kinds, statuses = (column.to_pylist() for column in table.columns)
+            records += kinds.count("original")
+            counts.update(f"{k} {s}" for k, s in zip(kinds, statuses, strict=True))
+        write_rejected(self.run.path, intake)
+        tally = self.reflector.tally
+        prompt, completion = self.budget.spent
+        entry: dict[str, Any] = {
+            "step": self.step,
+            "records": records,
+            "candidates": dict(sorted(counts.items())),
+            "tokens": {"prompt": prompt, "completion": completion},
+            "cost_usd": round(self.budget.cost, 6),
+            "journal": str(self.config.teacher.journal or "journal"),
+            "damaged_journal_lines": self.journal.damaged,
+        }
+        previous = self.run.stage("reflect") or {}
+        entry["input"] = previous.get("input") if self._retrying() else intake.counts()
+        self.run.finish_stage("reflect", entry)
+        statuses_made = Counter[str]()
+        for name, number in counts.items():
+            kind, status = name.split()
+            if kind in REFLECTIONS:
+                statuses_made[status] += number
+        return ReflectResult(
+            run=self.run.path,
+            records=records,
+            statuses=dict(statuses_made),
+            asked=tally.asked,
+            reused=tally.from_journal,
+            tokens=(prompt, completion),
+            cost=self.budget.cost,
+        )
+
+    def _retrying(self) -> bool:
+        return is_run(self.config.input.data)
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await all; when one raises, let the others end by themselves first, then raise it."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    done = [result for result in results if not isinstance(result, BaseException)]
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return done
+
+
+def _raise_failed(tasks: set[asyncio.Task[None]]) -> None:
+    for task in [task for task in tasks if task.done()]:
+        tasks.remove(task)
+        task.result()

@@ -1,0 +1,96 @@
+"""`curate score`: IFD and r-IFD of every candidate of any data set, as one Parquet file."""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..config import ScoreConfig
+from ..errors import CurateError
+from ..progress import Progress
+from ..records import SCORE_SCHEMA, Score, to_table
+from ..storage.files import write_atomically
+from ..storage.importing import import_candidates, input_identity
+from ..storage.lock import held
+from ..storage.readers import Source, open_source
+from ..storage.rundir import RunDir, is_run
+from ..student.engine import ScoringEngine
+from ..student.identity import ScoringIdentity, resolve
+from ..student.scorefiles import ScoreFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreResult:
+    """The file and how many rows have which status."""
+
+    out: Path
+    rows: int
+    statuses: dict[str, int]
+    already_done: bool = False
+
+
+def score(config: ScoreConfig) -> ScoreResult:
+    """Score everything; what is finished survives in a hidden folder beside the file."""
+    data = config.input.data
+    source = open_source(f"{data}/candidates" if is_run(data) else data)
+    if config.out.is_dir():
+        raise CurateError(f"--out {config.out} is a folder; give the name of a Parquet file")
+    work = config.out.with_name(f".{config.out.name}.work")
+    with held(work, "score"):
+        identity = resolve(config.scoring, work / "scores")
+        made = {**input_identity(source, config.input), "scoring": identity.fields()}
+        done = _done_already(config.out, made)
+        result = done or _score(config, source, work, identity, made)
+    shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def _done_already(out: Path, made: dict[str, Any]) -> ScoreResult | None:
+    if not out.exists():
+        return None
+    metadata = pq.read_schema(out).metadata or {}
+    if json.loads(metadata.get(b"curate", b"{}")) != made:
+        raise CurateError(
+            f"{out} holds scores of another input or configuration: choose another --out"
+        )
+    table = pq.read_table(out, columns=["ifd_status", "rifd_status"])
+    statuses = Counter(s for column in table.columns for s in column.to_pylist() if s)
+    return ScoreResult(out=out, rows=table.num_rows, statuses=dict(statuses), already_done=True)
+
+
+def _score(
+    config: ScoreConfig, source: Source, work: Path, identity: ScoringIdentity, made: dict[str, Any]
+) -> ScoreResult:
+    run = RunDir.create(work, {"command": "score", **input_identity(source, config.input)})
+    import_candidates(run, source, config.input)
+    engine = ScoringEngine(replace(config.scoring, score_all=True), identity)
+    statuses: Counter[str] = Counter()
+    schema = SCORE_SCHEMA.with_metadata({"curate": json.dumps(made)})
+
+    def write(path: Path) -> None:
+        with (
+            pq.ParquetWriter(path, schema, compression="zstd") as writer,
+            Progress("score", total=None, unit="records") as progress,
+        ):
+            for records, scores in ScoreFiles(run, identity).complete(engine, progress.advance):
+                rows = [
+                    known.get(kind) or Score(id=candidate.id, candidate=kind)
+                    for record, known in zip(records, scores, strict=True)
+                    for kind, candidate in record.items()
+                ]
+                statuses.update(s for row in rows for s in (row.ifd_status, row.rifd_status) if s)
+                writer.write_table(to_table(rows, SCORE_SCHEMA).cast(schema))
+
+    write_atomically(config.out, write)
+    return ScoreResult(out=config.out, rows=_rows(config.out), statuses=dict(statuses))
+
+
+def _rows(path: Path) -> int:
+    file: pa.NativeFile
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)

@@ -1,0 +1,103 @@
+"""Files that are there whole or not at all: written under a temporary name, flushed, renamed."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import CurateError
+
+
+@contextmanager
+def writable(place: Path) -> Iterator[None]:
+    """Turn what a disk refuses (full, read-only, no permission) into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise CurateError(
+            f"cannot write {place}: {error.strerror or error}; what was finished is kept, run the "
+            "same command again to go on"
+        ) from None
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place."""
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            write(temporary)
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people to read, atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def write_parquet(path: Path, table: pa.Table, **notes: Any) -> None:
+    """Write a Parquet file with page checksums, atomically; `notes` come back from `read_notes`."""
+    schema = table.schema.with_metadata(
+        {**(table.schema.metadata or {}), b"curate": json.dumps(notes).encode()}
+    )
+    write_atomically(
+        path,
+        lambda temporary: pq.write_table(
+            table.cast(schema), temporary, compression="zstd", write_page_checksum=True
+        ),
+    )
+
+
+def read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
+    """A whole, undamaged Parquet file and its notes; None if it is absent or damaged."""
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    except (OSError, pa.ArrowException):
+        return None
+    return table, json.loads((table.schema.metadata or {}).get(b"curate", b"{}"))
+
+
+def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a new folder, then put it in the place of `path`."""
+    with writable(path):
+        temporary = path.with_name(f".{path.name}.new")
+        old = path.with_name(f".{path.name}.old")
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        for written in temporary.iterdir():
+            _sync(written)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+        _sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

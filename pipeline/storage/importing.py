@@ -1,0 +1,90 @@
+"""Candidates or originals from elsewhere -> the candidate shards of a run."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..config import InputConfig
+from ..records import Candidate, Example
+from .files import write_json
+from .ingest import Columns, Intake, candidate_groups, examples, extra_json, holds_candidates
+from .readers import Source
+from .rundir import RunDir
+
+SHARD = 1000
+"""Records in a shard of candidates."""
+
+Item = TypeVar("Item")
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last one shorter."""
+    chunk: list[Item] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def read_examples(source: Source, config: InputConfig, intake: Intake) -> Iterator[Example]:
+    """The records of a data set, as an input configuration asks for them."""
+    columns = Columns(
+        instruction=config.instruction_column,
+        input=config.input_column,
+        output=config.output_column,
+    )
+    return examples(source, columns, intake, strict=config.strict, limit=config.limit)
+
+
+def as_original(example: Example) -> Candidate:
+    """The candidate that a record itself is."""
+    return Candidate(
+        id=example.id,
+        candidate="original",
+        instruction=example.instruction,
+        input=example.input,
+        output=example.output,
+        system=example.system,
+        extra=extra_json(example),
+    )
+
+
+def input_identity(source: Source, config: InputConfig) -> dict[str, Any]:
+    """What of an input may not change when a run is taken up again."""
+    named = (config.instruction_column, config.input_column, config.output_column)
+    return {"input": source.fingerprint, "columns": list(named)}
+
+
+def import_candidates(run: RunDir, source: Source, config: InputConfig) -> None:
+    """Write the input as candidate shards; does nothing when that is done already."""
+    if run.stage("import") is not None:
+        return
+    intake = Intake()
+    if holds_candidates(source):
+        groups = candidate_groups(source, intake, strict=config.strict)
+        groups = _limited(groups, config.limit)
+    else:
+        groups = ([as_original(e)] for e in read_examples(source, config, intake))
+    records = 0
+    for index, chunk in enumerate(chunks(groups, SHARD)):
+        records += len(chunk)
+        run.write_shard(index, [candidate for group in chunk for candidate in group])
+    write_rejected(run.path, intake)
+    run.finish_stage("import", {"from": source.name, "input": intake.counts(), "records": records})
+
+
+def _limited(groups: Iterator[list[Candidate]], limit: int | None) -> Iterator[list[Candidate]]:
+    for number, group in enumerate(groups):
+        if limit is not None and number >= limit:
+            return
+        yield group
+
+
+def write_rejected(folder: Path, intake: Intake) -> None:
+    """List the input rows that were not used, with place and reason (the first thousand)."""
+    if intake.rejected:
+        rows = [{"place": row.place, "reason": row.reason} for row in intake.rejected]
+        write_json(folder / "rejected_input.json", rows)

@@ -1,0 +1,310 @@
+"""Files, folders and hub ids -> raw rows, streamed, each with the place it came from.
+
+A row that cannot be read is yielded as `Unreadable`, so that its neighbours are not lost with it.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from ..errors import CurateError
+
+_BATCH = 512
+_CHUNK = 1 << 20
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A raw row and its place, such as `data.jsonl:17`."""
+
+    place: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that is not one, and why."""
+
+    place: str
+    reason: str
+
+
+RawRow = Row | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set: where from, a fingerprint of its content, and its rows, as often as asked."""
+
+    name: str
+    fingerprint: str
+    rows: Callable[[], Iterator[RawRow]]
+    _keep: object = field(default=None, repr=False)  # a spooled stdin lives as long as the source
+
+
+def open_source(data: str) -> Source:
+    """Open a file, a folder, `-` (JSONL on standard input) or a hub id `owner/name[:split]`.
+
+    Raises CurateError for what is missing, empty or in no known format.
+    """
+    if data == "-":
+        return _standard_input()
+    path = Path(data).expanduser()
+    if path.is_file():
+        return _files(data, [path])
+    if path.is_dir():
+        return _files(data, _files_of(path))
+    if _HUB_ID.fullmatch(data) and not _format_of(path):
+        return _hub(data)
+    raise CurateError(f"no such file or folder: {data}")
+
+
+def _standard_input() -> Source:
+    spool = tempfile.NamedTemporaryFile(suffix=".jsonl", prefix="curate-")  # noqa: SIM115
+    while chunk := sys.stdin.buffer.read(_CHUNK):
+        spool.write(chunk)
+    spool.flush()
+    source = _files("standard input", [Path(spool.name)])
+    return Source("-", source.fingerprint, source.rows, spool)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _format_of(path: Path) -> str | None:
+    name = path.name.lower().removesuffix(".gz")
+    return next((ext for ext in _READERS if name.endswith("." + ext)), None)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The data files of a folder, by name; the train split of a saved DatasetDict."""
+    if (folder / "dataset_dict.json").is_file():
+        splits = json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"]
+        if "train" not in splits and len(splits) != 1:
+            raise CurateError(f"{folder} has no train split: give one of {folder}/{splits}")
+        folder = folder / ("train" if "train" in splits else splits[0])
+    if (folder / "state.json").is_file():
+        state = json.loads((folder / "state.json").read_text("utf-8"))
+        return [folder / part["filename"] for part in state["_data_files"]]
+    found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    found = [path for path in found if _format_of(path)]
+    if not found:
+        raise CurateError(
+            f"the folder {folder} holds no data: looked for files ending in "
+            f"{', '.join('.' + ext for ext in _READERS)} (the first two also with .gz)"
+        )
+    return found
+
+
+def _files(name: str, paths: list[Path]) -> Source:
+    for path in paths:
+        if not _format_of(path):
+            raise CurateError(
+                f"{path}: unknown format; known are {', '.join('.' + ext for ext in _READERS)}"
+            )
+
+    def rows() -> Iterator[RawRow]:
+        for path in paths:
+            yield from _READERS[_format_of(path) or ""](path)
+
+    return Source(name, _fingerprint(paths), rows)
+
+
+def _fingerprint(paths: list[Path]) -> str:
+    """SHA-256 over the files' bytes, in order; their names and places do not count."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with _readable(path), path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, pa.ArrowException) as error:
+        raise CurateError(f"cannot read {path}: {error}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    with _readable(path), path.open("rb") as file:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(file) as unzipped:
+                yield unzipped  # type: ignore[misc]  # GzipFile reads as a BinaryIO does
+        else:
+            yield file
+
+
+def _read_jsonl(path: Path) -> Iterator[RawRow]:
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            # Only \n ends a line: U+2028 and its like belong to the text.
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if line.strip():
+                yield _parsed(f"{path.name}:{number}", line)
+
+
+def _parsed(place: str, line: bytes) -> RawRow:
+    try:
+        values = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Unreadable(place, f"not UTF-8 (byte {error.start} of the line)")
+    except (json.JSONDecodeError, RecursionError) as error:
+        return Unreadable(place, f"malformed JSON ({error})")
+    if not isinstance(values, dict):
+        return Unreadable(place, f"not an object but {type(values).__name__}")
+    return Row(place, values)
+
+
+def _read_json(path: Path) -> Iterator[RawRow]:
+    """A JSON array of objects, decoded one by one; JSON Lines under this name are read as such."""
+    with _opened(path) as file:
+        first = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if first == b"{":
+        yield from _read_jsonl(path)
+    elif first:
+        yield from _read_array(path)
+
+
+def _read_array(path: Path) -> Iterator[RawRow]:
+    decoder = json.JSONDecoder()
+    with _opened(path) as file, _utf8(file, path) as text:
+        buffer, line, ended = text.read(_CHUNK).lstrip(), 1, False
+        if not buffer.startswith("["):
+            raise CurateError(f"malformed JSON in {path}, line 1: neither an array nor objects")
+        buffer = buffer[1:]
+        number = 0
+        while True:
+            stripped = buffer.lstrip(" \t\r\n,")
+            line += buffer.count("\n", 0, len(buffer) - len(stripped))
+            buffer = stripped
+            if buffer.startswith("]"):
+                return
+            try:
+                value, end = decoder.raw_decode(buffer)
+                complete = end < len(buffer) or ended
+            except json.JSONDecodeError as error:
+                if ended:
+                    raise CurateError(
+                        f"malformed JSON in {path}, line {line + error.lineno - 1}: {error.msg}"
+                    ) from None
+                complete = False
+            if not complete:
+                more = text.read(max(_CHUNK, len(buffer)))
+                ended = not more
+                buffer += more
+                continue
+            number += 1
+            place = f"{path.name}:{line}"
+            line += buffer.count("\n", 0, end)
+            buffer = buffer[end:]
+            if isinstance(value, dict):
+                yield Row(place, value)
+            else:
+                yield Unreadable(place, f"not an object but {type(value).__name__}")
+
+
+@contextmanager
+def _utf8(file: BinaryIO, path: Path) -> Iterator[io.TextIOWrapper]:
+    try:
+        yield io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    except UnicodeDecodeError as error:
+        raise CurateError(f"{path} is not UTF-8 (byte {error.start})") from None
+
+
+def _read_csv(path: Path) -> Iterator[RawRow]:
+    csv.field_size_limit(1 << 30)
+    with _opened(path) as file, _utf8(file, path) as text:
+        reader = csv.DictReader(text, strict=True)
+        while True:
+            place = f"{path.name}:{reader.line_num + 1}"
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Unreadable(place, f"malformed CSV ({error})")
+                continue
+            if None in row or None in row.values():
+                yield Unreadable(place, "not as many fields as the header has columns")
+            else:
+                yield Row(place, row)
+
+
+def _read_parquet(path: Path) -> Iterator[RawRow]:
+    with _readable(path), pq.ParquetFile(path) as file:
+        yield from _numbered(path, file.iter_batches(_BATCH))
+
+
+def _read_arrow(path: Path) -> Iterator[RawRow]:
+    with _readable(path), pa.memory_map(str(path)) as file:
+        try:
+            reader = pa.ipc.open_stream(file)
+        except pa.ArrowInvalid:
+            opened = pa.ipc.open_file(file)
+            reader = (opened.get_batch(i) for i in range(opened.num_record_batches))
+        yield from _numbered(path, reader)
+
+
+def _numbered(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[RawRow]:
+    number = 0
+    for batch in batches:
+        for part in range(0, batch.num_rows, _BATCH):
+            for values in batch.slice(part, _BATCH).to_pylist():
+                number += 1
+                yield Row(f"{path.name}:{number}", values)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
+    "json": _read_json,
+    "jsonl": _read_jsonl,
+    "csv": _read_csv,
+    "parquet": _read_parquet,
+    "arrow": _read_arrow,
+}
+
+
+# --- the hub -------------------------------------------------------------------------------------
+
+
+def _hub(data: str) -> Source:
+    import datasets
+    from huggingface_hub import HfApi
+
+    name, _, split = data.partition(":")
+    try:
+        revision = HfApi().dataset_info(name).sha
+        stream = datasets.load_dataset(
+            name, split=split or "train", streaming=True, revision=revision
+        )
+    except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CurateError(
+            f"{data!r} is neither a file or folder here nor a data set that the hub gives "
+            f"({first[:200]})"
+        ) from None
+
+    def rows() -> Iterator[RawRow]:
+        for number, values in enumerate(stream, 1):
+            yield Row(f"{data}:{number}", dict(values))
+
+    return Source(data, f"{name}@{revision}:{split or 'train'}", rows)

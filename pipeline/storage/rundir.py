@@ -1,0 +1,168 @@
+"""The run directory: what it is (config.json), what is done (manifest.json), where things lie."""
+
+import json
+import platform
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import CurateError
+from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
+from .files import read_parquet, write_json, write_parquet
+
+FORMAT = 1
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is a run: it has a config.json of ours."""
+    config = _read_json(Path(path) / "config.json")
+    return isinstance(config, dict) and config.get("curate_run") == FORMAT
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """A run directory on disk."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path, identity: Mapping[str, Any], **notes: Any) -> "RunDir":
+        """Make a run of this identity, or take up the one that is there; `notes` are kept with it.
+
+        Raises CurateError naming the field when the folder holds a run of another identity, or
+        things that are no run.
+        """
+        run = cls(Path(path))
+        if run.path.exists() and not is_run(path):
+            if not run.path.is_dir():
+                raise CurateError(f"{path} is a file, not a run directory")
+            if any(not p.name.startswith(".") for p in run.path.iterdir()):
+                raise CurateError(f"{path} is not empty and no run of curate: choose another --out")
+        if is_run(path):
+            _refuse_changes(path, run.config["identity"], identity)
+        else:
+            config = {
+                "curate_run": FORMAT,
+                "id": uuid.uuid4().hex,
+                "identity": dict(identity),
+                **notes,
+            }
+            write_json(run.path / "config.json", config)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDir":
+        """A run that is there; CurateError if it is not."""
+        if not is_run(path):
+            there = "no run of curate" if Path(path).exists() else "no such run directory"
+            raise CurateError(f"{path}: {there} (a run has a config.json made by curate)")
+        return cls(Path(path))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The id and the identity of the run."""
+        config: dict[str, Any] = _read_json(self.path / "config.json")
+        return config
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What each finished stage left: its settings, versions and counts."""
+        return _read_json(self.path / "manifest.json") or {}
+
+    def finish_stage(self, stage: str, entry: Mapping[str, Any]) -> None:
+        """Write a finished stage into the manifest."""
+        stages = {**self.manifest.get("stages", {}), stage: dict(entry)}
+        config = self.config
+        write_json(
+            self.path / "manifest.json",
+            {"run": config["id"], "identity": config["identity"], "versions": versions(),
+             "stages": stages},
+        )  # fmt: skip
+
+    def stage(self, name: str) -> dict[str, Any] | None:
+        """The manifest's entry of a finished stage."""
+        entry: dict[str, Any] | None = self.manifest.get("stages", {}).get(name)
+        return entry
+
+    # --- candidates ---
+
+    @property
+    def candidates(self) -> Path:
+        """The folder of candidate shards."""
+        return self.path / "candidates"
+
+    def shard_paths(self) -> list[Path]:
+        """The finished candidate shards, in input order."""
+        return sorted(self.candidates.glob("part-*.parquet"))
+
+    def shard_path(self, index: int) -> Path:
+        """The place of a candidate shard."""
+        return self.candidates / f"part-{index:05d}.parquet"
+
+    def write_shard(self, index: int, rows: list[Candidate], **notes: Any) -> None:
+        """Write a candidate shard."""
+        write_parquet(self.shard_path(index), to_table(rows, CANDIDATE_SCHEMA), **notes)
+
+    def read_shard(self, path: Path) -> list[Candidate]:
+        """The candidates of a finished shard; CurateError when it is damaged."""
+        return candidates_from(self.shard_table(path))
+
+    def shard_table(self, path: Path) -> pa.Table:
+        """The same as a table."""
+        found = read_parquet(path)
+        if found is None:
+            raise CurateError(
+                f"the shard {path} is damaged: remove it and run the command that made it again"
+            )
+        return found[0]
+
+    def records(self) -> Iterator[list[Candidate]]:
+        """All candidates, a record at a time, in input order."""
+        for path in self.shard_paths():
+            yield from by_record(self.read_shard(path))
+
+
+def by_record(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
+    """Split a shard's rows into the records' own: an id's rows stand together."""
+    begin = 0
+    for end in range(1, len(candidates) + 1):
+        if end == len(candidates) or candidates[end].id != candidates[begin].id:
+            yield candidates[begin:end]
+            begin = end
+
+
+def _refuse_changes(path: str | Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    for field in sorted({*old, *new}):
+        if old.get(field) != new.get(field):
+            raise CurateError(
+                f"{path} was made with {field} = {_shown(old.get(field))}, now it is "
+                f"{_shown(new.get(field))}: choose another --out, or give the old value"
+            )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def versions() -> dict[str, str]:
+    """The versions that numbers may depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("curate-reflection", "torch", "transformers", "datasets", "pyarrow", "trl"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,188 @@
+"""The selected and the rejected data sets: Arrow folders that `datasets` loads, with a card."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..records import (
+    REJECTED_SCHEMA,
+    SELECTED_SCHEMA,
+    Candidate,
+    CandidateKind,
+    Decision,
+    Score,
+    user_turn,
+)
+from .files import replace_folder
+from .importing import chunks
+from .rundir import RunDir
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectedRow:
+    """A record's final pair with its decision; `reason` says why it is rejected, None if kept."""
+
+    id: str
+    kind: CandidateKind
+    candidate: Candidate | None
+    score: Score | None
+    decision: Decision
+    reason: str | None
+    extra: str | None
+
+    def values(self) -> dict[str, Any]:
+        """The row as its columns have it; further columns come after ours, and yield to them."""
+        pair = self.candidate
+        texts = {name: getattr(pair, name, None) for name in ("instruction", "input", "output")}
+        return {
+            "id": self.id,
+            **texts,
+            "messages": _messages(pair),
+            "candidate": self.kind,
+            "ifd": self.score.ifd if self.score else None,
+            "rifd": self.score.rifd if self.score else None,
+            "decision": asdict(self.decision),
+            "reason": self.reason,
+            **further(self.extra),
+        }
+
+
+def further(extra: str | None) -> dict[str, Any]:
+    """The input's further columns; one that is called like ours becomes `source_<name>`."""
+    values = json.loads(extra) if extra else {}
+    return {(f"source_{k}" if k in REJECTED_SCHEMA.names else k): v for k, v in values.items()}
+
+
+def _messages(pair: Candidate | None) -> list[dict[str, str]] | None:
+    if pair is None or pair.instruction is None or pair.output is None:
+        return None
+    system = [{"role": "system", "content": pair.system}] if pair.system else []
+    return [
+        *system,
+        {"role": "user", "content": user_turn(pair.instruction, pair.input or "")},
+        {"role": "assistant", "content": pair.output},
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sets:
+    """The two folders and how many rows went where, by branch and by rule."""
+
+    selected: Path
+    rejected: Path
+    counts: dict[str, Any]
+
+
+def write_sets(
+    run: RunDir,
+    student: str,
+    rows: Callable[[], Iterator[SelectedRow]],
+    card: Callable[[Mapping[str, Any]], str],
+) -> Sets:
+    """Write both data sets from two passes over the rows; `card(counts)` becomes the README."""
+    types, counts = _survey(rows())
+    sets = Sets(
+        selected=run.path / "selected" / student,
+        rejected=run.path / "rejected" / student,
+        counts=counts,
+    )
+    _write_set(sets.rejected, rows(), pa.schema([*REJECTED_SCHEMA, *types.values()]), None)
+    _write_set(sets.selected, rows(), pa.schema([*SELECTED_SCHEMA, *types.values()]), card(counts))
+    return sets
+
+
+def _write_set(
+    folder: Path, rows: Iterator[SelectedRow], schema: pa.Schema, card: str | None
+) -> None:
+    """Write the kept rows with their card, or the rejected ones without."""
+    values = (row.values() for row in rows if (row.reason is None) == (card is not None))
+
+    def fill(new: Path) -> None:
+        _write_arrow(new, values, schema)
+        if card is not None:
+            (new / "README.md").write_text(card, "utf-8")
+
+    replace_folder(folder, fill)
+
+
+def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a selected or rejected set; only those of one id if it is given."""
+    for path in sorted(folder.glob("*.arrow")):
+        with pa.memory_map(str(path)) as file:
+            for batch in pa.ipc.open_stream(file):
+                chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
+                yield from chosen.to_pylist()
+
+
+def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str, Any]]:
+    """The types of the further columns, and the counts."""
+    types: dict[str, pa.Field] = {}
+    kept: Counter[str] = Counter()
+    rules: Counter[str] = Counter()
+    for chunk in chunks(rows, _BATCH):
+        columns: dict[str, list[Any]] = {}
+        for row in chunk:
+            rules[row.decision.filter_rule] += 1
+            if row.reason is None:
+                kept[row.kind] += 1
+            for name, value in further(row.extra).items():
+                columns.setdefault(name, []).append(value)
+        for name, values in columns.items():
+            types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
+    selected, total = sum(kept.values()), sum(rules.values())
+    return types, {
+        "selected": selected,
+        "rejected": total - selected,
+        "by_candidate": dict(kept),
+        "by_rule": dict(rules),
+    }
+
+
+def _inferred(values: list[Any]) -> pa.DataType:
+    try:
+        return pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.string()  # of mixed kinds: as JSON text
+
+
+def _wider(known: pa.Field | None, found: pa.Field) -> pa.Field:
+    if known is None:
+        return found
+    try:
+        schemas = [pa.schema([known]), pa.schema([found])]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.field(known.name, pa.string())
+
+
+def _write_arrow(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> None:
+    import datasets
+
+    # Beside the folder: a data set cannot be saved over its own source.
+    stream = folder.with_name(f"{folder.name}.rows")
+    with pa.OSFile(str(stream), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for chunk in chunks(rows, _BATCH):
+            columns = {
+                field.name: [_fitting(row.get(field.name), field) for row in chunk]
+                for field in schema
+            }
+            writer.write_table(pa.table(columns, schema=schema))
+    datasets.disable_progress_bars()
+    try:
+        datasets.Dataset.from_file(str(stream)).save_to_disk(str(folder))
+    finally:
+        stream.unlink()
+
+
+def _fitting(value: Any, field: pa.Field) -> Any:
+    if value is None or not pa.types.is_string(field.type) or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

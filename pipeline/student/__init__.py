@@ -1,0 +1,1 @@
+"""The student: mean negative log-likelihoods of spans."""

@@ -1,0 +1,221 @@
+"""Attention over packed rows: every segment sees itself, and its shared header, and nothing else.
+
+Registered with transformers under the name `curate_packed`. No mask tensor is ever built for the
+row; the layout of the row being scored is handed over in a context variable, so that no model has
+to pass it through its layers.
+"""
+
+import inspect
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .sequences import Segment
+
+NAME = "curate_packed"
+# Arguments of transformers' attention interface that change nothing in inference.
+_HARMLESS = frozenset(
+    {"dropout", "is_causal", "position_ids", "output_attentions", "use_cache", "cache_position"}
+    | {"position_bias", "head_mask", "output_hidden_states", "return_dict", "past_key_values"}
+    | {"attention_mask", "position_embeddings", "past_key_value", "layer_idx"}
+)
+
+
+class UnpackableError(Exception):
+    """The model's attention does something that packed rows do not reproduce."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The segments of a row, and for `varlen_attn` their boundaries [S+1] and key rows [K]."""
+
+    segments: tuple[Segment, ...]
+    cu_queries: Tensor | None = None
+    cu_keys: Tensor | None = None
+    key_rows: Tensor | None = None
+    max_queries: int = 0
+    max_keys: int = 0
+
+
+_layout: ContextVar[Layout] = ContextVar("layout")
+
+
+@contextmanager
+def layout_of(layout: Layout) -> Iterator[None]:
+    """While active, attention runs over rows of this layout."""
+    token = _layout.set(layout)
+    try:
+        yield
+    finally:
+        _layout.reset(token)
+
+
+def make_layout(segments: tuple[Segment, ...], device: torch.device, dtype: torch.dtype) -> Layout:
+    """The layout of a row; with index tensors where the CUDA kernel will run."""
+    if not _uses_varlen(device, dtype):
+        return Layout(segments)
+    queries, keys, rows = [0], [0], []
+    for s in segments:
+        rows += [torch.arange(s.header_begin, s.header_end), torch.arange(s.begin, s.end)]
+        queries.append(s.end)
+        keys.append(keys[-1] + s.end - s.begin + s.header_end - s.header_begin)
+    return Layout(
+        segments,
+        torch.tensor(queries, dtype=torch.int32).to(device, non_blocking=True),
+        torch.tensor(keys, dtype=torch.int32).to(device, non_blocking=True),
+        torch.cat(rows).to(device, non_blocking=True),
+        max(b - a for a, b in itertools.pairwise(queries)),
+        max(b - a for a, b in itertools.pairwise(keys)),
+    )
+
+
+def register() -> None:
+    """Make `attn_implementation="curate_packed"` known to transformers."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, packed_attention)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: query [1, Hq, T, D], key and value [1, Hkv, T, D].
+
+    Returns [1, T, Hq, D]. Raises UnpackableError for an argument with an effect that is not
+    reproduced here (attention sinks, a mask or a bias of the model's own).
+    """
+    unknown = {name for name, given in kwargs.items() if given is not None} - _HARMLESS
+    if unknown or attention_mask is not None or query.shape[0] != 1:
+        raise UnpackableError(f"attention takes {', '.join(sorted(unknown)) or 'a mask'}")
+    layout = _layout.get()
+    if layout.key_rows is not None and softcap is None:
+        return _varlen(query, key, value, layout, scaling, sliding_window), None
+    parts = [
+        _segment(query, key, value, segment, scaling, sliding_window, softcap)
+        for segment in layout.segments
+    ]
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _segment(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    s: Segment,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """One segment's attention [1, Hq, n, D] over its header and itself."""
+    q = query[:, :, s.begin : s.end]
+    k, v = _own(key, s), _own(value, s)
+    n, m = q.shape[2], k.shape[2]
+    windowed = window is not None and m > window
+    if softcap is not None:
+        return _softcapped(q, k, v, _mask(n, m, window, q.device), scaling, softcap)
+    grouped = q.shape[1] != k.shape[1]
+    if n == m and not windowed:
+        return functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped
+        )
+    mask = _mask(n, m, window, q.device)
+    return functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, scale=scaling, enable_gqa=grouped
+    )
+
+
+def _own(tensor: Tensor, s: Segment) -> Tensor:
+    own = tensor[:, :, s.begin : s.end]
+    if s.header_end == s.header_begin:
+        return own
+    return torch.cat((tensor[:, :, s.header_begin : s.header_end], own), dim=2)
+
+
+def _mask(n: int, m: int, window: int | None, device: torch.device) -> Tensor:
+    """Which of m keys each of the last n of them may see [n, m]: causal, within the window."""
+    queries = torch.arange(m - n, m, device=device)[:, None]
+    keys = torch.arange(m, device=device)[None, :]
+    visible = keys <= queries
+    return visible if window is None else visible & (keys > queries - window)
+
+
+def _softcapped(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None, softcap: float
+) -> Tensor:
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = torch.tanh(scores / softcap) * softcap
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1, dtype=torch.float32)
+    return weights.to(v.dtype) @ v
+
+
+def _uses_varlen(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+
+
+@cache
+def _varlen_arguments() -> frozenset[str]:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return frozenset(inspect.signature(varlen_attn).parameters)
+
+
+def _varlen(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    """torch's varlen_attn over all segments at once; its causal mask is aligned bottom-right."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = _varlen_arguments()
+    options: dict[str, Any] = {"scale": scaling}
+    if "window_size" in known:
+        options["window_size"] = (-1 if window is None else window - 1, 0)
+    elif window is None:
+        options["is_causal"] = True
+    else:
+        raise UnpackableError("this torch has no sliding window in varlen_attn")
+    if "num_splits" in known:
+        options["num_splits"] = 1  # bitwise the same in any batch
+    assert layout.key_rows is not None
+    assert layout.cu_queries is not None and layout.cu_keys is not None
+    k = key[0].transpose(0, 1).index_select(0, layout.key_rows)
+    v = value[0].transpose(0, 1).index_select(0, layout.key_rows)
+    groups = query.shape[1] // key.shape[1]
+    if "enable_gqa" in known:
+        options["enable_gqa"] = groups > 1
+    elif groups > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    out = varlen_attn(
+        query[0].transpose(0, 1).contiguous(),
+        k,
+        v,
+        layout.cu_queries,
+        layout.cu_keys,
+        layout.max_queries,
+        layout.max_keys,
+        **options,
+    )
+    assert isinstance(out, Tensor)
+    return out.unsqueeze(0)

@@ -1,0 +1,155 @@
+"""Candidates -> scores: loads the student when the first score is needed, then fills in rounds."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from ..config import ScoringConfig, TemplateName
+from ..errors import CurateError
+from ..method.decision import Needs, needs
+from ..method.ifd import SideResult, with_side
+from ..method.spans import SIDES, Pair, Side, pair
+from ..records import Candidate, CandidateKind, Message, Score
+from ..templates import Template
+from .identity import ScoringIdentity
+from .model import load_student, load_tokenizer, pick_device
+from .scorer import Scorer, Tick
+from .sequences import Span
+from .tokens import SpanPair, Tokenization
+
+log = logging.getLogger(__name__)
+
+Record = dict[CandidateKind, Candidate]
+Scored = dict[CandidateKind, Score]
+Wanted = Callable[[Record, Scored], Needs]
+
+
+class ScoringEngine:
+    """Scores candidates with one student under one identity."""
+
+    def __init__(self, config: ScoringConfig, identity: ScoringIdentity) -> None:
+        self.config = config
+        self.identity = identity
+        self.sequences = 0
+        self.rounds = 0
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The student's tokenizer."""
+        return load_tokenizer(self.config.student, self.config.revision)
+
+    @cached_property
+    def template(self) -> Template:
+        """T, rendered by the tokenizer itself for `chat`."""
+        return student_template(self.identity.template, self.tokenizer)
+
+    @cached_property
+    def tokenization(self) -> Tokenization:
+        """How texts become spans."""
+        return Tokenization(
+            self.tokenizer,
+            name=self.identity.tokenization,
+            max_length=self.identity.max_length,
+            chat=self.identity.template == "chat",
+        )
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The loaded student."""
+        student = load_student(
+            self.config.student,
+            revision=self.config.revision,
+            device=pick_device(self.config.device),
+            dtype=self.identity.dtype,
+        )
+        headers = self.tokenization.header_ids(self.template.headers())
+        return Scorer(student, headers, batch_tokens=self.config.batch_tokens)
+
+    def fill(
+        self,
+        records: Sequence[Record],
+        scores: Sequence[Scored],
+        tick: Tick = lambda _: None,
+        wanted: Wanted | None = None,
+    ) -> None:
+        """Score what the decision needs, round after round, until it needs nothing more.
+
+        With `score_all`, everything at once. `wanted` replaces the decision's question.
+        """
+        ask = wanted or (everything if self.config.score_all else needs)
+        while True:
+            jobs = [
+                (index, kind, side)
+                for index, (record, known) in enumerate(zip(records, scores, strict=True))
+                for kind, side in sorted(ask(record, known))
+            ]
+            if not jobs:
+                return
+            self.rounds += 1
+            self._score(jobs, records, scores, tick)
+
+    def _score(
+        self,
+        jobs: Sequence[tuple[int, CandidateKind, Side]],
+        records: Sequence[Record],
+        scores: Sequence[Scored],
+        tick: Tick,
+    ) -> None:
+        pairs: list[Pair] = [pair(records[i][kind], side, self.template) for i, kind, side in jobs]
+        spans = self.tokenization.span_pairs(pairs)
+        for (index, kind, side), result in zip(jobs, self._results(spans, tick), strict=True):
+            score = scores[index].get(kind) or Score(id=records[index][kind].id, candidate=kind)
+            scores[index][kind] = with_side(score, side, result)
+
+    def _results(self, spans: Sequence[SpanPair], tick: Tick) -> list[SideResult]:
+        both: list[Span | None] = [s for p in spans for s in (p.conditional, p.unconditional)]
+        given = [index for index, span in enumerate(both) if span is not None]
+        values = np.full(len(both), np.nan)
+        if given:
+            values[given] = self.scorer.nll([s for s in both if s is not None], tick)
+            self.sequences += len(given)
+        return [
+            SideResult(float(values[2 * i]), float(values[2 * i + 1]), p.status, p.num_tokens)
+            for i, p in enumerate(spans)
+        ]
+
+
+def everything(
+    record: Mapping[CandidateKind, Candidate], known: Mapping[CandidateKind, Score]
+) -> Needs:
+    """Both sides of every candidate that has a pair, as far as not known."""
+    return frozenset(
+        (kind, side)
+        for kind, candidate in record.items()
+        if candidate.valid
+        for side in SIDES
+        if kind not in known or getattr(known[kind], f"{side}_status") is None
+    )
+
+
+def student_template(name: TemplateName, tokenizer: Any) -> Template:
+    """The template of that name; CurateError for `chat` with a tokenizer that has none."""
+    if name != "chat":
+        return Template(name)
+    if not getattr(tokenizer, "chat_template", None):
+        raise CurateError("--template chat: the student's tokenizer has no chat template")
+
+    return Template("chat", partial(_render_chat, tokenizer))
+
+
+def _render_chat(tokenizer: Any, messages: list[Message]) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError:
+        if messages[0]["role"] != "system":
+            raise
+        # Some templates refuse a system turn: it goes in front of the instruction then.
+        system, user = messages
+        joined = f"{system['content']}\n\n{user['content']}"
+        return _render_chat(tokenizer, [{"role": "user", "content": joined}])
+    return str(text)

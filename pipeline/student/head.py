@@ -1,0 +1,81 @@
+"""Log-probabilities of target tokens from hidden states, without [rows, vocabulary] in memory.
+
+log P(t) = z_t - log sum_v exp(z_v) with z = scale * (h W^T + b), capped to c * tanh(z / c) where
+the model does so. The sum runs over vocabulary tiles with a running maximum in float32, in a fixed
+order, so that a row's value depends on that row alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROW_BLOCK = {"cpu": 512, "cuda": 4096}
+VOCABULARY_TILE = {"cpu": 1024, "cuda": 1 << 30}
+# BLAS takes another kernel, with other last bits, for a handful of rows.
+ROW_MULTIPLE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The output layer: weight [V, H], bias [V] or None, and what is done to its logits."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """log P(targets) [R] in float32 (nats) for hidden [R, H] and targets [R]."""
+        rows = hidden.shape[0]
+        padded = pad_rows(hidden)
+        block = ROW_BLOCK.get(padded.device.type, 4096)
+        lse = torch.cat([self._lse(part) for part in torch.split(padded, block)])[:rows]
+        return self._target_logits(hidden, targets) - lse
+
+    def _lse(self, hidden: Tensor) -> Tensor:
+        """log sum exp over the vocabulary [r] of a block of rows [r, H]."""
+        maximum = torch.full((hidden.shape[0],), -torch.inf, device=hidden.device)
+        total = torch.zeros_like(maximum)
+        tile = VOCABULARY_TILE.get(hidden.device.type, 1 << 30)
+        for begin in range(0, self.weight.shape[0], tile):
+            logits = self._logits(hidden, slice(begin, begin + tile))
+            higher = torch.maximum(maximum, logits.amax(dim=1))
+            total *= torch.exp(maximum - higher)
+            total += logits.sub_(higher[:, None]).exp_().sum(dim=1)
+            maximum = higher
+        return maximum + total.log()
+
+    def _logits(self, hidden: Tensor, columns: slice) -> Tensor:
+        """Float32 logits [r, v] of a tile of the vocabulary."""
+        weight = self.weight[columns]
+        if hidden.device.type == "cuda" and hidden.dtype != torch.float32:
+            logits = torch.mm(hidden, weight.T, out_dtype=torch.float32)
+        else:
+            logits = torch.mm(hidden, weight.T).float()
+        return self._shape(logits, None if self.bias is None else self.bias[columns])
+
+    def _target_logits(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = torch.empty(len(targets), device=hidden.device)
+        for part in range(0, len(targets), 4096):  # a block's gathered weights stay small
+            at = slice(part, part + 4096)
+            weight = self.weight.index_select(0, targets[at]).float()
+            logits[at] = (hidden[at].float() * weight).sum(dim=1)
+        return self._shape(logits, None if self.bias is None else self.bias[targets])
+
+    def _shape(self, logits: Tensor, bias: Tensor | None) -> Tensor:
+        if bias is not None:
+            logits += bias.float()
+        if self.scale != 1.0:
+            logits *= self.scale
+        if self.softcap is not None:
+            logits.div_(self.softcap).tanh_().mul_(self.softcap)
+        return logits
+
+
+def pad_rows(rows: Tensor) -> Tensor:
+    """Rows [R, ...] filled up with zeros to a multiple of ROW_MULTIPLE."""
+    missing = -rows.shape[0] % ROW_MULTIPLE
+    if not missing:
+        return rows
+    return torch.cat((rows, rows.new_zeros((missing, *rows.shape[1:]))))

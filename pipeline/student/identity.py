@@ -1,0 +1,134 @@
+"""What a score depends on, and the short name that a student's folder gets from it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import Dtype, ScoringConfig, TemplateName, TokenizationName
+from ..errors import CurateError
+
+DEFAULT_MAX_LENGTH = 2048
+_WHOLE = 64 << 20
+_SAMPLES = 256
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringIdentity:
+    """Student and revision, template, tokenization, max length and dtype, all resolved."""
+
+    student: str
+    revision: str
+    template: TemplateName
+    tokenization: TokenizationName
+    max_length: int
+    dtype: Dtype
+
+    @property
+    def key(self) -> str:
+        """The student's name and a short hash of the identity, fit for a folder's name."""
+        digest = hashlib.sha256(json.dumps(self.fields(), sort_keys=True).encode()).hexdigest()
+        return f"{self.student}-{digest[:8]}"
+
+    def fields(self) -> dict[str, Any]:
+        """The identity as JSON has it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def resolve(config: ScoringConfig, scores: Path) -> ScoringIdentity:
+    """The identity of a configuration, seen with the scores that a run has already.
+
+    Reads the student's config, no weights.
+    """
+    from .model import context_of, load_config, pick_device, pick_dtype
+
+    context = context_of(load_config(config.student, config.revision))
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = known_dtype(scores, config) or pick_dtype(pick_device(config.device))
+    return identify(config, context=context, dtype=dtype)
+
+
+def identify(config: ScoringConfig, *, context: int | None, dtype: Dtype) -> ScoringIdentity:
+    """Resolve a scoring configuration. Raises CurateError for a length beyond the context."""
+    longest = min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH)
+    if config.max_length is not None and context is not None and config.max_length > context:
+        raise CurateError(
+            f"--max-length {config.max_length} is beyond the student's context of {context} tokens"
+        )
+    return ScoringIdentity(
+        student=short_name(config.student),
+        revision=revision_of(config.student, config.revision),
+        template=config.template,
+        tokenization=config.tokenization,
+        max_length=config.max_length or longest,
+        dtype=dtype,
+    )
+
+
+def short_name(model: str) -> str:
+    """The last part of a path or hub id, with plain characters only."""
+    name = Path(model).resolve().name if Path(model).exists() else model.rpartition("/")[2]
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "model"
+
+
+def revision_of(model: str, revision: str | None) -> str:
+    """What pins a model's files: the hub's commit, or a hash of a folder's files.
+
+    Files over 64 MiB are hashed by their size and 256 blocks of 64 KiB spread over them.
+    """
+    if Path(model).is_dir():
+        return _folder_hash(Path(model))
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model, "config.json", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached).parent.name  # snapshots/<commit>/config.json
+    return str(HfApi().model_info(model, revision=revision).sha)
+
+
+def _folder_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
+            digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
+            for block in _blocks(path):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE:
+            yield file.read()
+            return
+        for i in range(_SAMPLES):
+            file.seek(i * (size - _BLOCK) // (_SAMPLES - 1))
+            yield file.read(_BLOCK)
+
+
+def known_dtype(folder: Path, config: ScoringConfig) -> Dtype | None:
+    """The dtype of scores there that differ from the configuration in nothing else it names.
+
+    So that `--dtype auto` on a machine without a GPU finds the scores that one with a GPU made.
+    """
+    found = set()
+    for path in folder.glob("*/config.json"):
+        fields: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+        if _same_but_dtype(fields, config):
+            found.add(fields["dtype"])
+    return found.pop() if len(found) == 1 else None
+
+
+def _same_but_dtype(fields: Mapping[str, Any], config: ScoringConfig) -> bool:
+    return (
+        fields["student"] == short_name(config.student)
+        and fields["template"] == config.template
+        and fields["tokenization"] == config.tokenization
+        and config.max_length in (None, fields["max_length"])
+    )

@@ -1,0 +1,240 @@
+"""Loads the student and finds out how it can be scored: packed where that is proven, else alone."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Dtype
+from ..errors import CurateError
+from .attention import NAME, UnpackableError, layout_of, make_layout, register
+from .head import Head, pad_rows
+from .sequences import Pack, Segment, Span, plan
+
+log = logging.getLogger(__name__)
+
+# Largest difference in nats that rounding explains when one token is scored in two ways.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.35, torch.float16: 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A causal LM ready to score: `log_probs` maps a packed row to its targets' log-probabilities.
+
+    `packed` is False where the model cannot share a row between sequences; then every row must
+    hold a single sequence without a header.
+    """
+
+    model: Any
+    device: torch.device
+    dtype: torch.dtype
+    context: int | None
+    packed: bool
+    log_probs: Callable[[Pack], Tensor]
+
+
+def context_of(config: Any) -> int | None:
+    """The model's context in tokens, from its config, None where the config has no bound."""
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one. Raises CurateError for a device not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise CurateError(f"--device {name}: no CUDA device is available here")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise CurateError(f"--device {name}: no such device") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CurateError(f"--device {name}: only {torch.cuda.device_count()} GPUs are here")
+    return device
+
+
+def pick_dtype(device: torch.device) -> Dtype:
+    """bfloat16 on a GPU that has it, else float32."""
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def load_config(name: str, revision: str | None = None) -> Any:
+    """The model's config; CurateError in one sentence where there is none."""
+    from transformers import AutoConfig
+
+    return _loaded(AutoConfig.from_pretrained, "model", name, revision)
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
+    """The model's tokenizer; CurateError in one sentence where there is none."""
+    from transformers import AutoTokenizer
+
+    return _loaded(AutoTokenizer.from_pretrained, "tokenizer", name, revision)
+
+
+def _loaded(
+    loader: Callable[..., Any], what: str, name: str, revision: str | None, **how: Any
+) -> Any:
+    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+        raise CurateError(f"{name} is no model folder: it has no config.json")
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise CurateError(f"no such model folder: {name}")
+    try:
+        return loader(name, revision=revision, **how)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CurateError(
+            f"cannot load the {what} of {name!r}: it is neither a model folder nor a hub id that "
+            f"can be reached and loaded ({first[:200]})"
+        ) from None
+
+
+def load_student(name: str, *, revision: str | None, device: torch.device, dtype: Dtype) -> Student:
+    """Load the weights (safetensors only, no remote code) and choose the proven way to score."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as library_logging
+
+    register()
+    library_logging.disable_progress_bar()
+    kind: torch.dtype = getattr(torch, dtype)
+    model = _loaded(
+        AutoModelForCausalLM.from_pretrained,
+        "model",
+        name,
+        revision,
+        dtype=kind,
+        use_safetensors=True,
+    )
+    return student_of(model.to(device).eval(), kind)
+
+
+def student_of(model: Any, dtype: torch.dtype) -> Student:
+    """The fastest way to score that gives what the model's own forward gives on a probe."""
+    device = next(model.parameters()).device
+    original = model.config._attn_implementation
+    packed, reason = _packed_way(model), ""
+    if packed is not None:
+        reason = _disproof(model, packed, original, dtype)
+    if packed is None or reason:
+        model.set_attn_implementation(original)
+        log.warning(
+            "scoring one sequence at a time: %s", reason or "no packed forward for this model"
+        )
+    way = packed if packed is not None and not reason else _alone_way(model)
+    return Student(model, device, dtype, context_of(model.config), way is packed, way)
+
+
+def _head_of(model: Any) -> Head | None:
+    layer = model.get_output_embeddings()
+    if not isinstance(layer, torch.nn.Linear):
+        return None
+    config = model.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1.0)
+    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+    return Head(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
+
+
+def _packed_way(model: Any) -> Callable[[Pack], Tensor] | None:
+    head, trunk = _head_of(model), model.base_model
+    if head is None or trunk is model:
+        return None
+
+    @torch.inference_mode()
+    def log_probs(pack: Pack) -> Tensor:
+        device, dtype = head.weight.device, head.weight.dtype
+        ids = pad_rows(to_device(pack.ids, device).long())
+        positions = pad_rows(to_device(pack.positions, device).long())
+        # The filling is a segment of its own, so that attention covers the whole row.
+        layout = make_layout(filled(pack, len(ids)), device, dtype)
+        with layout_of(layout):
+            hidden = trunk(
+                input_ids=ids[None],
+                position_ids=positions[None],
+                attention_mask=None,
+                use_cache=False,
+            ).last_hidden_state[0]
+        rows = hidden.index_select(0, to_device(pack.predict, device))
+        return head.log_probs(rows, to_device(pack.targets, device))
+
+    return log_probs
+
+
+def filled(pack: Pack, length: int) -> tuple[Segment, ...]:
+    """The pack's segments and one more for the filling up to `length` tokens."""
+    end = len(pack.ids)
+    return pack.segments + ((Segment(end, length, 0),) if length > end else ())
+
+
+def to_device(array: np.ndarray[Any, Any], device: torch.device) -> Tensor:
+    """A numpy array on the device, copied without waiting where that is a GPU."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _alone_way(model: Any) -> Callable[[Pack], Tensor]:
+    """The model's own forward, one sequence a row; logits of the predicting positions only."""
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def log_probs(pack: Pack) -> Tensor:
+        assert len(pack.spans) == 1 and len(pack.segments) == 1
+        ids = to_device(pack.ids, device).long()
+        logits = model(input_ids=ids[None], use_cache=False).logits[0]
+        targets = to_device(pack.targets, device)
+        parts = zip(torch.split(to_device(pack.predict, device), 256), torch.split(targets, 256), strict=True)
+        return torch.cat(
+            [logits[p].float().log_softmax(-1).gather(1, t[:, None])[:, 0] for p, t in parts]
+        )
+
+    return log_probs
+
+
+def _disproof(
+    model: Any, packed: Callable[[Pack], Tensor], original: str, dtype: torch.dtype
+) -> str:
+    """Why packed rows are not to be trusted with this model; empty if they are.
+
+    Three sequences, one long enough to pass a sliding window, are scored packed with a shared
+    header and, by the model's own forward, alone; both must agree.
+    """
+    spans, headers = _probe(model.config)
+    rows = list(plan(spans, headers, budget=1 << 30))
+    alone = _alone_way(model)
+    singles = [alone(next(plan([span], [], 1 << 30))) for span in (spans[i] for i in rows[0].spans)]
+    try:
+        model.set_attn_implementation(NAME)
+        difference = (packed(rows[0]).float() - torch.cat(singles)).abs()
+    except (UnpackableError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        return f"{type(model).__name__} does not run on packed rows ({str(error)[:200]})"
+    worst = float(difference.nan_to_num(nan=0.0, posinf=0.0).max())
+    if worst <= TOLERANCE[dtype]:
+        return ""
+    return f"packed rows of {type(model).__name__} are off by {worst:.2g} nats ({original})"
+
+
+def _probe(config: Any) -> tuple[list[Span], list[np.ndarray[Any, np.dtype[np.int32]]]]:
+    text = config.get_text_config()
+    context = context_of(config) or 4096
+    window = getattr(text, "sliding_window", None) or 0
+    long = min(context, window + 40 if 0 < window <= 4096 else 48)
+    rng = np.random.default_rng(0)
+    header = rng.integers(0, text.vocab_size, 8, dtype=np.int32)
+
+    def span(length: int, opening: int) -> Span:
+        tail = rng.integers(0, text.vocab_size, max(length - opening, 2), dtype=np.int32)
+        return Span(np.concatenate((header[:opening], tail)), opening + 1)
+
+    lengths = [(long, 8), (max(math.ceil(long / 3), 12), 8), (max(long // 2, 10), 0)]
+    return [span(length, opening) for length, opening in lengths], [header]

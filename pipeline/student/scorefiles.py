@@ -1,0 +1,94 @@
+"""Scores on disk: a Parquet shard for each shard of candidates, filled in where needed."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
+from ..storage.files import read_parquet, write_json, write_parquet
+from ..storage.rundir import RunDir, by_record
+from .engine import Record, Scored, ScoringEngine, Wanted
+from .identity import ScoringIdentity
+
+# A row's texts, so that a candidate that was reflected again is scored again.
+_SCHEMA = SCORE_SCHEMA.append(pa.field("texts", pa.string()))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFiles:
+    """RUN/scores/<student>/."""
+
+    run: RunDir
+    identity: ScoringIdentity
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards lie."""
+        return self.run.path / "scores" / self.identity.key
+
+    def read(self, shard: Path, records: list[Record]) -> list[Scored]:
+        """The scores of a shard of candidates, as far as they are there and of the same texts."""
+        found = read_parquet(self.folder / shard.name)
+        if found is None:
+            return [{} for _ in records]
+        table = found[0]
+        texts = table.column("texts").to_pylist()
+        known = {
+            (score.id, score.candidate, text): score
+            for score, text in zip(scores_from(table), texts, strict=True)
+        }
+        return [
+            {
+                kind: score
+                for kind, candidate in record.items()
+                if (score := known.get((candidate.id, kind, digest(candidate)))) is not None
+            }
+            for record in records
+        ]
+
+    def write(self, shard: Path, records: list[Record], scores: list[Scored]) -> None:
+        """Write the scores of a shard: a row for each candidate, empty where not scored."""
+        config = self.folder / "config.json"
+        if not config.exists():
+            write_json(config, self.identity.fields())
+        rows = [
+            (known.get(kind) or Score(id=candidate.id, candidate=kind), digest(candidate))
+            for record, known in zip(records, scores, strict=True)
+            for kind, candidate in record.items()
+        ]
+        table = to_table((score for score, _ in rows), SCORE_SCHEMA)
+        table = table.append_column(_SCHEMA.field("texts"), pa.array([t for _, t in rows]))
+        write_parquet(self.folder / shard.name, table)
+
+    def complete(
+        self, engine: ScoringEngine, tick: Callable[[int], None], wanted: Wanted | None = None
+    ) -> Iterator[tuple[list[Record], list[Scored]]]:
+        """Each shard's records with all the scores that are needed; new ones are written.
+
+        `tick(records)` after each shard.
+        """
+        for shard in self.run.shard_paths():
+            records = read_records(self.run, shard)
+            scores = self.read(shard, records)
+            before = engine.rounds
+            engine.fill(records, scores, wanted=wanted)
+            if engine.rounds > before:
+                self.write(shard, records, scores)
+            tick(len(records))
+            yield records, scores
+
+
+def read_records(run: RunDir, shard: Path) -> list[Record]:
+    """A shard's candidates, a mapping for each record."""
+    return [{c.candidate: c for c in group} for group in by_record(run.read_shard(shard))]
+
+
+def digest(candidate: Candidate) -> str | None:
+    """A short hash of the texts that a candidate's scores are of; None without a pair."""
+    if not candidate.valid:
+        return None
+    texts = (candidate.instruction, candidate.input, candidate.output, candidate.system)
+    return hashlib.blake2b(repr(texts).encode(), digest_size=8).hexdigest()

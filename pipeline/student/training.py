@@ -1,0 +1,259 @@
+"""Trains a causal LM on token rows, with TRL's trainer; the only home of that library."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CurateError
+from .checkpoints import CHECKPOINTS, STAGED, last_complete, publish_checkpoint
+from .recipe import Recipe
+from .trained import lora_config, trainable
+from .training_data import TrainingData, response_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneProgress:
+    """One optimiser step, as it is done."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    tokens_per_second: float
+
+
+Report = Callable[[FinetuneProgress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is trained on what, and how."""
+
+    model: str
+    revision: str | None
+    recipe: Recipe
+    data: TrainingData
+    out: Path
+    state: Any  # accelerate's PartialState: which process this is of how many
+    bf16: bool
+    cpu: bool
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints, which are whole or not there."""
+        return self.out / CHECKPOINTS
+
+
+@dataclass(slots=True, kw_only=True)
+class Training:
+    """What is learnt while it runs: losses in nats, tokens and seconds of this session."""
+
+    report: Report
+    resumed_from: int | None = None
+    held_out_before: float | None = None
+    held_out_after: float | None = None
+    held_out_tokens: int = 0
+    tokens: float = 0
+    started: float = 0
+    seconds: float = 0
+
+
+def train(job: Job, training: Training) -> Any:
+    """The trainer after training, from the last whole checkpoint if there is one."""
+    from transformers import PrinterCallback
+
+    checkpoint = last_complete(job.checkpoints)
+    with fixable_errors(job.recipe):
+        trainer = _trainer(job)
+        trainer.remove_callback(PrinterCallback)  # it prints on stdout
+        trainer.add_callback(_observer(job, trainer, training))
+        if checkpoint is None:
+            trainer.train()
+        else:
+            training.resumed_from = int(checkpoint.name.rpartition("-")[2])
+            trainer.train(resume_from_checkpoint=str(checkpoint))
+    return trainer
+
+
+def _trainer(job: Job) -> Any:
+    """TRL's trainer on rows that are tokenised and labelled already, so that it alters none."""
+    from datasets import Dataset
+    from trl import SFTTrainer, pack_dataset
+
+    from .model import load_tokenizer
+
+    recipe, lora = job.recipe, job.recipe.lora_r > 0
+
+    class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types
+        """Checkpoints appear whole or not at all; nobody is told that we train."""
+
+        def _send_telemetry(self) -> None:
+            pass
+
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def _get_output_dir(self, trial: Any) -> str:
+            return str(job.checkpoints / STAGED)
+
+        def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+            # Taken up at its last step in the middle of an epoch, it would do one step more.
+            if self.state.global_step < self.state.max_steps:
+                super()._run_epoch(*args, **kwargs)
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            super()._save_checkpoint(model, trial)
+            job.state.wait_for_everyone()
+            if job.state.is_main_process:
+                name = f"checkpoint-{self.state.global_step}"
+                publish_checkpoint(job.checkpoints / STAGED / name, job.checkpoints)
+            job.state.wait_for_everyone()
+
+    rows = Dataset.from_list(
+        [{"input_ids": row.input_ids, "labels": row.labels} for row in job.data.rows]
+    )
+    if recipe.packing:
+        rows = pack_dataset(rows, recipe.max_length, "bfd")
+    return Trainer(
+        model=trainable(job.model, job.revision, adapters_only=lora, bf16=job.bf16),
+        args=_arguments(job, len(rows)),
+        train_dataset=rows,
+        processing_class=load_tokenizer(job.model, job.revision),
+        peft_config=lora_config(recipe.lora_r, recipe.lora_alpha, recipe.lora_dropout)
+        if lora
+        else None,
+    )
+
+
+def _arguments(job: Job, rows: int) -> Any:
+    from trl import SFTConfig
+
+    recipe = job.recipe
+    per_device, accumulation = _batch(recipe, rows, len(job.data.rows), job.state.num_processes)
+    args = SFTConfig(
+        output_dir=str(job.out),
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps or -1,
+        per_device_train_batch_size=per_device,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=recipe.warmup_ratio,  # below 1 it is a part of all steps
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=job.bf16,
+        use_cpu=job.cpu,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=recipe.max_length if recipe.packing else None,  # rows are cut already
+        packing=recipe.packing,
+        padding_free=recipe.padding_free,
+        save_strategy="steps" if recipe.save_steps else "epoch",
+        save_steps=recipe.save_steps or 0,
+        save_total_limit=None,  # `publish_checkpoint` removes old ones
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would hide a loss that is no number
+        report_to=_trackers(recipe.report_to),
+        ddp_find_unused_parameters=False,  # there are none
+        log_level="error",
+        log_level_replica="error",
+        disable_tqdm=True,
+    )
+    if args.n_gpu > 1:  # one process drives one GPU; TRL refuses the DataParallel of several
+        args._n_gpu = 1
+    return args
+
+
+def _trackers(names: str) -> list[str]:
+    from transformers.integrations import get_available_reporting_integrations
+
+    asked, here = names.split(","), ["none", *get_available_reporting_integrations()]
+    for name in asked:
+        if name not in here:
+            raise CurateError(f"no tracker {name!r} is installed; here are {', '.join(here)}")
+    return asked
+
+
+def _batch(recipe: Recipe, rows: int, records: int, processes: int) -> tuple[int, int]:
+    """Rows of a device's forward pass, and passes a step.
+
+    A packed row counts as the records in it on average, so that packing changes speed, not recipe.
+    """
+    batch, limit = recipe.batch_size, recipe.per_device_batch_size
+    if recipe.packing:
+        batch = max(round(batch * rows / records / processes), 1) * processes
+    share, rest = divmod(batch, processes)
+    if rest:
+        raise CurateError(f"a batch of {batch} cannot be shared equally by {processes} processes")
+    size = max(n for n in range(1, min(share, limit) + 1) if share % n == 0)
+    return size, share // size
+
+
+def _observer(job: Job, trainer: Any, training: Training) -> Any:
+    """Measures held-out loss around training, times it, reports each step."""
+    from transformers import TrainerCallback
+
+    def held_out_loss(moment: str) -> float | None:
+        if not job.data.held_out:
+            return None
+        # Every process takes all rows: in a sharded model each forward pass needs them all.
+        loss, training.held_out_tokens = response_loss(trainer.model_wrapped, job.data.held_out)
+        trainer.log({f"held_out_{moment}": loss})
+        return loss
+
+    class Observer(TrainerCallback):  # type: ignore[misc]  # transformers' types are not read
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            known = [h["held_out_before"] for h in state.log_history if "held_out_before" in h]
+            training.held_out_before = known[0] if known else held_out_loss("before")
+            training.started = time.monotonic()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
+            if "loss" not in logs:
+                return
+            if not math.isfinite(logs["loss"]):
+                raise CurateError(
+                    f"the loss is {logs['loss']} at step {state.global_step}: lower --learning-rate"
+                )
+            training.tokens = logs["num_tokens"]
+            if job.state.is_main_process:
+                training.report(_progress(state, logs, time.monotonic() - training.started))
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            training.seconds = time.monotonic() - training.started
+            training.held_out_after = held_out_loss("after")
+
+    return Observer()
+
+
+def _progress(state: Any, logs: Mapping[str, float], seconds: float) -> FinetuneProgress:
+    return FinetuneProgress(
+        step=state.global_step,
+        steps=state.max_steps,
+        loss=logs["loss"],
+        learning_rate=logs["learning_rate"],
+        tokens_per_second=logs["num_tokens"] / max(seconds, 1e-9),
+    )
+
+
+@contextmanager
+def fixable_errors(recipe: Recipe) -> Iterator[None]:
+    """Turn running out of memory into one sentence that says what to lower."""
+    import torch
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        cpu = "allocate memory" in str(error) or isinstance(error, MemoryError)
+        if not (cpu or isinstance(error, torch.OutOfMemoryError)):
+            raise
+        raise CurateError(
+            f"out of memory with up to {recipe.per_device_batch_size} rows of {recipe.max_length} "
+            "tokens on a device: lower --per-device-batch-size (the batch of "
+            f"{recipe.batch_size} stays), then --max-length, or train with --preset lora"
+        ) from None

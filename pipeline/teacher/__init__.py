@@ -1,0 +1,1 @@
+"""The teacher: engines behind one protocol, the journal, the flow of requests."""

@@ -1,0 +1,306 @@
+"""The flow of requests: a concurrency that adapts, pauses, rates, retries, and when to give up.
+
+Knows nothing of HTTP: an attempt is a coroutine that returns, raises `Trouble` for what another
+attempt may mend, `TeacherFailure` for what is this record's own fault, or `CurateError` for what
+will fail every record.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import count
+from math import isfinite
+from typing import Literal, TypeVar
+
+from ..errors import CurateError, TeacherFailure
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[object]]
+Kind = Literal["unreachable", "limited", "overloaded", "slow", "fault"]
+
+START = 64  # requests sent before the first answer: what fills a fast local server
+ATTEMPTS = 6
+STRIKES: dict[Kind, float] = {
+    "unreachable": 0,  # says nothing about the record
+    "limited": 0,  # 429: the record only came too early
+    "overloaded": 0.5,  # 503: mostly load, now and then a record that crashes its server
+    "slow": 1,
+    "fault": 1,
+}
+REFUSALS: tuple[Kind, ...] = ("limited", "overloaded")
+FIRST_DELAY, LONGEST_DELAY = 0.5, 15.0
+GREETING = 2.0  # seconds within which a server must be reached at the very start
+OUTAGE = 8  # so many different records failing, none answered: the server's fault, not theirs
+ALIVE = 10.0  # an attempt in flight for longer than this is being worked on
+RESUME = "run the same command again to go on"
+
+
+class Trouble(Exception):
+    """An attempt that failed in a way that another one may mend."""
+
+    def __init__(self, reason: str, kind: Kind, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class Bucket:
+    """A rate of so many units a minute, spread evenly; a second's worth may come at once."""
+
+    def __init__(self, per_minute: float, clock: Clock) -> None:
+        self._rate = per_minute / 60
+        self._clock = clock
+        self._level = self._rate
+        self._at = clock()
+
+    def take(self, amount: float) -> float:
+        """Take the units, on credit if need be; the seconds to wait before using them."""
+        now = self._clock()
+        self._level = min(self._rate, self._level + (now - self._at) * self._rate) - amount
+        self._at = now
+        return max(0.0, -self._level / self._rate)
+
+    def give(self, amount: float) -> None:
+        """Give back units that were not used after all; negative: more were used."""
+        self._level += amount
+
+
+class Limit:
+    """How many requests may be in flight: grows by successes, halves on trouble (AIMD).
+
+    Until the first trouble it doubles a round; afterwards it grows by its square root, so that
+    one bad moment costs a dozen rounds at most. It stays where answers take longer than `slow`
+    seconds: more would only wait in the server's queue, towards the timeout.
+    """
+
+    def __init__(self, ceiling: int, *, slow: float) -> None:
+        self._ceiling = ceiling
+        self._slow = slow
+        self._value = float(min(ceiling, START))
+        self._latency = 0.0
+        self._halved_at: float | None = None
+
+    @property
+    def value(self) -> int:
+        """The limit now, between 1 and the ceiling."""
+        return int(self._value)
+
+    def success(self, latency: float, *, full: bool) -> None:
+        """An answer came; only a limit that was in use (`full`) has shown that it is bearable."""
+        self._latency += 0.1 * (latency - self._latency)
+        if full and self._latency < self._slow:
+            step = 1.0 if self._halved_at is None else self._value**-0.5
+            self._value = min(self._ceiling, self._value + step)
+
+    def trouble(self, began: float, now: float) -> bool:
+        """Halve, once a round: what was sent before the last halving proves nothing new."""
+        if self._halved_at is not None and began < self._halved_at:
+            return False
+        self._value = max(1.0, self._value / 2)
+        self._halved_at = now
+        return True
+
+
+class Flow:
+    """Sends attempts through one limit, pause and rate; retries; stops when the server is lost."""
+
+    def __init__(
+        self,
+        ceiling: int,
+        *,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        patience: float = 120.0,
+        slow: float = 150.0,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.limit = Limit(ceiling, slow=slow)
+        self._requests = Bucket(rpm, clock) if rpm else None
+        self._tokens = Bucket(tpm, clock) if tpm else None
+        self._patience = patience
+        self._clock = clock
+        self._sleep = sleep
+        self._numbers = count()
+        self._active = 0
+        self._most_active = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._in_flight: dict[int, float] = {}  # call number -> start, oldest first
+        self._resume_at = 0.0
+        self._refusals = 0  # rounds of them since the last answer
+        self._answered = False
+        self._failures = 0  # since the last answer, as are the next two
+        self._failing: set[int] = set()
+        self._failing_since: float | None = None
+        self._fatal: CurateError | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether any attempt has succeeded yet."""
+        return self._answered
+
+    async def call(self, attempt: Callable[[], Awaitable[T]], *, tokens: float = 0) -> T:
+        """The attempt's result; repeated while that makes sense. `tokens` counts towards tpm.
+
+        Raises TeacherFailure when this record's attempts are used up, CurateError when the
+        server is lost.
+        """
+        number, tries, strikes = next(self._numbers), 0, 0.0
+        while True:
+            tries += 1
+            try:
+                return await self._once(number, attempt, tokens)
+            except Trouble as trouble:
+                if len(self._failing) < OUTAGE:
+                    strikes += STRIKES[trouble.kind]
+                if strikes >= ATTEMPTS:
+                    raise TeacherFailure(f"no answer in {tries} attempts: {trouble}") from trouble
+                if trouble.kind not in REFUSALS:  # those wait together, in `_turn`
+                    greeting = trouble.kind == "unreachable" and not self._answered
+                    await self._sleep(backoff(1 if greeting else tries))
+
+    def give_back(self, tokens: float) -> None:
+        """Tokens of the tpm rate that a finished request did not use (negative: used more)."""
+        if self._tokens is not None:
+            self._tokens.give(tokens)
+
+    async def _once(self, number: int, attempt: Callable[[], Awaitable[T]], tokens: float) -> T:
+        async with self._slot():
+            await self._turn(tokens)
+            began = self._in_flight[number] = self._clock()
+            try:
+                result = await attempt()
+            except Trouble as trouble:
+                del self._in_flight[number]
+                self._troubled(number, trouble, began)
+                raise
+            except TeacherFailure:  # an answer too: the server lives
+                self._lives()
+                raise
+            except CurateError as error:
+                self._fatal = error
+                raise
+            finally:
+                self._in_flight.pop(number, None)
+            self._answered = True
+            self._lives()
+            self.limit.success(self._clock() - began, full=self._active >= self.limit.value)
+            return result
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        if self._active >= self.limit.value:
+            await self._queue()
+        else:
+            self._active += 1
+        self._most_active = max(self._most_active, self._active)
+        try:
+            yield
+        finally:
+            self._active -= 1
+            self._admit()
+
+    async def _queue(self) -> None:
+        """Wait to be admitted; whoever admits counts us as active already."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._active -= 1
+                self._admit()
+            raise
+
+    def _admit(self) -> None:
+        while self._waiting and self._active < self.limit.value:
+            future = self._waiting.popleft()
+            if not future.done():
+                self._active += 1
+                future.set_result(None)
+
+    async def _turn(self, tokens: float) -> None:
+        """Wait for the rates and for any pause that the server asked for."""
+        if self._requests is not None and (wait := self._requests.take(1)):
+            await self._sleep(wait)
+        if self._tokens is not None and tokens and (wait := self._tokens.take(tokens)):
+            await self._sleep(wait)
+        while self._fatal is None and (wait := self._resume_at - self._clock()) > 0:
+            await self._sleep(wait)
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _lives(self) -> None:
+        self._failures = self._refusals = 0
+        self._failing.clear()
+        self._failing_since = None
+
+    def _troubled(self, number: int, trouble: Trouble, began: float) -> None:
+        now = self._clock()
+        self._failures += 1
+        self._failing.add(number)
+        if self._failing_since is None:
+            self._failing_since = now
+        if trouble.kind in (*REFUSALS, "slow"):
+            self._slow_down(trouble, began, now)
+        reason = self._hopeless(trouble, now, lasting=now - self._failing_since)
+        if reason is not None:
+            self._fatal = CurateError(reason)
+            raise self._fatal from trouble
+
+    def _slow_down(self, trouble: Trouble, began: float, now: float) -> None:
+        pause = trouble.retry_after or 0.0
+        if self.limit.trouble(began, now) and trouble.kind in REFUSALS:
+            self._refusals += 1
+            pause = max(pause, backoff(self._refusals))
+        self._resume_at = max(self._resume_at, now + pause)
+
+    def _hopeless(self, trouble: Trouble, now: float, *, lasting: float) -> str | None:
+        """Why the run must stop, if it must."""
+        if (trouble.retry_after or 0) > self._patience:
+            return f"{trouble}, and asks to wait {trouble.retry_after:.0f} s; {RESUME} after that"
+        if not self._answered and trouble.kind == "unreachable" and lasting >= GREETING:
+            return f"{trouble}; is the server running?"
+        never = not self._answered and self._failures >= max(20, self._most_active)
+        if never and STRIKES[trouble.kind] == 1:
+            return f"every request fails: {trouble}; {RESUME}"
+        oldest = next(iter(self._in_flight.values()), now)
+        if lasting >= self._patience and now - oldest < ALIVE:
+            return f"{trouble}; no answer for {lasting:.0f} s; {RESUME}"
+        return None
+
+
+def backoff(tries: int) -> float:
+    """Seconds to wait after so many failures: doubling, bounded, jittered downwards by half."""
+    longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(tries - 1, 30))
+    return longest * random.uniform(0.5, 1)
+
+
+def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
+    """Seconds that a Retry-After header asks for, in seconds or as an HTTP date.
+
+    >>> parse_retry_after("1.5")
+    1.5
+    >>> parse_retry_after("soon") is None
+    True
+    """
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return _seconds_until(value or "", now or datetime.now(UTC))
+    return max(0.0, seconds) if isfinite(seconds) else None
+
+
+def _seconds_until(date: str, now: datetime) -> float | None:
+    try:
+        when = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - now).total_seconds())

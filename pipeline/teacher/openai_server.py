@@ -1,0 +1,339 @@
+"""The teacher behind any OpenAI-compatible server: POST chat/completions, raw JSON, one pool."""
+
+import asyncio
+import json
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+import httpx2
+
+from ..errors import CurateError, TeacherFailure
+from .flow import RESUME, Flow, Trouble, parse_retry_after
+from .journal import clean
+from .protocol import Reply, Request
+
+PATH = "/chat/completions"
+CONNECT_SECONDS = 5.0
+IDLE_SECONDS = 4.0  # below uvicorn's 5: a connection is dropped here before it is dropped there
+LANE = 8  # connections a client: the pool's own bookkeeping costs O(connections) a request
+
+# How servers say that a prompt does not fit: OpenAI, vLLM, SGLang, llama.cpp, TGI, Mistral, Groq.
+_TOO_LONG = re.compile(
+    r"context[ _-]?(length|size|window)|maximum model length|max_model_len|too many (input )?tokens"
+    r"|(prompt|input|request|inputs) (is|are|was) too (long|large)|longer than the m(odel|aximum)"
+    r"|`inputs` (tokens|must have)|reduce the length|maximum (input|prompt) length"
+    r"|input token count .* exceeds",
+    re.IGNORECASE,
+)
+_MODERATED = re.compile(r"content.?(filter|management policy)|moderat|flagged", re.IGNORECASE)
+_UNPAID = re.compile(r"insufficient.?(quota|balance|credit|funds)", re.IGNORECASE)
+_WHOLE_CAP = re.compile(r"unsupported.*'max_completion_tokens' instead", re.IGNORECASE | re.DOTALL)
+_MEANING = {
+    301: "the server has moved",
+    308: "the server has moved",
+    401: "wrong or missing API key (CURATE_API_KEY)",
+    403: "this API key may not use the model",
+    404: "no such model or address",
+}
+
+
+class _Answer(NamedTuple):
+    """What came back over HTTP: `data` is the JSON object, None where the body is none."""
+
+    status: int
+    retry_after: str | None
+    text: str
+    data: dict[str, Any] | None
+
+
+class OpenAITeacher:
+    """Asks `model` at `base_url` (with or without /v1). The key stays in the request's header."""
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        ceiling: int,
+        timeout: float = 600.0,
+        revision: str | None = None,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        patience: float = 120.0,
+    ) -> None:
+        self._model = model
+        self._revision = revision
+        self._timeout = timeout
+        self._key = _checked_key(api_key)
+        self._url = _checked_url(base_url)
+        headers = {"content-type": "application/json"}
+        if self._key:
+            headers["authorization"] = f"Bearer {self._key}"
+        self._lanes = _Lanes(self._url, headers, timeout)
+        self._cap = "max_tokens"
+        self._completion = 0.0  # running mean of completion tokens, for the tpm rate
+        self.flow = Flow(ceiling, rpm=rpm, tpm=tpm, patience=patience, slow=timeout / 4)
+
+    @property
+    def name(self) -> str:
+        """The model's name as the server knows it."""
+        return self._model
+
+    @property
+    def revision(self) -> str | None:
+        """As given: servers do not tell."""
+        return self._revision
+
+    async def ask(self, request: Request) -> Reply:
+        """The server's reply, after as many attempts as `Flow` allows."""
+        prompt = sum(len(message["content"]) for message in request.messages) / 4
+        expected = prompt + (self._completion or request.max_tokens / 2)
+        reply = await self.flow.call(lambda: self._attempt(request), tokens=expected)
+        completion = reply.completion_tokens or len(reply.text) / 4
+        self._completion += 0.1 * (completion - self._completion)
+        self.flow.give_back(expected - (reply.prompt_tokens or prompt) - completion)
+        return reply
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._lanes.close()
+
+    async def _attempt(self, request: Request) -> Reply:
+        url, cap = self._url, self._cap
+        answer = await self._post(url, self._body(request))
+        if answer.status == 200 and answer.data and answer.data.get("choices"):
+            return self._reply(request, answer.data, url)
+        if answer.status == 404 and self._may_lack_v1(url, answer):
+            return await self._attempt_at_v1(request, url)
+        if answer.status == 400 and cap == "max_tokens" and _WHOLE_CAP.search(_message(answer)):
+            self._cap = "max_completion_tokens"  # OpenAI's reasoning models know only this name
+            return await self._attempt(request)
+        raise self._problem(answer)
+
+    async def _attempt_at_v1(self, request: Request, url: httpx2.URL) -> Reply:
+        """The same under /v1, which the user may have left out; if it works, from now on."""
+        if self._url == url:
+            self._url = url.copy_with(path=url.path.removesuffix(PATH) + "/v1" + PATH)
+        try:
+            return await self._attempt(request)
+        except CurateError as error:
+            raise CurateError(f"{error} (without /v1 it answers HTTP 404)") from error
+
+    def _may_lack_v1(self, url: httpx2.URL, answer: _Answer) -> bool:
+        if url != self._url:  # found out meanwhile
+            return True
+        untried = not url.path.endswith(f"/v1{PATH}") and not self.flow.answered
+        return untried and not (answer.data and "model" in _message(answer).lower())
+
+    def _body(self, request: Request) -> bytes:
+        body: dict[str, object] = {
+            "model": self._model,
+            "messages": request.messages,
+            self._cap: request.max_tokens,
+            "temperature": request.temperature,
+        }
+        if request.seed is not None:
+            body["seed"] = request.seed
+        return json.dumps(body, separators=(",", ":")).encode()
+
+    async def _post(self, url: httpx2.URL, body: bytes) -> _Answer:
+        where = _shown(url)
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._lanes.post(url, body)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            raise Trouble(f"cannot reach {where}: {_cause(error)}", "unreachable") from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise Trouble(f"no answer from {where} in {self._timeout:g} s", "slow") from error
+        except httpx2.DecodingError as error:
+            raise Trouble(f"{where} sent a body that does not unpack", "fault") from error
+        except httpx2.TransportError as error:
+            raise Trouble(f"{where} dropped the connection: {_cause(error)}", "fault") from error
+        return _answer(response)
+
+    def _reply(self, request: Request, data: Mapping[str, Any], url: httpx2.URL) -> Reply:
+        choice = data["choices"][0] if isinstance(data["choices"], list) else None
+        if not (isinstance(choice, dict) and isinstance(choice.get("message"), dict)):
+            raise Trouble(f"{_shown(url)} sent a choice without a message", "fault")
+        finish, usage = choice.get("finish_reason"), data.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        return Reply(
+            text=clean(_content(choice["message"])),
+            finish_reason=finish if isinstance(finish, str) else None,
+            max_tokens=request.max_tokens,
+            prompt_tokens=_tokens(usage.get("prompt_tokens")),
+            completion_tokens=_tokens(usage.get("completion_tokens")),
+            endpoint=_shown(url),
+        )
+
+    def _problem(self, answer: _Answer) -> Trouble | TeacherFailure | CurateError:
+        """What an answer that is no reply means: for this attempt, this record or the run."""
+        status, where = _status(answer), _shown(self._url)
+        said = self._scrubbed(_message(answer))
+        if status in (400, 413, 422, 500) and (status == 413 or _TOO_LONG.search(said)):
+            return TeacherFailure(f"longer than the teacher's context: {said}")
+        if status in (400, 403) and _MODERATED.search(said):
+            return TeacherFailure(f"the server refused the request: {said}")
+        if status == 402 or (status == 429 and _UNPAID.search(said)):
+            return CurateError(f"{where} wants to be paid first: {said}; then {RESUME}")
+        if status in (408, 409, 429) or status >= 500:
+            return self._passing(status, answer, said)
+        if status == 200:
+            return self._no_reply(answer, where)
+        if status in (400, 422) and self.flow.answered:
+            return TeacherFailure(f"the server refused the request (HTTP {status}): {said}")
+        meaning = _MEANING.get(status, "the server refuses the request")
+        return CurateError(f"{meaning}: {where} answers HTTP {status}: {said}")
+
+    def _passing(self, status: int, answer: _Answer, said: str) -> Trouble:
+        reason = f"{_shown(self._url)} answers HTTP {status}: {said}"
+        wait = parse_retry_after(answer.retry_after)
+        if status == 429:
+            return Trouble(reason, "limited", wait)
+        return Trouble(reason, "overloaded" if status in (503, 529) else "fault", wait)
+
+    def _no_reply(self, answer: _Answer, where: str) -> Trouble | CurateError:
+        html = answer.data is None and answer.text.lstrip()[:1] == "<"
+        if html and not self.flow.answered:
+            return CurateError(
+                f"{where} answers with a web page: it is not an OpenAI-compatible server, "
+                "or not its address (which often ends in /v1)"
+            )
+        return Trouble(f"{where} sent no chat completion: {self._scrubbed(answer.text)!r}", "fault")
+
+    def _scrubbed(self, text: str) -> str:
+        """The server's words on one line, cut, without the key: some servers echo it."""
+        text = " ".join(clean(text).split())
+        return (text.replace(self._key, "***") if self._key else text)[:200]
+
+
+class _Lanes:
+    """HTTP clients of a few connections each, the most recently used first."""
+
+    def __init__(self, url: httpx2.URL, headers: Mapping[str, str], timeout: float) -> None:
+        self._headers = headers
+        self._timeout = httpx2.Timeout(timeout, connect=CONNECT_SECONDS, pool=None)
+        # A proxy from the environment is not on the way to this machine.
+        self._trust_env = not _loopback(url.host)
+        self._verify: ssl.SSLContext | bool = False
+        if self._trust_env or url.scheme == "https":
+            self._verify = httpx2.create_ssl_context()
+        self._clients: list[httpx2.AsyncClient] = []
+        self._free: list[httpx2.AsyncClient] = []  # once for each connection not in use
+
+    async def post(self, url: httpx2.URL, body: bytes) -> httpx2.Response:
+        """Send over a free connection; there are as many as are asked for."""
+        if not self._free:
+            self._free += [self._new_client()] * LANE
+        client = self._free.pop()
+        try:
+            return await client.post(url, content=body)
+        finally:
+            self._free.append(client)
+
+    async def close(self) -> None:
+        """Close every client."""
+        for client in self._clients:
+            await client.aclose()
+
+    def _new_client(self) -> httpx2.AsyncClient:
+        limits = httpx2.Limits(
+            max_connections=LANE, max_keepalive_connections=LANE, keepalive_expiry=IDLE_SECONDS
+        )
+        client = httpx2.AsyncClient(
+            headers=self._headers,
+            timeout=self._timeout,
+            limits=limits,
+            verify=self._verify,
+            trust_env=self._trust_env,
+        )
+        self._clients.append(client)
+        return client
+
+
+def _checked_key(key: str | None) -> str | None:
+    key = (key or "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise CurateError("the API key holds characters that no HTTP header can carry")
+    return key or None
+
+
+def _checked_url(base_url: str) -> httpx2.URL:
+    """The address of chat/completions under what was given."""
+    try:
+        url = httpx2.URL(base_url.strip())
+    except httpx2.InvalidURL:
+        url = httpx2.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise CurateError(f"--base-url {base_url!r} is no address like http://localhost:8000/v1")
+    return url.copy_with(path=url.path.rstrip("/").removesuffix(PATH) + PATH)
+
+
+def _shown(url: httpx2.URL) -> str:
+    """The base URL for people and the journal: without user, password and query."""
+    return f"{url.scheme}://{url.netloc.decode()}{url.path.removesuffix(PATH)}"
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason: httpx2 and anyio wrap it in "All connection attempts failed"."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno is not None:
+            return os.strerror(inner.errno).lower() if inner.errno > 0 else str(inner.strerror)
+        error, inner = inner, inner.__cause__ or inner.__context__
+    return str(error) or type(error).__name__
+
+
+def _answer(response: httpx2.Response) -> _Answer:
+    text = response.content.decode("utf-8-sig", "replace")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    retry_after = response.headers.get("retry-after")
+    return _Answer(
+        response.status_code, retry_after, text, data if isinstance(data, dict) else None
+    )
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    """The text of a message: a string, parts, or nothing but a refusal."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else str(message.get("refusal") or "")
+
+
+def _tokens(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _status(answer: _Answer) -> int:
+    """The HTTP status; some gateways send errors as 200 with the code in the body."""
+    error = (answer.data or {}).get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    inside = answer.status == 200 and isinstance(code, int) and 400 <= code < 600
+    return code if inside and isinstance(code, int) else answer.status
+
+
+def _message(answer: _Answer) -> str:
+    """The server's own words; its error code too, where that says more."""
+    data = answer.data or {}
+    error = data.get("error", data)
+    if not isinstance(error, dict):
+        return str(error)
+    said = error.get("message") or error.get("detail") or answer.text or "nothing"
+    code = error.get("code")
+    return f"{said} ({code})" if isinstance(code, str) and code not in str(said) else str(said)

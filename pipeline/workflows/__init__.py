@@ -1,0 +1,1 @@
+"""Several stages in a row: what `curate run` and `curate demo` do."""

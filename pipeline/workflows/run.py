@@ -1,0 +1,48 @@
+"""`curate run`: reflect, select and fine-tune in one go, in either schedule."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..config import ReflectConfig, Schedule, SelectConfig
+from ..records import CandidateKind
+from ..stages.finetuning import FinetuneResult, finetune_run
+from ..stages.reflection import ReflectResult, reflect
+from ..stages.selection import SelectResult, branches_of, choose_branches, select
+from ..student.recipe import FinetuneConfig
+
+Branches = Callable[[int], dict[str, CandidateKind]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What each stage did; no fine-tuning where none was asked for."""
+
+    reflected: ReflectResult
+    selected: SelectResult
+    finetuned: FinetuneResult | None
+
+
+def run(
+    reflecting: ReflectConfig,
+    selecting: SelectConfig,
+    finetuning: FinetuneConfig | None,
+    *,
+    schedule: Schedule = "all",
+) -> RunResult:
+    """All stages into one run directory. `selecting.input.data` is that directory.
+
+    `selective` is the paper's order: the instruction is reflected, the student chooses a pair, only
+    that pair's response is reflected, the student chooses again.
+    """
+    reflecting = replace(reflecting, schedule=schedule)
+    if schedule == "selective":
+        reflect(reflecting, step="instruction")
+        identity = choose_branches(selecting)
+        reflected = reflect(reflecting, step="chosen", branches=branches_of(selecting, identity))
+    else:
+        reflected = reflect(reflecting)
+    selected = select(selecting)
+    finetuned = None
+    if finetuning is not None:
+        finetuned = finetune_run(finetuning, str(selected.run), selection=selected.student)
+    return RunResult(reflected=reflected, selected=selected, finetuned=finetuned)

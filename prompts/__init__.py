@@ -1,0 +1,1 @@
+"""Teacher prompts and student templates, one text file each."""
