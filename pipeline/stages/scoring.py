@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,13 @@ def _score(
 ) -> ScoreResult:
     run = RunDir.create(work, {"command": "score", **input_identity(source, config.input)})
     import_candidates(run, source, config.input)
-    engine = ScoringEngine(replace(config.scoring, score_all=True), identity)
+    scoring = replace(config.scoring, score_all=True)
     statuses: Counter[str] = Counter()
     schema = SCORE_SCHEMA.with_metadata({"curate": json.dumps(made)})
 
     def write(path: Path) -> None:
         with (
+            closing(ScoringEngine(scoring, identity)) as engine,
             pq.ParquetWriter(path, schema, compression="zstd") as writer,
             Progress("score", total=None, unit="records") as progress,
         ):

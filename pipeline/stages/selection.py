@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -81,9 +82,9 @@ def _say_if_unfinished(run: RunDir) -> None:
 
 def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> SelectResult:
     files = ScoreFiles(run, identity)
-    engine = ScoringEngine(config.scoring, identity)
     begun = time.monotonic()
-    scored = _score(run, files, engine)
+    with closing(ScoringEngine(config.scoring, identity)) as engine:
+        scored = _score(run, files, engine)
     rules = Rules(
         max_ifd=config.max_ifd, max_rifd=config.max_rifd, only_improved=config.only_improved
     )
@@ -121,8 +122,11 @@ def choose_branches(config: SelectConfig) -> ScoringIdentity:
     run = RunDir.open(config.input.data)
     with held(run.path, "select"):
         identity = resolve(config.scoring, run.path / "scores")
-        files, engine = ScoreFiles(run, identity), ScoringEngine(config.scoring, identity)
-        with Progress("choose", total=None, unit="records") as progress:
+        files = ScoreFiles(run, identity)
+        with (
+            closing(ScoringEngine(config.scoring, identity)) as engine,
+            Progress("choose", total=None, unit="records") as progress,
+        ):
             for _ in files.complete(engine, progress.advance, first_comparison):
                 pass
     return identity

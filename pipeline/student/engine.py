@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class ScoringEngine:
         self.config = config
         self.identity = identity
         self.sequences = 0
-        self.rounds = 0
+        self._loading = Lock()
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -74,12 +75,14 @@ class ScoringEngine:
         scores: Sequence[Scored],
         tick: Tick = lambda _: None,
         wanted: Wanted | None = None,
-    ) -> None:
+    ) -> int:
         """Score what the decision needs, round after round, until it needs nothing more.
 
-        With `score_all`, everything at once. `wanted` replaces the decision's question.
+        With `score_all`, everything at once. `wanted` replaces the decision's question. Returns
+        how many rounds it took. May be called from several threads.
         """
         ask = wanted or (everything if self.config.score_all else needs)
+        rounds = 0
         while True:
             jobs = [
                 (index, kind, side)
@@ -87,9 +90,14 @@ class ScoringEngine:
                 for kind, side in sorted(ask(record, known))
             ]
             if not jobs:
-                return
-            self.rounds += 1
+                return rounds
             self._score(jobs, records, scores, tick)
+            rounds += 1
+
+    def close(self) -> None:
+        """Give back the student's threads."""
+        if "scorer" in self.__dict__:
+            self.scorer.close()
 
     def _score(
         self,
@@ -98,8 +106,10 @@ class ScoringEngine:
         scores: Sequence[Scored],
         tick: Tick,
     ) -> None:
-        pairs: list[Pair] = [pair(records[i][kind], side, self.template) for i, kind, side in jobs]
-        spans = self.tokenization.span_pairs(pairs)
+        with self._loading:  # several threads may come here first
+            template, tokenization = self.template, self.tokenization
+        pairs: list[Pair] = [pair(records[i][kind], side, template) for i, kind, side in jobs]
+        spans = tokenization.span_pairs(pairs)
         for (index, kind, side), result in zip(jobs, self._results(spans, tick), strict=True):
             score = scores[index].get(kind) or Score(id=records[index][kind].id, candidate=kind)
             scores[index][kind] = with_side(score, side, result)
@@ -109,8 +119,10 @@ class ScoringEngine:
         given = [index for index, span in enumerate(both) if span is not None]
         values = np.full(len(both), np.nan)
         if given:
-            values[given] = self.scorer.nll([s for s in both if s is not None], tick)
-            self.sequences += len(given)
+            with self._loading:
+                scorer = self.scorer
+                self.sequences += len(given)
+            values[given] = scorer.nll([s for s in both if s is not None], tick)
         return [
             SideResult(float(values[2 * i]), float(values[2 * i + 1]), p.status, p.num_tokens)
             for i, p in enumerate(spans)

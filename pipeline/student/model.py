@@ -191,7 +191,11 @@ def _alone_way(model: Any) -> Callable[[Pack], Tensor]:
         ids = to_device(pack.ids, device).long()
         logits = model(input_ids=ids[None], use_cache=False).logits[0]
         targets = to_device(pack.targets, device)
-        parts = zip(torch.split(to_device(pack.predict, device), 256), torch.split(targets, 256), strict=True)
+        parts = zip(
+            torch.split(to_device(pack.predict, device), 256),
+            torch.split(targets, 256),
+            strict=True,
+        )
         return torch.cat(
             [logits[p].float().log_softmax(-1).gather(1, t[:, None])[:, 0] for p, t in parts]
         )

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from ..ahead import ahead
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
 from ..storage.files import read_parquet, write_json, write_parquet
 from ..storage.rundir import RunDir, by_record
@@ -14,6 +16,7 @@ from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity
 
 # A row's texts, so that a candidate that was reflected again is scored again.
+SHARDS_AT_WORK = 2
 _SCHEMA = SCORE_SCHEMA.append(pa.field("texts", pa.string()))
 
 
@@ -66,19 +69,28 @@ class ScoreFiles:
     def complete(
         self, engine: ScoringEngine, tick: Callable[[int], None], wanted: Wanted | None = None
     ) -> Iterator[tuple[list[Record], list[Scored]]]:
-        """Each shard's records with all the scores that are needed; new ones are written.
+        """Each shard's records and scores, in order; `tick(records)` after each.
 
-        `tick(records)` after each shard.
+        While one shard is computed, the next is read and tokenised and the one before is written.
         """
-        for shard in self.run.shard_paths():
-            records = read_records(self.run, shard)
-            scores = self.read(shard, records)
-            before = engine.rounds
-            engine.fill(records, scores, wanted=wanted)
-            if engine.rounds > before:
-                self.write(shard, records, scores)
-            tick(len(records))
-            yield records, scores
+        with ThreadPoolExecutor(SHARDS_AT_WORK, "shard") as pool:
+
+            def start(shard: Path) -> Callable[[], tuple[list[Record], list[Scored]]]:
+                return pool.submit(self.fill, shard, engine, wanted).result
+
+            for _, (records, scores) in ahead(self.run.shard_paths(), start, SHARDS_AT_WORK):
+                tick(len(records))
+                yield records, scores
+
+    def fill(
+        self, shard: Path, engine: ScoringEngine, wanted: Wanted | None = None
+    ) -> tuple[list[Record], list[Scored]]:
+        """One shard's records with all the scores that are needed; new ones are written."""
+        records = read_records(self.run, shard)
+        scores = self.read(shard, records)
+        if engine.fill(records, scores, wanted=wanted):
+            self.write(shard, records, scores)
+        return records, scores
 
 
 def read_records(run: RunDir, shard: Path) -> list[Record]:

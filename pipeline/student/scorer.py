@@ -1,27 +1,34 @@
 """Spans -> mean negative log-likelihoods, each distinct span computed once."""
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from functools import partial
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..ahead import ahead
 from .model import Student
 from .sequences import Ids, Pack, Span, distinct, plan
 
+log = logging.getLogger(__name__)
+
 DEFAULT_BUDGET = {"cpu": 2048, "cuda": 32768}
+GPU_DEPTH = 4
 Tick = Callable[[int], None]
+Values = npt.NDArray[np.float64]
+LogProbs = Callable[[Pack], torch.Tensor]
 
 
 class Scorer:
-    """Scores spans with one student, several rows at a time where that is a CPU.
+    """Scores spans with one student; may be called from several threads.
 
     On a CPU every row is the work of one thread: cores share no row, wait for nobody, and how many
-    there are changes no bit.
+    there are changes no bit. On a GPU rows are queued ahead of who reads their results; when its
+    memory runs out, the token budget of a row halves and the work goes on.
     """
 
     def __init__(
@@ -31,71 +38,112 @@ class Scorer:
         self.headers = tuple(headers) if student.packed else ()
         self.budget = batch_tokens or DEFAULT_BUDGET[student.device.type]
         self.tokens = 0
-        self._threads = torch.get_num_threads() if student.device.type == "cpu" else 1
+        self._lock = Lock()
+        self._threads = torch.get_num_threads()
+        self._pool: ThreadPoolExecutor | None = None
+        if student.device.type == "cpu":
+            alone = partial(torch.set_num_threads, 1)
+            self._pool = ThreadPoolExecutor(self._threads, "row", initializer=alone)
 
-    def nll(self, spans: Sequence[Span], tick: Tick = lambda _: None) -> npt.NDArray[np.float64]:
+    def nll(
+        self,
+        spans: Sequence[Span],
+        tick: Tick = lambda _: None,
+        *,
+        log_probs: LogProbs | None = None,
+    ) -> Values:
         """Mean NLL in nats a token [N], NaN where the model gave none; `tick(number)` as they come.
 
         Bitwise a function of each span alone: not of its neighbours, their order or the budget.
+        `log_probs` replaces the student's own.
         """
         unique, where = distinct(spans)
         result = np.full(len(unique), np.nan)
-        budget = self.budget if self.student.packed else 0
-        packs = plan(unique, self.headers, budget)
-        with closing(self._computed(packs)) as computed:
-            for pack, log_probs in computed:
-                self.tokens += len(pack.ids)
-                tick(_collect(pack, log_probs, unique, result))
+        todo = list(range(len(unique)))
+        while todo:
+            todo = self._round(unique, todo, result, tick, log_probs or self.student.log_probs)
         return result[where]
 
-    def _computed(self, packs: Iterator[Pack]) -> Generator[tuple[Pack, torch.Tensor], None, None]:
-        """Each row with its targets' log-probabilities, a few rows ahead of who takes them."""
-        if self.student.device.type == "cpu":
-            with _single_threaded(self._threads) as pool:
-                yield from _ahead(packs, lambda p: pool.submit(self.student.log_probs, p).result,
-                                  2 * self._threads)  # fmt: skip
-        else:
-            # The GPU runs behind the calls that queue its work; reading a result waits for it.
-            yield from _ahead(packs, lambda p: partial(_same, self.student.log_probs(p)), 4)
+    def close(self) -> None:
+        """End the threads, and let torch use all of them again."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self._threads)
+
+    def _round(
+        self,
+        spans: Sequence[Span],
+        todo: Sequence[int],
+        result: Values,
+        tick: Tick,
+        log_probs: LogProbs,
+    ) -> list[int]:
+        """Score the spans `todo`; those that found no memory come back."""
+        chosen = [spans[index] for index in todo]
+        budget = self.budget if self.student.packed else 0
+        left: list[int] = []
+        for pack, values in self._computed(plan(chosen, self.headers, budget), log_probs):
+            if values is not None:
+                tick(_collect(pack, values, spans, todo, result))
+            elif len(pack.spans) > 1:
+                left += [todo[index] for index in pack.spans]
+            else:
+                log.warning("a sequence of %d tokens does not fit into memory", len(pack.ids))
+        if left:
+            self._halve(budget)
+        return left
+
+    def _halve(self, budget: int) -> None:
+        with self._lock:
+            if self.budget >= budget:  # another thread may have done so
+                self.budget = max(budget // 2, 1)
+                log.warning("out of GPU memory: rows of %d tokens from now on", self.budget)
+        torch.cuda.empty_cache()
+
+    def _computed(
+        self, packs: Iterable[Pack], log_probs: LogProbs
+    ) -> Iterator[tuple[Pack, Values | None]]:
+        """Each row with its targets' log-probabilities; None where memory ran out."""
+
+        def start(pack: Pack) -> Callable[[], Values | None]:
+            if self._pool is None:
+                return _queued(log_probs, pack)
+            return self._pool.submit(_values, log_probs, pack).result
+
+        depth = GPU_DEPTH if self._pool is None else 2 * self._threads
+        for pack, values in ahead(packs, start, depth):
+            self.tokens += len(pack.ids)
+            yield pack, values
 
 
-def _same(value: torch.Tensor) -> torch.Tensor:
-    return value
+def _values(log_probs: LogProbs, pack: Pack) -> Values:
+    values: Values = log_probs(pack).double().cpu().numpy()
+    return values
 
 
-def _ahead(
-    packs: Iterator[Pack], start: Callable[[Pack], Callable[[], torch.Tensor]], depth: int
-) -> Iterator[tuple[Pack, torch.Tensor]]:
-    """Start up to `depth` rows before the first of them is awaited; results in order."""
-    waiting: deque[tuple[Pack, Callable[[], torch.Tensor]]] = deque()
-    for pack in packs:
-        waiting.append((pack, start(pack)))
-        if len(waiting) >= depth:
-            oldest, result = waiting.popleft()
-            yield oldest, result()
-    for oldest, result in waiting:
-        yield oldest, result()
+def _queued(log_probs: LogProbs, pack: Pack) -> Callable[[], Values | None]:
+    """Queue a row on the GPU; what is returned waits for it."""
+    try:
+        values = log_probs(pack)
+    except torch.cuda.OutOfMemoryError:
+        return _nothing
+    return lambda: values.double().cpu().numpy()
 
 
-@contextmanager
-def _single_threaded(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool in which each thread computes alone."""
-    before = torch.get_num_threads()
-    with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool:
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(before)
+def _nothing() -> None:
+    return None
 
 
 def _collect(
-    pack: Pack, log_probs: torch.Tensor, spans: Sequence[Span], result: npt.NDArray[np.float64]
+    pack: Pack,
+    values: Values,
+    spans: Sequence[Span],
+    todo: Sequence[int],
+    result: Values,
 ) -> int:
     """Put the mean NLL of each span of a row in its place; float64 sums over its own tokens."""
-    values = log_probs.double().cpu().numpy()
     end = 0
-    for index in pack.spans:
+    for index in (todo[i] for i in pack.spans):
         begin, end = end, end + spans[index].num_targets
         result[index] = -values[begin:end].mean()
     return len(pack.spans)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Tokenization:
         self.max_length = max_length
         self.chat = chat
         self._opening = _opening_of(tokenizer)
+        self._one_at_a_time = Lock()  # a fast tokenizer must not be borrowed twice
         if name == "exact" and self.anchor is None:
             raise CurateError(
                 "the student's tokenizer has neither a BOS nor an EOS token, so that exact "
@@ -131,9 +133,10 @@ class Tokenization:
     def _ids(self, texts: list[str], special: bool) -> list[list[int]]:
         if not texts:
             return []
-        ids: list[list[int]] = self.tokenizer(
-            texts, add_special_tokens=special, return_attention_mask=False, verbose=False
-        )["input_ids"]
+        with self._one_at_a_time:
+            ids: list[list[int]] = self.tokenizer(
+                texts, add_special_tokens=special, return_attention_mask=False, verbose=False
+            )["input_ids"]
         return ids
 
 
