@@ -98,6 +98,8 @@ class Decision:
     rifd_incumbent_status: ScoreStatus | None = None
     rifd_challenger: float | None = None
     rifd_challenger_status: ScoreStatus | None = None
+    near_tie: bool = False
+    """A comparison was closer than rounding in half precision explains."""
 
 
 def _text(*names: str) -> list[pa.Field]:
@@ -128,8 +130,9 @@ DECISION_TYPE = pa.struct(
     + [
         pa.field(name, pa.string() if name.endswith("_status") else pa.float64())
         for name in Decision.__slots__
-        if not name.endswith("_rule")
+        if name.startswith(("ifd", "rifd"))
     ]
+    + [pa.field("near_tie", pa.bool_())]
 )
 MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
 SELECTED_SCHEMA = pa.schema(

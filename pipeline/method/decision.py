@@ -10,17 +10,21 @@ from ..records import Candidate, CandidateKind, Decision, Score
 from .ifd import log_ratio
 from .spans import Side
 
+NEAR = 4.0
+"""Standard deviations of rounding noise within which a comparison is a near tie."""
+
 Scores = Mapping[CandidateKind, Score]
 Needs = frozenset[tuple[CandidateKind, Side]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The thresholds of the filter, both exclusive."""
+    """The thresholds of the filter, both exclusive, and the rounding noise of a mean NLL (nats)."""
 
     max_ifd: float = 1.0
     max_rifd: float = 1.0
     only_improved: bool = False
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ def decide(
         **_compared("instruction", scores, "ifd", "ifd_instruction"),
         **_compared(branch, scores, "rifd", "rifd_incumbent"),
         **_compared(challenger, scores, "rifd", "rifd_challenger"),
+        near_tie=_near_tie(scores, "ifd", ("original", "instruction"), rules.noise)
+        or _near_tie(scores, "rifd", (branch, challenger), rules.noise),
     )
     return Outcome(final, decision, reason)
 
@@ -199,6 +205,14 @@ def _filter(score: Score | None, rules: Rules, *, improved: bool) -> tuple[str, 
     if rules.only_improved and not improved:
         return "not_improved", "the response was not replaced"
     return "kept", None
+
+
+def _near_tie(
+    scores: Scores, side: Side, rivals: tuple[CandidateKind, CandidateKind], noise: float
+) -> bool:
+    """Whether four NLLs, each with this noise, leave the order of two unequal ratios open."""
+    a, b = (log_ratio(scores.get(kind), side) for kind in rivals)
+    return a is not None and b is not None and 0 < abs(a - b) < NEAR * 2 * noise
 
 
 def _compared(kind: CandidateKind, scores: Scores, side: Side, name: str) -> dict[str, Any]:

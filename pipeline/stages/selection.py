@@ -85,8 +85,12 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
     begun = time.monotonic()
     with closing(ScoringEngine(config.scoring, identity)) as engine:
         scored = _score(run, files, engine)
+        noise = files.noise(engine)
     rules = Rules(
-        max_ifd=config.max_ifd, max_rifd=config.max_rifd, only_improved=config.only_improved
+        max_ifd=config.max_ifd,
+        max_rifd=config.max_rifd,
+        only_improved=config.only_improved,
+        noise=noise,
     )
     within = _within_budget(run, files, rules, config)
 

@@ -72,9 +72,9 @@ def read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
     """A whole, undamaged Parquet file and its notes; None if it is absent or damaged."""
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (OSError, pa.ArrowException):
+        return table, json.loads((table.schema.metadata or {}).get(b"curate", b"{}"))
+    except (OSError, ValueError, pa.ArrowException):  # ValueError: names or notes are no text
         return None
-    return table, json.loads((table.schema.metadata or {}).get(b"curate", b"{}"))
 
 
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:

@@ -59,21 +59,28 @@ def input_identity(source: Source, config: InputConfig) -> dict[str, Any]:
 
 
 def import_candidates(run: RunDir, source: Source, config: InputConfig) -> None:
-    """Write the input as candidate shards; does nothing when that is done already."""
-    if run.stage("import") is not None:
+    """Write the input as candidate shards; does nothing when that is done with this limit."""
+    done = run.stage("import")
+    if done is not None and done.get("limit") == config.limit:
         return
+    if done is not None:
+        run.forget_stage("import")  # of another limit: unfinished until it is written anew
     intake = Intake()
     if holds_candidates(source):
         groups = candidate_groups(source, intake, strict=config.strict)
         groups = _limited(groups, config.limit)
     else:
         groups = ([as_original(e)] for e in read_examples(source, config, intake))
-    records = 0
+    records = shards = 0
     for index, chunk in enumerate(chunks(groups, SHARD)):
         records += len(chunk)
         run.write_shard(index, [candidate for group in chunk for candidate in group])
+        shards += 1
+    for left_over in run.shard_paths()[shards:]:  # of a larger limit
+        left_over.unlink()
     write_rejected(run.path, intake)
-    run.finish_stage("import", {"from": source.name, "input": intake.counts(), "records": records})
+    entry = {"from": source.name, "input": intake.counts(), "records": records}
+    run.finish_stage("import", {**entry, "limit": config.limit})
 
 
 def _limited(groups: Iterator[list[Candidate]], limit: int | None) -> Iterator[list[Candidate]]:

@@ -5,6 +5,7 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,7 @@ def _from_turns(values: Mapping[str, Any], column: str) -> dict[str, Any]:
 
 def _role(turn: Mapping[str, Any]) -> str:
     role = turn.get("role", turn.get("from"))
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise _Unusable(f"unknown role {role!r}")
     return _ROLES[role]
 
@@ -206,7 +207,8 @@ def _role(turn: Mapping[str, Any]) -> str:
 def _clean(texts: dict[str, Any], values: Mapping[str, Any], intake: Intake) -> Example:
     """An example with whole characters only: a lone surrogate becomes U+FFFD, and is counted."""
     replaced: dict[str, Any] = {k: _whole(v) if isinstance(v, str) else v for k, v in texts.items()}
-    intake.surrogates += sum(replaced[k] != texts[k] for k in texts if k != "extra")
+    replaced["extra"] = _whole_values(texts["extra"])
+    intake.surrogates += sum(replaced[k] != texts[k] for k in texts)
     given = values.get("id")
     id = content_id(replaced) if given is None or given == "" else _whole(str(given))
     return Example(id=id, **replaced)
@@ -219,6 +221,12 @@ def _whole(text: str) -> str:
     except UnicodeEncodeError:
         # A surrogate pair that was escaped in two halves is one character after all.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _whole_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = _json(values)
+    whole = _whole(text)
+    return values if whole == text else json.loads(whole)  # type: ignore[no-any-return]
 
 
 def content_id(texts: Mapping[str, Any]) -> str:
@@ -252,7 +260,11 @@ def _is_new(id: str, digest: int, seen: dict[int, int], place: str) -> bool:
 
 def extra_json(example: Example) -> str | None:
     """The further columns as a JSON object; what JSON cannot say becomes text."""
-    return json.dumps(example.extra, default=str, ensure_ascii=False) if example.extra else None
+    return _json(example.extra) if example.extra else None
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, default=str, ensure_ascii=False)
 
 
 # --- candidates ----------------------------------------------------------------------------------
@@ -272,8 +284,10 @@ def candidate_groups(
     An id's rows may stand anywhere in the data set: they are sorted on disk. Raises CurateError
     when one (id, candidate) comes with two contents.
     """
-    with tempfile.TemporaryDirectory(prefix="curate-") as folder:
-        database = sqlite3.connect(Path(folder) / "candidates.sqlite")
+    with (
+        tempfile.TemporaryDirectory(prefix="curate-") as folder,
+        closing(sqlite3.connect(Path(folder) / "candidates.sqlite")) as database,
+    ):
         database.execute("create table c (id text, kind int, row text, primary key (id, kind))")
         database.execute("create table ids (id text primary key, place integer)")
         for row in source.rows():
@@ -284,7 +298,6 @@ def candidate_groups(
                 _reject(intake, row.place, str(error), strict)
         _require_records(source, intake)
         yield from _grouped(database)
-        database.close()
 
 
 def _store(database: sqlite3.Connection, candidate: Candidate, place: str, intake: Intake) -> None:
@@ -329,18 +342,33 @@ def _candidate(row: Row, intake: Intake) -> Candidate:
     status = values.get("status", "ok")
     if status not in CANDIDATE_STATUSES:
         raise _Unusable(f"unknown status {status!r}")
-    known = {name: values.get(name) for name in ("reason", "teacher", "reply_key")}
-    further = {k: v for k, v in values.items() if k not in Candidate.__slots__}
-    extra = values.get("extra") or (json.dumps(further, default=str) if further else None)
+    known = {
+        name: _whole(_text(values, name)) if name in values else None
+        for name in ("reason", "teacher", "reply_key", "system")
+    }
     candidate = Candidate(
         id=_whole(str(id)),
         candidate=kind,
         status=status,
-        system=values.get("system"),
-        extra=extra if kind == "original" else None,
+        extra=_carried(row.values) if kind == "original" else None,
         **known,
     )
     return replace(candidate, **_pair_texts(values, intake)) if candidate.valid else candidate
+
+
+def _carried(values: Mapping[str, Any]) -> str | None:
+    """The further columns as a JSON object; a run's own shards hold them as one in `extra`."""
+    further = {k: v for k, v in values.items() if k not in Candidate.__slots__}
+    given = values.get("extra")
+    try:
+        held = json.loads(given) if isinstance(given, str) else None
+    except ValueError:
+        held = None
+    if isinstance(held, dict):
+        further = {**held, **further}
+    elif given is not None:
+        further["extra"] = given
+    return _whole(_json(further)) if further else None
 
 
 def _pair_texts(values: Mapping[str, Any], intake: Intake) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """One writer for a run directory: a lock file that names its holder.
 
-No fcntl: network file systems do not always honour it. Creating a file exclusively, renaming and
+No fcntl: network file systems do not always honour it. Creating a file exclusively, replacing and
 reading one are enough. A holder on this machine is dead when its process is; one elsewhere when
-its lock has not been touched for two minutes.
+its lock has not been touched for two minutes. A dead holder's lock is never taken away, or two
+could come in: it is replaced, by the one process that holds the lock of its succession.
 """
 
 import json
@@ -27,9 +28,10 @@ _DEAD_AFTER = 120.0
 def held(folder: Path, what: str) -> Iterator[None]:
     """Hold the folder's lock; CurateError names who does if another living process does."""
     path = folder / ".lock"
+    token = uuid.uuid4().hex
     with writable(path):
         folder.mkdir(parents=True, exist_ok=True)
-        _acquire(path, what)
+        _acquire(path, what, token)
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
     beat.start()
@@ -37,13 +39,14 @@ def held(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        path.unlink(missing_ok=True)
+        if (_holder(path) or {}).get("token") == token:  # else another took this one for dead
+            path.unlink(missing_ok=True)
 
 
-def _acquire(path: Path, what: str) -> None:
+def _acquire(path: Path, what: str, token: str) -> None:
     me = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(),
-          "started": _started(os.getpid()), "what": what, "token": uuid.uuid4().hex}  # fmt: skip
-    claim = path.with_name(f".lock.{me['token']}")
+          "started": _started(os.getpid()), "what": what, "token": token}  # fmt: skip
+    claim = path.with_name(f".lock.{uuid.uuid4().hex}")
     claim.write_text(json.dumps(me), "utf-8")
     try:
         while True:
@@ -51,39 +54,57 @@ def _acquire(path: Path, what: str) -> None:
                 os.link(claim, path)  # fails if the lock is there; whole if it succeeds
                 return
             except FileExistsError:
-                _clear_if_dead(path)
+                if _succeeds(claim, path, what):
+                    return
     finally:
         claim.unlink(missing_ok=True)
 
 
-def _clear_if_dead(path: Path) -> None:
-    """Remove a dead holder's lock. Of several that try, one moves it away and wins nothing else."""
+def _succeeds(claim: Path, path: Path, what: str) -> bool:
+    """Replace a dead holder's lock by the claim; False when others came first."""
+    holder = _living_refused(path)
+    if holder is None:
+        return False
+    succession = path.with_name(f".lock.after.{holder.get('token')}")
+    _acquire(succession, what, uuid.uuid4().hex)
     try:
-        holder = json.loads(path.read_text("utf-8"))
+        if _holder(path) != holder:
+            return False
+        os.replace(claim, path)
+        return True
+    finally:
+        succession.unlink(missing_ok=True)
+
+
+def _living_refused(path: Path) -> dict[str, Any] | None:
+    """The dead holder of a lock, None where it is gone; CurateError for one that lives."""
+    holder = _holder(path)
+    try:
         age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
-        return
-    except ValueError:
-        holder, age = {}, _DEAD_AFTER + 1
-    if _alive(holder, age):
+        return None
+    if holder and _alive(holder, age):
         raise CurateError(
             f"{path.parent} is in use: `curate {holder.get('what')}` runs as process "
             f"{holder.get('pid')} on {holder.get('host')}; wait for it or stop it"
         )
-    grave = path.with_name(f".lock.dead.{uuid.uuid4().hex}")
+    return holder
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    """Who a lock names: nobody after a power cut that left it empty; None where it is gone."""
     try:
-        os.rename(path, grave)
-        if json.loads(grave.read_text("utf-8") or "{}").get("token") != holder.get("token"):
-            os.link(grave, path)  # another's fresh lock was caught: put it back
-    except (FileNotFoundError, FileExistsError, ValueError):
-        pass
-    finally:
-        grave.unlink(missing_ok=True)
+        holder = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _alive(holder: dict[str, Any], age: float) -> bool:
     if holder.get("host") != socket.gethostname():
-        return bool(holder) and age < _DEAD_AFTER
+        return age < _DEAD_AFTER
     if holder.get("boot") != _boot():
         return False
     pid = int(holder.get("pid", 0))

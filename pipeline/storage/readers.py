@@ -8,9 +8,11 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,8 @@ from ..errors import CurateError
 
 _BATCH = 512
 _CHUNK = 1 << 20
+_SPACES = re.compile(r"[ \t\r\n]*")
+_AFTER_VALUE = tuple(" \t\r\n,]")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.]+)?")
 
 
@@ -64,14 +68,15 @@ def open_source(data: str) -> Source:
     """
     if data == "-":
         return _standard_input()
-    path = Path(data).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(data))  # as typed where there is no such home
+    if os.path.isfile(path):  # Path.is_file raises for a name that is too long
         return _files(data, [path])
-    if path.is_dir():
-        return _files(data, _files_of(path))
+    if os.path.isdir(path):
+        with _readable(path):
+            return _files(data, _files_of(path))
     if _HUB_ID.fullmatch(data) and not _format_of(path):
         return _hub(data)
-    raise CurateError(f"no such file or folder: {data}")
+    raise CurateError(f"no such file or folder: {data[:200]}")
 
 
 def _standard_input() -> Source:
@@ -94,13 +99,13 @@ def _format_of(path: Path) -> str | None:
 def _files_of(folder: Path) -> list[Path]:
     """The data files of a folder, by name; the train split of a saved DatasetDict."""
     if (folder / "dataset_dict.json").is_file():
-        splits = json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"]
+        splits = _saved(folder / "dataset_dict.json", "splits")
         if "train" not in splits and len(splits) != 1:
             raise CurateError(f"{folder} has no train split: give one of {folder}/{splits}")
         folder = folder / ("train" if "train" in splits else splits[0])
     if (folder / "state.json").is_file():
-        state = json.loads((folder / "state.json").read_text("utf-8"))
-        return [folder / part["filename"] for part in state["_data_files"]]
+        parts = _saved(folder / "state.json", "_data_files")
+        return [folder / part["filename"] for part in parts]
     found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     found = [path for path in found if _format_of(path)]
     if not found:
@@ -109,6 +114,14 @@ def _files_of(folder: Path) -> list[Path]:
             f"{', '.join('.' + ext for ext in _READERS)} (the first two also with .gz)"
         )
     return found
+
+
+def _saved(path: Path, key: str) -> Any:
+    """What `save_to_disk` noted under a key."""
+    try:
+        return json.loads(path.read_text("utf-8"))[key]
+    except (ValueError, KeyError, TypeError):
+        raise CurateError(f"{path} is damaged: it names no {key!r}; save the data again") from None
 
 
 def _files(name: str, paths: list[Path]) -> Source:
@@ -140,7 +153,7 @@ def _fingerprint(paths: list[Path]) -> str:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise CurateError(f"cannot read {path}: {error}") from None
 
 
@@ -168,8 +181,12 @@ def _parsed(place: str, line: bytes) -> RawRow:
         values = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return Unreadable(place, f"not UTF-8 (byte {error.start} of the line)")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
         return Unreadable(place, f"malformed JSON ({error})")
+    return _object(place, values)
+
+
+def _object(place: str, values: Any) -> RawRow:
     if not isinstance(values, dict):
         return Unreadable(place, f"not an object but {type(values).__name__}")
     return Row(place, values)
@@ -186,41 +203,77 @@ def _read_json(path: Path) -> Iterator[RawRow]:
 
 
 def _read_array(path: Path) -> Iterator[RawRow]:
-    decoder = json.JSONDecoder()
     with _opened(path) as file, _utf8(file, path) as text:
-        buffer, line, ended = text.read(_CHUNK).lstrip(), 1, False
-        if not buffer.startswith("["):
-            raise CurateError(f"malformed JSON in {path}, line 1: neither an array nor objects")
-        buffer = buffer[1:]
-        number = 0
+        scan = _Scanner(text, path)
+        scan.take("[", "neither an array nor objects")
+        more = scan.peek() != "]"
+        while more:
+            place = f"{path.name}:{scan.line}"
+            yield _object(place, scan.value())
+            more = scan.peek() != "]"
+            if more:
+                scan.take(",", "expected ',' or ']'")
+        scan.take("]", "expected ']'")
+        scan.take("", "more text after the array")
+
+
+class _Scanner:
+    """JSON text, read in chunks: the next character that is no space, and the next value."""
+
+    def __init__(self, text: io.TextIOWrapper, path: Path) -> None:
+        self.line = 1
+        self._text, self._path = text, path
+        self._buffer, self._at = "", 0
+        self._decode = json.JSONDecoder().raw_decode
+
+    def peek(self) -> str:
+        """The next character that is no space; empty at the end."""
         while True:
-            stripped = buffer.lstrip(" \t\r\n,")
-            line += buffer.count("\n", 0, len(buffer) - len(stripped))
-            buffer = stripped
-            if buffer.startswith("]"):
-                return
+            spaces = _SPACES.match(self._buffer, self._at)
+            self._move(spaces.end() if spaces else self._at)
+            if self._at < len(self._buffer) or not self._more():
+                return self._buffer[self._at : self._at + 1]
+
+    def take(self, wanted: str, otherwise: str) -> None:
+        """Go past a character; CurateError when another is next."""
+        if self.peek() != wanted:
+            raise self._malformed(otherwise, self._at)
+        self._at += len(wanted)
+
+    def value(self) -> Any:
+        """Go past a value."""
+        self.peek()
+        while True:
             try:
-                value, end = decoder.raw_decode(buffer)
-                complete = end < len(buffer) or ended
+                value, end = self._decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                if ended:
-                    raise CurateError(
-                        f"malformed JSON in {path}, line {line + error.lineno - 1}: {error.msg}"
-                    ) from None
-                complete = False
-            if not complete:
-                more = text.read(max(_CHUNK, len(buffer)))
-                ended = not more
-                buffer += more
-                continue
-            number += 1
-            place = f"{path.name}:{line}"
-            line += buffer.count("\n", 0, end)
-            buffer = buffer[end:]
-            if isinstance(value, dict):
-                yield Row(place, value)
+                if not self._is_cut(error) or not self._more():
+                    raise self._malformed(error.msg, error.pos) from None
+            except (ValueError, RecursionError) as error:
+                raise self._malformed(str(error), self._at) from None
             else:
-                yield Unreadable(place, f"not an object but {type(value).__name__}")
+                # The chunk may end within a number, and `1.` or `1e` begin with one.
+                if self._buffer[end : end + 1] in _AFTER_VALUE or not self._more():
+                    self._move(end)
+                    return value
+
+    def _is_cut(self, error: json.JSONDecodeError) -> bool:
+        """Whether more text may mend it; what is wrong for good need not be read to the end."""
+        return len(self._buffer) - error.pos < 16 or error.msg.startswith("Unterminated")
+
+    def _move(self, end: int) -> None:
+        self.line += self._buffer.count("\n", self._at, end)
+        self._at = end
+
+    def _more(self) -> bool:
+        rest = self._buffer[self._at :]
+        chunk = self._text.read(max(_CHUNK, len(rest)))
+        self._buffer, self._at = rest + chunk, 0
+        return bool(chunk)
+
+    def _malformed(self, what: str, position: int) -> CurateError:
+        line = self.line + self._buffer.count("\n", self._at, position)
+        return CurateError(f"malformed JSON in {self._path}, line {line}: {what}")
 
 
 @contextmanager
@@ -228,13 +281,19 @@ def _utf8(file: BinaryIO, path: Path) -> Iterator[io.TextIOWrapper]:
     try:
         yield io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     except UnicodeDecodeError as error:
-        raise CurateError(f"{path} is not UTF-8 (byte {error.start})") from None
+        byte = file.tell() - len(error.object) + error.start  # the object is what was read last
+        raise CurateError(f"{path} is not UTF-8 (byte {byte})") from None
 
 
 def _read_csv(path: Path) -> Iterator[RawRow]:
     csv.field_size_limit(1 << 30)
     with _opened(path) as file, _utf8(file, path) as text:
         reader = csv.DictReader(text, strict=True)
+        try:
+            if reader.fieldnames is None:
+                return
+        except csv.Error as error:
+            raise CurateError(f"malformed CSV in {path}, line 1: {error}") from None
         while True:
             place = f"{path.name}:{reader.line_num + 1}"
             try:

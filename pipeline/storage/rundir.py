@@ -83,7 +83,14 @@ class RunDir:
 
     def finish_stage(self, stage: str, entry: Mapping[str, Any]) -> None:
         """Write a finished stage into the manifest."""
-        stages = {**self.manifest.get("stages", {}), stage: dict(entry)}
+        self._write_stages({**self.manifest.get("stages", {}), stage: dict(entry)})
+
+    def forget_stage(self, stage: str) -> None:
+        """Take a stage out of the manifest, before its files are made anew."""
+        stages = self.manifest.get("stages", {})
+        self._write_stages({name: entry for name, entry in stages.items() if name != stage})
+
+    def _write_stages(self, stages: Mapping[str, Any]) -> None:
         config = self.config
         write_json(
             self.path / "manifest.json",

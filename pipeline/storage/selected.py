@@ -58,7 +58,16 @@ class SelectedRow:
 def further(extra: str | None) -> dict[str, Any]:
     """The input's further columns; one that is called like ours becomes `source_<name>`."""
     values = json.loads(extra) if extra else {}
-    return {(f"source_{k}" if k in REJECTED_SCHEMA.names else k): v for k, v in values.items()}
+    return {_free(name, values): value for name, value in values.items()}
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    if name not in REJECTED_SCHEMA.names:
+        return name
+    free = f"source_{name}"
+    while free in taken:  # a selected set that is selected from once more has these already
+        free = f"source_{free}"
+    return free
 
 
 def _messages(pair: Candidate | None) -> list[dict[str, str]] | None:
@@ -127,10 +136,12 @@ def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str,
     types: dict[str, pa.Field] = {}
     kept: Counter[str] = Counter()
     rules: Counter[str] = Counter()
+    near_ties = 0
     for chunk in chunks(rows, _BATCH):
         columns: dict[str, list[Any]] = {}
         for row in chunk:
             rules[row.decision.filter_rule] += 1
+            near_ties += row.decision.near_tie
             if row.reason is None:
                 kept[row.kind] += 1
             for name, value in further(row.extra).items():
@@ -143,14 +154,22 @@ def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str,
         "rejected": total - selected,
         "by_candidate": dict(kept),
         "by_rule": dict(rules),
+        "near_ties": near_ties,
     }
 
 
 def _inferred(values: list[Any]) -> pa.DataType:
     try:
-        return pa.array(values).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        type = pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.string()  # of mixed kinds: as JSON text
+    return type if _is_plain(type) else pa.string()
+
+
+def _is_plain(type: pa.DataType, depth: int = 0) -> bool:
+    """Whether it is safe to keep: integers of 64 bits with a sign, not nested without end."""
+    inner = (type.field(index).type for index in range(type.num_fields))
+    return type != pa.uint64() and depth < 32 and all(_is_plain(t, depth + 1) for t in inner)
 
 
 def _wider(known: pa.Field | None, found: pa.Field) -> pa.Field:
@@ -170,10 +189,10 @@ def _write_arrow(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Sch
     stream = folder.with_name(f"{folder.name}.rows")
     with pa.OSFile(str(stream), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for chunk in chunks(rows, _BATCH):
-            columns = {
-                field.name: [_fitting(row.get(field.name), field) for row in chunk]
+            columns = [
+                _array([_fitting(row.get(field.name), field) for row in chunk], field.type)
                 for field in schema
-            }
+            ]
             writer.write_table(pa.table(columns, schema=schema))
     datasets.disable_progress_bars()
     try:
@@ -186,3 +205,10 @@ def _fitting(value: Any, field: pa.Field) -> Any:
     if value is None or not pa.types.is_string(field.type) or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
+
+
+def _array(values: list[Any], type: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, type)
+    except pa.ArrowInvalid:  # an integer beyond 2**53 in a column that has floats: rounded
+        return pa.array(values).cast(type, safe=False)

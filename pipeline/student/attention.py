@@ -104,7 +104,7 @@ def packed_attention(
     if unknown or attention_mask is not None or query.shape[0] != 1:
         raise UnpackableError(f"attention takes {', '.join(sorted(unknown)) or 'a mask'}")
     layout = _layout.get()
-    if layout.key_rows is not None and softcap is None:
+    if layout.key_rows is not None and query.dtype != torch.float32 and softcap is None:
         return _varlen(query, key, value, layout, scaling, sliding_window), None
     parts = [
         _segment(query, key, value, segment, scaling, sliding_window, softcap)

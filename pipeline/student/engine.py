@@ -17,6 +17,7 @@ from ..records import Candidate, CandidateKind, Message, Score
 from ..templates import Template
 from .identity import ScoringIdentity
 from .model import load_student, load_tokenizer, pick_device
+from .noise import SAMPLE, rounding_noise
 from .scorer import Scorer, Tick
 from .sequences import Span
 from .tokens import SpanPair, Tokenization
@@ -93,6 +94,13 @@ class ScoringEngine:
                 return rounds
             self._score(jobs, records, scores, tick)
             rounds += 1
+
+    def rounding_noise(self, records: Sequence[Record]) -> float:
+        """How far half precision moves a mean NLL: measured on the responses of some records."""
+        originals = [record["original"] for record in records if "original" in record]
+        pairs = [pair(c, "ifd", self.template) for c in originals[:SAMPLE] if c.valid]
+        both = [(p.conditional, p.unconditional) for p in self.tokenization.span_pairs(pairs)]
+        return rounding_noise(self.scorer, [s for spans in both for s in spans if s is not None])
 
     def close(self) -> None:
         """Give back the student's threads."""

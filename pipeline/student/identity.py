@@ -2,19 +2,16 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..config import Dtype, ScoringConfig, TemplateName, TokenizationName
 from ..errors import CurateError
+from ..storage.models import revision_of, short_name
 
 DEFAULT_MAX_LENGTH = 2048
-_WHOLE = 64 << 20
-_SAMPLES = 256
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,48 +65,6 @@ def identify(config: ScoringConfig, *, context: int | None, dtype: Dtype) -> Sco
         max_length=config.max_length or longest,
         dtype=dtype,
     )
-
-
-def short_name(model: str) -> str:
-    """The last part of a path or hub id, with plain characters only."""
-    name = Path(model).resolve().name if Path(model).exists() else model.rpartition("/")[2]
-    return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "model"
-
-
-def revision_of(model: str, revision: str | None) -> str:
-    """What pins a model's files: the hub's commit, or a hash of a folder's files.
-
-    Files over 64 MiB are hashed by their size and 256 blocks of 64 KiB spread over them.
-    """
-    if Path(model).is_dir():
-        return _folder_hash(Path(model))
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(model, "config.json", revision=revision)
-    if isinstance(cached, str):
-        return Path(cached).parent.name  # snapshots/<commit>/config.json
-    return str(HfApi().model_info(model, revision=revision).sha)
-
-
-def _folder_hash(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
-            digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
-            for block in _blocks(path):
-                digest.update(block)
-    return digest.hexdigest()[:16]
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= _WHOLE:
-            yield file.read()
-            return
-        for i in range(_SAMPLES):
-            file.seek(i * (size - _BLOCK) // (_SAMPLES - 1))
-            yield file.read(_BLOCK)
 
 
 def known_dtype(folder: Path, config: ScoringConfig) -> Dtype | None:

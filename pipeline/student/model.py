@@ -102,7 +102,6 @@ def load_student(name: str, *, revision: str | None, device: torch.device, dtype
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as library_logging
 
-    register()
     library_logging.disable_progress_bar()
     kind: torch.dtype = getattr(torch, dtype)
     model = _loaded(
@@ -119,9 +118,15 @@ def load_student(name: str, *, revision: str | None, device: torch.device, dtype
 def student_of(model: Any, dtype: torch.dtype) -> Student:
     """The fastest way to score that gives what the model's own forward gives on a probe."""
     device = next(model.parameters()).device
+    register()
+    config = model.config.get_text_config()
+    if getattr(config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # sdpa leaves the softcap out without a word
     original = model.config._attn_implementation
     packed, reason = _packed_way(model), ""
-    if packed is not None:
+    if "longrope" in str(getattr(config, "rope_parameters", None)):
+        reason = "the row's longest sequence decides how longrope turns all of them"
+    elif packed is not None:
         reason = _disproof(model, packed, original, dtype)
     if packed is None or reason:
         model.set_attn_implementation(original)

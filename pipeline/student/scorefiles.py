@@ -1,6 +1,7 @@
 """Scores on disk: a Parquet shard for each shard of candidates, filled in where needed."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,6 +92,16 @@ class ScoreFiles:
         if engine.fill(records, scores, wanted=wanted):
             self.write(shard, records, scores)
         return records, scores
+
+    def noise(self, engine: ScoringEngine) -> float:
+        """The rounding noise of a mean NLL here (nats), 0 in float32; measured once, then kept."""
+        path = self.folder / "noise.json"
+        if self.identity.dtype == "float32":
+            return 0.0
+        if not path.exists():
+            records = read_records(self.run, self.run.shard_paths()[0])
+            write_json(path, {"nll_standard_deviation": engine.rounding_noise(records)})
+        return float(json.loads(path.read_text("utf-8"))["nll_standard_deviation"])
 
 
 def read_records(run: RunDir, shard: Path) -> list[Record]:

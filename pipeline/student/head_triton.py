@@ -1,0 +1,219 @@
+"""The head as one fused Triton kernel: linear, log-sum-exp and the target's logit, forward only.
+
+A program takes a block of rows through one split of the vocabulary, tile by tile, and keeps per row
+a maximum and a sum of exponentials in float32; a second kernel merges the splits from first to
+last. Memory is two floats a row and split. Nothing depends on the other rows or on their number:
+blocks are fixed by the dtype, splits by the vocabulary, and no two programs write one place.
+
+Triton is optional: it is imported when the kernels are first built. TRITON_INTERPRET=1, set before,
+runs them on a CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import triton.language as tl
+else:
+    tl = None  # the kernels find it among the module's globals; `_kernels` puts it there
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A program's tile: rows x vocabulary columns, summed over the hidden width in steps."""
+
+    rows: int
+    columns: int
+    width: int
+    warps: int
+
+
+# 128 x 256 float32 sums are half the registers of 8 warps, the most that fits: every weight read
+# from L2 serves 128 rows, every hidden value 256 columns. 64 16-bit values are one 128-byte line.
+HALF = Blocks(rows=128, columns=256, width=64, warps=8)
+# Exact float32 products run on the ordinary cores, out of registers: a tile of a quarter the side.
+FULL = Blocks(rows=64, columns=64, width=32, warps=4)
+# Columns of a split, a multiple of both tiles: some thousand programs for 4,096 rows and a large
+# vocabulary, so that the last wave is a small part, and still eight tiles a program.
+SPLIT = 2048
+# Rows of a program of the merge, which is all latency.
+MERGE_ROWS = 128
+# Loads in flight: three hide L2's latency where shared memory holds them (results are the same).
+STAGES = 3
+# The oldest generation that has bfloat16 and asynchronous copies.
+OLDEST_CAPABILITY = (8, 0)
+
+
+def available() -> bool:
+    """Whether the kernels can run here: triton, and a CUDA device or its interpreter."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    if os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y"):
+        return True
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= OLDEST_CAPABILITY
+
+
+def log_probs(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> Tensor:
+    """log P(targets) [R] in float32 (nats) for hidden [R, H], weight [V, H] and targets [R].
+
+    Logits are z = scale * (h W^T + b), capped to c * tanh(z / c) with a softcap c. A row with NaN
+    in it, and a target outside [0, V), give NaN.
+    """
+    rows, width = hidden.shape
+    vocabulary = weight.shape[0]
+    assert hidden.dtype == weight.dtype, f"hidden is {hidden.dtype}, weight {weight.dtype}"
+    assert weight.shape[1] == width and targets.shape == (rows,)
+    result = torch.full((rows,), torch.nan, dtype=torch.float32, device=hidden.device)
+    if rows == 0:
+        return result
+    hidden, weight = (t if t.stride(1) == 1 else t.contiguous() for t in (hidden, weight))
+    blocks = FULL if hidden.dtype == torch.float32 else HALF
+    splits = -(-vocabulary // SPLIT)
+    maxima, sums = result.new_empty((2, splits, rows)).unbind()
+    partials, merge, interpreted = _kernels()
+    # Triton launches on the current device, whatever device the tensors are on.
+    with torch.cuda.device(hidden.device) if hidden.is_cuda else nullcontext():
+        partials[(-(-rows // blocks.rows), splits)](
+            hidden, weight, bias, targets.contiguous(), maxima, sums, result,
+            rows, vocabulary, hidden.stride(0), weight.stride(0),
+            WIDTH=width, SPLIT=SPLIT, SCALE=float(scale), SOFTCAP=float(softcap or 0.0),
+            UPCAST=interpreted, BLOCK_R=blocks.rows, BLOCK_V=blocks.columns, BLOCK_H=blocks.width,
+            num_warps=blocks.warps, num_stages=_stages(hidden, blocks),
+        )  # fmt: skip
+        merge[(-(-rows // MERGE_ROWS),)](
+            maxima, sums, result, rows, splits, BLOCK_R=MERGE_ROWS, num_warps=4
+        )
+    return result
+
+
+def _stages(hidden: Tensor, blocks: Blocks) -> int:
+    """Loads in flight that the device's shared memory holds."""
+    if not hidden.is_cuda:
+        return STAGES
+    memory = torch.cuda.get_device_properties(hidden.device)
+    held = getattr(memory, "shared_memory_per_block_optin", 96 << 10)
+    stage = (blocks.rows + blocks.columns) * blocks.width * hidden.element_size()
+    return max(1, min(STAGES, held // stage))
+
+
+@functools.cache
+def _kernels() -> tuple[Any, Any, bool]:
+    """Both kernels, and whether they run in the interpreter."""
+    triton = importlib.import_module("triton")
+    globals()["tl"] = importlib.import_module("triton.language")
+    # One program text for every number of rows.
+    partials = triton.jit(_partials, do_not_specialize=["rows"])
+    merge = triton.jit(_merge, do_not_specialize=["rows", "splits"])
+    return partials, merge, not isinstance(partials, triton.runtime.JITFunction)
+
+
+def _partials(
+    hidden: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    targets: tl.tensor,
+    maxima: tl.tensor,
+    sums: tl.tensor,
+    picked: tl.tensor,
+    rows: tl.tensor,
+    vocabulary: tl.tensor,
+    hidden_stride: tl.tensor,
+    weight_stride: tl.tensor,
+    WIDTH: tl.constexpr,
+    SPLIT: tl.constexpr,
+    SCALE: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    UPCAST: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+) -> None:
+    """Maximum and sum of exponentials of a row block over one split; logits of targets in it."""
+    split = tl.program_id(1)  # neighbours in time share a split, and so its weights in L2
+    row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    inside = row < rows
+    target = tl.load(targets + row, mask=inside, other=-1)
+    # Rows and columns past the end repeat the last one: no mask in the inner loop.
+    hidden_rows = hidden + tl.minimum(row, rows - 1).to(tl.int64)[:, None] * hidden_stride
+    begin = split * SPLIT
+    end = tl.minimum(begin + SPLIT, vocabulary)
+    maximum = tl.full((BLOCK_R,), -float("inf"), tl.float32)
+    total = tl.zeros((BLOCK_R,), tl.float32)
+    logit = tl.zeros((BLOCK_R,), tl.float32)
+    for start in range(begin, end, BLOCK_V):
+        column = start + tl.arange(0, BLOCK_V)
+        real = tl.minimum(column, vocabulary - 1)
+        weight_rows = weight + real.to(tl.int64)[None, :] * weight_stride
+        z = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
+        for step in range(0, WIDTH, BLOCK_H):
+            k = step + tl.arange(0, BLOCK_H)
+            if WIDTH % BLOCK_H == 0:
+                h = tl.load(hidden_rows + k[None, :])
+                w = tl.load(weight_rows + k[:, None])
+            else:
+                h = tl.load(hidden_rows + k[None, :], mask=k[None, :] < WIDTH, other=0.0)
+                w = tl.load(weight_rows + k[:, None], mask=k[:, None] < WIDTH, other=0.0)
+            if UPCAST:  # the interpreter's dot multiplies the bit patterns of bfloat16
+                h = h.to(tl.float32)
+                w = w.to(tl.float32)
+            z = tl.dot(h, w, z, input_precision="ieee")
+        if bias is not None:
+            z += tl.load(bias + real).to(tl.float32)[None, :]
+        if SCALE != 1.0:
+            z *= SCALE
+        if SOFTCAP != 0.0:  # c * tanh(z / c); an infinite exponential gives c
+            z = SOFTCAP - 2.0 * SOFTCAP / (tl.exp(z * (2.0 / SOFTCAP)) + 1.0)
+        logit += tl.sum(tl.where(column[None, :] == target[:, None], z, 0.0), axis=1)
+        z = tl.where(column[None, :] < vocabulary, z, -float("inf"))
+        higher = tl.maximum(maximum, tl.max(z, axis=1))
+        level = tl.where(higher == -float("inf"), 0.0, higher)  # not -inf - -inf
+        total = total * tl.exp(maximum - level) + tl.sum(tl.exp(z - level[:, None]), axis=1)
+        maximum = higher
+    place = split.to(tl.int64) * rows + row
+    tl.store(maxima + place, maximum, mask=inside)
+    tl.store(sums + place, total, mask=inside)
+    # Only the split that holds the target writes its logit.
+    tl.store(picked + row, logit, mask=inside & (target >= begin) & (target < end))
+
+
+def _merge(
+    maxima: tl.tensor,
+    sums: tl.tensor,
+    picked: tl.tensor,
+    rows: tl.tensor,
+    splits: tl.tensor,
+    BLOCK_R: tl.constexpr,
+) -> None:
+    """Turns the targets' logits into log-probabilities, in place; splits in rising order."""
+    row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    inside = row < rows
+    maximum = tl.full((BLOCK_R,), -float("inf"), tl.float32)
+    total = tl.zeros((BLOCK_R,), tl.float32)
+    for split in range(0, splits):
+        place = tl.cast(split, tl.int64) * rows + row
+        part = tl.load(maxima + place, mask=inside, other=0.0)
+        higher = tl.maximum(maximum, part)
+        level = tl.where(higher == -float("inf"), 0.0, higher)
+        total = total * tl.exp(maximum - level)
+        total += tl.load(sums + place, mask=inside, other=1.0) * tl.exp(part - level)
+        maximum = higher
+    result = tl.load(picked + row, mask=inside, other=0.0) - (maximum + tl.log(total))
+    tl.store(picked + row, result, mask=inside)
