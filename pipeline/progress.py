@@ -2,6 +2,7 @@
 
 import sys
 import time
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ class Progress:
         self.notes = ""
         self._begun = self._shown = time.monotonic()
         self._said = 0
+        self._lock = Lock()
         self._bar: Any = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -42,8 +44,12 @@ class Progress:
 
     def advance(self, number: int = 1, notes: str = "") -> None:
         """More work is done; `notes` are further figures with their units."""
-        self.done += number
-        self.notes = notes or self.notes
+        with self._lock:  # shards report from threads of their own
+            self.done += number
+            self.notes = notes or self.notes
+            self._show(number)
+
+    def _show(self, number: int) -> None:
         if self._bar is not None:
             self._bar.update(number)
             self._bar.set_postfix_str(self.notes, refresh=False)

@@ -80,12 +80,14 @@ def decide(
     respond = _respond(pairs, scores, branch, challenger)
     final = challenger if respond.challenger_wins else branch
     code, reason = _filter(scores.get(final), rules, improved=respond.challenger_wins)
+    # What was not compared is not shown: asking lazily may not know it.
+    first = scores if _rivals(pairs, "original", "instruction") else {}
     decision = Decision(
         instruction_rule=instruct.rule,
         response_rule=respond.rule,
         filter_rule=code,
-        **_compared("original", scores, "ifd", "ifd_original"),
-        **_compared("instruction", scores, "ifd", "ifd_instruction"),
+        **_compared("original", first, "ifd", "ifd_original"),
+        **_compared("instruction", first, "ifd", "ifd_instruction"),
         **_compared(branch, scores, "rifd", "rifd_incumbent"),
         **_compared(challenger, scores, "rifd", "rifd_challenger"),
         near_tie=_near_tie(scores, "ifd", ("original", "instruction"), rules.noise)

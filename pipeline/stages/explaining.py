@@ -83,10 +83,11 @@ def _students(run: RunDir) -> list[Path]:
 
 def _student(run: RunDir, student: str, id: str) -> dict[str, Any]:
     """A student's scores of the record, and the row that its decision left."""
-    scores = ds.dataset(run.path / "scores" / student, format="parquet", exclude_invalid_files=True)
+    paths = [str(path) for path in sorted((run.path / "scores" / student).glob("*.parquet"))]
+    scores = ds.dataset(paths).to_table(filter=pc.field("id") == id) if paths else None
     found: dict[str, Any] = {
         "scoring": json.loads((run.path / "scores" / student / "config.json").read_text("utf-8")),
-        "scores": scores.to_table(filter=pc.field("id") == id).drop(["texts"]).to_pylist(),
+        "scores": scores.drop(["texts"]).to_pylist() if scores is not None else [],
     }
     for name in ("selected", "rejected"):
         for row in selected_rows(run.path / name / student, id):

@@ -4,13 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..config import ReflectConfig
 from ..errors import CurateError, UsageError
 from ..progress import Progress
-from ..records import REFLECTIONS, RETRYABLE, Candidate, CandidateKind
+from ..records import REFLECTIONS, RETRYABLE, Candidate, CandidateKind, candidates_from
 from ..storage.files import read_parquet
 from ..storage.importing import (
     SHARD,
@@ -35,9 +36,11 @@ Step = Literal["all", "instruction", "chosen"]
 """Which reflections are made: all three; the instruction's; that of the chosen pair's response."""
 Branches = Callable[[int], dict[str, CandidateKind]]
 """The chosen branch of each record of a shard."""
+Known = dict[tuple[str, CandidateKind], Candidate]
 
 T = TypeVar("T")
 OPEN_SHARDS = 4
+NO_PAIR = "no instruction pair"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +70,19 @@ def reflect(
     kept.
     """
     teacher = make_teacher(config.teacher)
-    run, examples, intake = _opened(config, teacher)
-    with held(run.path, "reflect"):
-        return asyncio.run(_Stage(config, run, teacher, step, branches).work(examples, intake))
+    run, stage = None, None
+    try:
+        run, examples, intake = _opened(config, teacher)
+        with held(run.path, "reflect"):
+            stage = _Stage(config, run, teacher, step, branches)
+            return asyncio.run(stage.work(examples, intake))
+    except CurateError:
+        if stage is None:
+            asyncio.run(teacher.close())
+        if run is None or (stage and any(stage.budget.spent)):  # a shared journal counts it
+            raise
+        with run.discarded_if_empty():
+            raise
 
 
 def estimate(config: ReflectConfig) -> str:
@@ -78,16 +91,22 @@ def estimate(config: ReflectConfig) -> str:
     Tokens are estimated at four characters each; a reply is taken to hold a critique of 150 tokens
     and texts half as long again as the record's own.
     """
-    intake = Intake()
-    source = open_source(config.input.data)
+    data, intake = config.input.data, Intake()
+    originals: Iterator[Candidate]
+    if is_run(data):
+        originals = islice(_originals(RunDir.open(data), intake), config.input.limit)
+    else:
+        originals = map(as_original, read_examples(open_source(data), config.input, intake))
     prompts = teacher_prompts(config.teacher.prompts)
     overhead = len(prompts.reflect_instruction) + 2 * len(prompts.reflect_response)
     records = prompt = completion = 0
-    for example in read_examples(source, config.input, intake):
-        own = len(example.instruction) + len(example.input) + len(example.output)
+    for original in originals:
+        instruction, input, output = original.instruction, original.input, original.output
+        response = len(output or "")
+        own = len(instruction or "") + len(input or "") + response
         records += 1
         prompt += (overhead + 3 * own) // 4
-        completion += 450 + int(1.5 * (own + 2 * len(example.output))) // 4
+        completion += 450 + int(1.5 * (own + 2 * response)) // 4
     budget = Budget(price_in=config.teacher.price_in, price_out=config.teacher.price_out)
     cost = budget.price(prompt, completion)
     return (
@@ -121,7 +140,7 @@ def _opened(config: ReflectConfig, teacher: Teacher) -> tuple[RunDir, Iterator[C
     }
     run = RunDir.create(out, identity, data=source.name)
     if is_run(data):
-        return run, _originals(RunDir.open(data), intake), intake
+        return run, islice(_originals(RunDir.open(data), intake), input.limit), intake
     return run, map(as_original, read_examples(source, input, intake)), intake
 
 
@@ -192,20 +211,28 @@ class _Stage:
     async def _all_shards(self, examples: Iterator[Candidate], progress: Progress) -> None:
         tasks: set[asyncio.Task[None]] = set()
         try:
-            for index, originals in enumerate(chunks(examples, SHARD)):
-                if self._is_finished(index, originals):
-                    progress.advance(len(originals))
-                    continue
-                await self.shards.acquire()
-                _raise_failed(tasks)
-                if self.reflector.stopped is not None:
-                    break
-                tasks.add(asyncio.create_task(self._shard(index, originals, progress)))
+            try:
+                await self._begin_shards(examples, progress, tasks)
+            except CurateError as error:  # in the input; what is in flight is waited for
+                self.reflector.stop(error)
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _begin_shards(
+        self, examples: Iterator[Candidate], progress: Progress, tasks: set[asyncio.Task[None]]
+    ) -> None:
+        for index, originals in enumerate(chunks(examples, SHARD)):
+            if self._is_finished(index, originals):
+                progress.advance(len(originals))
+                continue
+            await self.shards.acquire()
+            _raise_failed(tasks)
+            if self.reflector.stopped is not None:
+                return
+            tasks.add(asyncio.create_task(self._shard(index, originals, progress)))
 
     def _is_finished(self, index: int, originals: list[Candidate]) -> bool:
         """Whether the shard on disk holds just these records, and nothing to try again."""
@@ -214,17 +241,18 @@ class _Stage:
             return False
         table = found[0]
         ids = dict.fromkeys(table.column("id").to_pylist())
-        if list(ids) != [original.id for original in originals]:
+        if list(ids)[: len(originals)] != [original.id for original in originals]:
             return False
         return not set(table.column("status").to_pylist()) & set(self.config.teacher.retry)
 
     async def _shard(self, index: int, originals: list[Candidate], progress: Progress) -> None:
         branches = self.branches(index) if self.branches is not None else {}
+        known = self._known(index)
         groups: list[list[Candidate] | None] = [None] * len(originals)
 
         async def one(place: int, original: Candidate) -> None:
             async with self.records:
-                groups[place] = await self._record(original, branches.get(original.id))
+                groups[place] = await self._record(original, branches.get(original.id), known)
             progress.advance(1, self._notes())
 
         try:
@@ -235,28 +263,48 @@ class _Stage:
                 self.run.write_shard(index, rows, step=self.step)
         except Stopped:
             return
+        except CurateError as error:  # no room for the shard: so too
+            self.reflector.stop(error)
         finally:
             self.shards.release()
 
-    async def _record(self, original: Candidate, branch: CandidateKind | None) -> list[Candidate]:
+    def _known(self, index: int) -> Known:
+        """What an earlier invocation made of the shard's records, by id and candidate."""
+        found = read_parquet(self.run.shard_path(index))
+        made = candidates_from(found[0]) if found else []
+        return {(candidate.id, candidate.candidate): candidate for candidate in made}
+
+    async def _record(
+        self, original: Candidate, branch: CandidateKind | None, known: Known
+    ) -> list[Candidate]:
         """A record's rows: the original and what the step makes of it."""
-        reflect = self.reflector.reflect
         if self.step == "all":
             made = await _together(
-                [reflect("instruction", original), reflect("response", original)]
+                self._made(kind, original, known) for kind in ("instruction", "response")
             )
-            return [original, *made, await self._both(made[0])]
-        instruction = await reflect("instruction", original)
+            return [original, *made, await self._both(made[0], known)]
         if self.step == "instruction":
-            return [original, instruction]
+            return [original, await self._made("instruction", original, known)]
+        instruction = known[original.id, "instruction"]  # the one that the student chose by
         if branch == "instruction":
-            return [original, instruction, await self._both(instruction)]
-        return [original, instruction, await reflect("response", original)]
+            return [original, instruction, await self._both(instruction, known)]
+        return [original, instruction, await self._made("response", original, known)]
 
-    async def _both(self, instruction: Candidate) -> Candidate:
+    async def _both(self, instruction: Candidate, known: Known) -> Candidate:
         if not instruction.valid:
-            return self.reflector.unmade("both", instruction, "no instruction pair")
-        return await self.reflector.reflect("both", instruction)
+            return self.reflector.unmade("both", instruction, NO_PAIR)
+        if instruction != known.get((instruction.id, "instruction")):
+            known = {}
+        return await self._made("both", instruction, known)
+
+    async def _made(self, kind: CandidateKind, pair: Candidate, known: Known) -> Candidate:
+        """The reflection of a pair; a request that failed is asked again for `--retry` alone."""
+        before = known.get((pair.id, kind))
+        if before is None or before.status != "failed" or before.reason == NO_PAIR:
+            return await self.reflector.reflect(kind, pair)
+        if "failed" in self.config.teacher.retry:
+            return await self.reflector.reflect(kind, pair)
+        return before
 
     def _notes(self) -> str:
         prompt, completion = self.budget.spent
@@ -274,13 +322,14 @@ class _Stage:
         write_rejected(self.run.path, intake)
         tally = self.reflector.tally
         prompt, completion = self.budget.spent
+        shared = self.config.teacher.journal
         entry: dict[str, Any] = {
             "step": self.step,
             "records": records,
             "candidates": dict(sorted(counts.items())),
             "tokens": {"prompt": prompt, "completion": completion},
             "cost_usd": round(self.budget.cost, 6),
-            "journal": str(self.config.teacher.journal or "journal"),
+            "journal": str(shared.absolute()) if shared else "journal",
             "damaged_journal_lines": self.journal.damaged,
         }
         previous = self.run.stage("reflect") or {}

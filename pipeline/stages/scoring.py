@@ -1,8 +1,10 @@
 """`curate score`: IFD and r-IFD of every candidate of any data set, as one Parquet file."""
 
+import hashlib
 import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,14 +43,27 @@ def score(config: ScoreConfig) -> ScoreResult:
     source = open_source(f"{data}/candidates" if is_run(data) else data)
     if config.out.is_dir():
         raise CurateError(f"--out {config.out} is a folder; give the name of a Parquet file")
-    work = config.out.with_name(f".{config.out.name}.work")
-    with held(work, "score"):
-        identity = resolve(config.scoring, work / "scores")
-        made = {**input_identity(source, config.input), "scoring": identity.fields()}
-        done = _done_already(config.out, made)
-        result = done or _score(config, source, work, identity, made)
+    input = {"command": "score", **input_identity(source, config.input)}
+    work = work_folder(config.out, input)
+    try:
+        with held(work, "score"):
+            identity = resolve(config.scoring, work / "scores")
+            made = {**input, "scoring": identity.fields()}
+            done = _done_already(config.out, made)
+            run = RunDir.create(work, input)
+            result = done or _score(config, source, run, identity, made)
+    except CurateError:
+        if not (work / "scores").exists():
+            shutil.rmtree(work, ignore_errors=True)
+        raise
     shutil.rmtree(work, ignore_errors=True)
     return result
+
+
+def work_folder(out: Path, input: Mapping[str, Any]) -> Path:
+    """The hidden folder beside the file that holds what is finished for one input."""
+    digest = hashlib.sha256(json.dumps(input).encode()).hexdigest()[:8]
+    return out.with_name(f".{out.name}.{digest}.work")
 
 
 def _done_already(out: Path, made: dict[str, Any]) -> ScoreResult | None:
@@ -65,9 +80,12 @@ def _done_already(out: Path, made: dict[str, Any]) -> ScoreResult | None:
 
 
 def _score(
-    config: ScoreConfig, source: Source, work: Path, identity: ScoringIdentity, made: dict[str, Any]
+    config: ScoreConfig,
+    source: Source,
+    run: RunDir,
+    identity: ScoringIdentity,
+    made: dict[str, Any],
 ) -> ScoreResult:
-    run = RunDir.create(work, {"command": "score", **input_identity(source, config.input)})
     import_candidates(run, source, config.input)
     scoring = replace(config.scoring, score_all=True)
     statuses: Counter[str] = Counter()
@@ -77,7 +95,7 @@ def _score(
         with (
             closing(ScoringEngine(scoring, identity)) as engine,
             pq.ParquetWriter(path, schema, compression="zstd") as writer,
-            Progress("score", total=None, unit="records") as progress,
+            Progress("score", total=run.num_records, unit="records") as progress,
         ):
             for records, scores in ScoreFiles(run, identity).complete(engine, progress.advance):
                 rows = [

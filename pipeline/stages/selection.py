@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import SelectConfig
-from ..errors import CurateError
+from ..errors import CurateError, UsageError
 from ..method.decision import (
     Outcome,
     Rules,
@@ -49,28 +49,21 @@ def select(config: SelectConfig) -> SelectResult:
 
     Stored scores are used again: with other thresholds no model runs.
     """
-    run = _run_of(config)
-    with held(run.path, "select"):
-        if not is_run(config.input.data):
-            import_candidates(run, open_source(config.input.data), config.input)
-        _say_if_unfinished(run)
-        identity = resolve(config.scoring, run.path / "scores")
-        return _select(run, config, identity)
-
-
-def _run_of(config: SelectConfig) -> RunDir:
     data, out = config.input.data, config.out
     if is_run(data) and (out is None or Path(data).resolve() == out.resolve()):
-        return RunDir.open(data)
-    if out is None:
-        raise CurateError("--out is needed: the input is no run directory")
-    if is_run(data):
-        raise CurateError(
-            f"{data} is a run: leave --out away to select within it, or give {data}/candidates"
-        )
-    source = open_source(data)
-    identity = {"command": "select", **input_identity(source, config.input)}
-    return RunDir.create(out, identity, data=source.name)
+        run, source = RunDir.open(data), None
+    elif out is None:
+        raise UsageError("--out is needed: the input is no run directory")
+    else:
+        source = open_source(f"{data}/candidates" if is_run(data) else data)
+        resolve(config.scoring, out / "scores")  # an unknown student must leave nothing behind
+        identity = {"command": "select", **input_identity(source, config.input)}
+        run = RunDir.create(out, identity, data=source.name)
+    with run.discarded_if_empty(), held(run.path, "select"):
+        if source is not None:
+            import_candidates(run, source, config.input)
+        _say_if_unfinished(run)
+        return _select(run, config, resolve(config.scoring, run.path / "scores"))
 
 
 def _say_if_unfinished(run: RunDir) -> None:
@@ -129,7 +122,7 @@ def choose_branches(config: SelectConfig) -> ScoringIdentity:
         files = ScoreFiles(run, identity)
         with (
             closing(ScoringEngine(config.scoring, identity)) as engine,
-            Progress("choose", total=None, unit="records") as progress,
+            Progress("choose", total=run.num_records, unit="records") as progress,
         ):
             for _ in files.complete(engine, progress.advance, first_comparison):
                 pass
@@ -157,7 +150,7 @@ def _score(run: RunDir, files: ScoreFiles, engine: ScoringEngine) -> dict[str, A
     statuses: Counter[str] = Counter()
     candidates: Counter[str] = Counter()
     records = 0
-    with Progress("select", total=None, unit="records") as progress:
+    with Progress("select", total=run.num_records, unit="records") as progress:
         for shard_records, shard_scores in files.complete(engine, progress.advance):
             records += len(shard_records)
             for record, known in zip(shard_records, shard_scores, strict=True):

@@ -226,7 +226,7 @@ def _whole(text: str) -> str:
 def _whole_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
     text = _json(values)
     whole = _whole(text)
-    return values if whole == text else json.loads(whole)  # type: ignore[no-any-return]
+    return values if whole == text else json.loads(whole)
 
 
 def content_id(texts: Mapping[str, Any]) -> str:

@@ -68,10 +68,11 @@ def open_source(data: str) -> Source:
     """
     if data == "-":
         return _standard_input()
-    path = Path(os.path.expanduser(data))  # as typed where there is no such home
-    if os.path.isfile(path):  # Path.is_file raises for a name that is too long
+    place = os.path.expanduser(data)  # unlike Path's, as typed where there is no such home
+    path = Path(place)
+    if os.path.isfile(place):  # unlike Path's, False for a name that is too long or empty
         return _files(data, [path])
-    if os.path.isdir(path):
+    if os.path.isdir(place):
         with _readable(path):
             return _files(data, _files_of(path))
     if _HUB_ID.fullmatch(data) and not _format_of(path):
@@ -153,7 +154,7 @@ def _fingerprint(paths: list[Path]) -> str:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    except (OSError, EOFError, UnicodeError, zlib.error, pa.ArrowException) as error:
         raise CurateError(f"cannot read {path}: {error}") from None
 
 
@@ -195,7 +196,9 @@ def _object(place: str, values: Any) -> RawRow:
 def _read_json(path: Path) -> Iterator[RawRow]:
     """A JSON array of objects, decoded one by one; JSON Lines under this name are read as such."""
     with _opened(path) as file:
-        first = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        first = b""
+        while not first and (chunk := file.read(4096)):
+            first = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if first == b"{":
         yield from _read_jsonl(path)
     elif first:
@@ -208,6 +211,7 @@ def _read_array(path: Path) -> Iterator[RawRow]:
         scan.take("[", "neither an array nor objects")
         more = scan.peek() != "]"
         while more:
+            scan.peek()
             place = f"{path.name}:{scan.line}"
             yield _object(place, scan.value())
             more = scan.peek() != "]"
@@ -241,14 +245,14 @@ class _Scanner:
         self._at += len(wanted)
 
     def value(self) -> Any:
-        """Go past a value."""
-        self.peek()
+        """Go past the value that is next."""
         while True:
             try:
                 value, end = self._decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
+                malformed = self._malformed(error.msg, error.pos)
                 if not self._is_cut(error) or not self._more():
-                    raise self._malformed(error.msg, error.pos) from None
+                    raise malformed from None
             except (ValueError, RecursionError) as error:
                 raise self._malformed(str(error), self._at) from None
             else:
@@ -310,7 +314,7 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
-    with _readable(path), pq.ParquetFile(path) as file:
+    with _readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         yield from _numbered(path, file.iter_batches(_BATCH))
 
 
@@ -327,10 +331,19 @@ def _read_arrow(path: Path) -> Iterator[RawRow]:
 def _numbered(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[RawRow]:
     number = 0
     for batch in batches:
+        batch.validate(full=True)  # or a damaged file ends the process
         for part in range(0, batch.num_rows, _BATCH):
-            for values in batch.slice(part, _BATCH).to_pylist():
+            for values in _values(path, batch.slice(part, _BATCH)):
                 number += 1
                 yield Row(f"{path.name}:{number}", values)
+
+
+def _values(path: Path, batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError) as error:  # a time beyond the calendar, for one
+        raise CurateError(f"cannot read {path}: {error}") from None
+    return rows
 
 
 _READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {

@@ -4,6 +4,7 @@ import json
 import platform
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -70,6 +71,17 @@ class RunDir:
             raise CurateError(f"{path}: {there} (a run has a config.json made by curate)")
         return cls(Path(path))
 
+    @contextmanager
+    def discarded_if_empty(self) -> Iterator[None]:
+        """After an error, leave no run behind that holds nothing but its name."""
+        try:
+            yield
+        except CurateError:
+            if [path.name for path in self.path.iterdir()] == ["config.json"]:
+                (self.path / "config.json").unlink()
+                self.path.rmdir()
+            raise
+
     @property
     def config(self) -> dict[str, Any]:
         """The id and the identity of the run."""
@@ -109,6 +121,12 @@ class RunDir:
     def candidates(self) -> Path:
         """The folder of candidate shards."""
         return self.path / "candidates"
+
+    @property
+    def num_records(self) -> int | None:
+        """The records of the stage that made the candidates, None while it has not finished."""
+        stage = self.stage("reflect") or self.stage("import") or {}
+        return stage.get("records")
 
     def shard_paths(self) -> list[Path]:
         """The finished candidate shards, in input order."""

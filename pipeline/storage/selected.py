@@ -196,7 +196,10 @@ def _write_arrow(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Sch
             writer.write_table(pa.table(columns, schema=schema))
     datasets.disable_progress_bars()
     try:
-        datasets.Dataset.from_file(str(stream)).save_to_disk(str(folder))
+        rows_written = datasets.Dataset.from_file(str(stream))
+        # Left to itself it saves an empty set in no shard at all, which cannot be loaded.
+        shards = None if rows_written.num_rows else 1
+        rows_written.save_to_disk(str(folder), num_shards=shards)
     finally:
         stream.unlink()
 

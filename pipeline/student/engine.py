@@ -16,7 +16,7 @@ from ..method.spans import SIDES, Pair, Side, pair
 from ..records import Candidate, CandidateKind, Message, Score
 from ..templates import Template
 from .identity import ScoringIdentity
-from .model import load_student, load_tokenizer, pick_device
+from .model import load_student, load_tokenizer, pick_device, pick_devices
 from .noise import SAMPLE, rounding_noise
 from .scorer import Scorer, Tick
 from .sequences import Span
@@ -35,7 +35,6 @@ class ScoringEngine:
     def __init__(self, config: ScoringConfig, identity: ScoringIdentity) -> None:
         self.config = config
         self.identity = identity
-        self.sequences = 0
         self._loading = Lock()
 
     @cached_property
@@ -64,7 +63,7 @@ class ScoringEngine:
         student = load_student(
             self.config.student,
             revision=self.config.revision,
-            device=pick_device(self.config.device),
+            device=pick_device(pick_devices(self.config.device)[0]),
             dtype=self.identity.dtype,
         )
         headers = self.tokenization.header_ids(self.template.headers())
@@ -102,6 +101,16 @@ class ScoringEngine:
         both = [(p.conditional, p.unconditional) for p in self.tokenization.span_pairs(pairs)]
         return rounding_noise(self.scorer, [s for spans in both for s in spans if s is not None])
 
+    @property
+    def sequences(self) -> int:
+        """How many sequences the student has computed."""
+        return self.scorer.sequences if "scorer" in self.__dict__ else 0
+
+    @property
+    def window(self) -> int:
+        """How many records are scored together: a CPU's rows are full sooner than a GPU's."""
+        return 1000 if pick_devices(self.config.device)[0].startswith("cuda") else 100
+
     def close(self) -> None:
         """Give back the student's threads."""
         if "scorer" in self.__dict__:
@@ -129,7 +138,6 @@ class ScoringEngine:
         if given:
             with self._loading:
                 scorer = self.scorer
-                self.sequences += len(given)
             values[given] = scorer.nll([s for s in both if s is not None], tick)
         return [
             SideResult(float(values[2 * i]), float(values[2 * i + 1]), p.status, p.num_tokens)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import head_triton
+
 ROW_BLOCK = {"cpu": 512, "cuda": 4096}
 VOCABULARY_TILE = {"cpu": 1024, "cuda": 1 << 30}
 # BLAS takes another kernel, with other last bits, for a handful of rows.
@@ -27,6 +29,10 @@ class Head:
 
     def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """log P(targets) [R] in float32 (nats) for hidden [R, H] and targets [R]."""
+        if hidden.is_cuda and head_triton.pays(hidden.dtype, *self.weight.shape):
+            return head_triton.log_probs(
+                hidden, self.weight, targets, bias=self.bias, scale=self.scale, softcap=self.softcap
+            )
         rows = hidden.shape[0]
         padded = pad_rows(hidden)
         block = ROW_BLOCK.get(padded.device.type, 4096)
@@ -51,8 +57,8 @@ class Head:
         weight = self.weight[columns]
         if hidden.device.type == "cuda" and hidden.dtype != torch.float32:
             logits = torch.mm(hidden, weight.T, out_dtype=torch.float32)
-        else:
-            logits = torch.mm(hidden, weight.T).float()
+        else:  # a CPU would round half-precision logits
+            logits = torch.mm(hidden.float(), weight.float().T)
         return self._shape(logits, None if self.bias is None else self.bias[columns])
 
     def _target_logits(self, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -41,17 +41,27 @@ class Blocks:
 # 128 x 256 float32 sums are half the registers of 8 warps, the most that fits: every weight read
 # from L2 serves 128 rows, every hidden value 256 columns. 64 16-bit values are one 128-byte line.
 HALF = Blocks(rows=128, columns=256, width=64, warps=8)
-# Exact float32 products run on the ordinary cores, out of registers: a tile of a quarter the side.
+# Exact float32 products run on the ordinary cores, out of registers: a smaller tile.
 FULL = Blocks(rows=64, columns=64, width=32, warps=4)
-# Columns of a split, a multiple of both tiles: some thousand programs for 4,096 rows and a large
-# vocabulary, so that the last wave is a small part, and still eight tiles a program.
+# Columns of a split at most, eight tiles of HALF: 4,096 rows make 500 (V = 32,000) to 4,000
+# programs, so that the last, partly filled round on 100 to 150 processors is a small part.
 SPLIT = 2048
 # Rows of a program of the merge, which is all latency.
 MERGE_ROWS = 128
 # Loads in flight: three hide L2's latency where shared memory holds them (results are the same).
 STAGES = 3
+# Fused multiply-adds, by name: triton's own default differs between its versions.
+OPTIONS = {"enable_fp_fusion": True}
+# (dtype, vocabulary, width) on which `benchmarks/head.py` showed the kernel to beat chunked torch.
+# None yet: it has not been measured on a GPU.
+MEASURED_FASTER: frozenset[tuple[torch.dtype, int, int]] = frozenset()
 # The oldest generation that has bfloat16 and asynchronous copies.
 OLDEST_CAPABILITY = (8, 0)
+
+
+def pays(dtype: torch.dtype, vocabulary: int, width: int) -> bool:
+    """Whether the kernel is the faster way for this head; never a matter of the rows' number."""
+    return (dtype, vocabulary, width) in MEASURED_FASTER and available()
 
 
 def available() -> bool:
@@ -86,6 +96,7 @@ def log_probs(
         return result
     hidden, weight = (t if t.stride(1) == 1 else t.contiguous() for t in (hidden, weight))
     blocks = FULL if hidden.dtype == torch.float32 else HALF
+    tiles = -(-vocabulary // blocks.columns)
     splits = -(-vocabulary // SPLIT)
     maxima, sums = result.new_empty((2, splits, rows)).unbind()
     partials, merge, interpreted = _kernels()
@@ -94,12 +105,12 @@ def log_probs(
         partials[(-(-rows // blocks.rows), splits)](
             hidden, weight, bias, targets.contiguous(), maxima, sums, result,
             rows, vocabulary, hidden.stride(0), weight.stride(0),
-            WIDTH=width, SPLIT=SPLIT, SCALE=float(scale), SOFTCAP=float(softcap or 0.0),
+            WIDTH=width, TILES=-(-tiles // splits), SCALE=float(scale), SOFTCAP=softcap or 0.0,
             UPCAST=interpreted, BLOCK_R=blocks.rows, BLOCK_V=blocks.columns, BLOCK_H=blocks.width,
-            num_warps=blocks.warps, num_stages=_stages(hidden, blocks),
+            num_warps=blocks.warps, num_stages=_stages(hidden, blocks), **OPTIONS,
         )  # fmt: skip
         merge[(-(-rows // MERGE_ROWS),)](
-            maxima, sums, result, rows, splits, BLOCK_R=MERGE_ROWS, num_warps=4
+            maxima, sums, result, rows, SPLITS=splits, BLOCK_R=MERGE_ROWS, **OPTIONS
         )
     return result
 
@@ -108,8 +119,8 @@ def _stages(hidden: Tensor, blocks: Blocks) -> int:
     """Loads in flight that the device's shared memory holds."""
     if not hidden.is_cuda:
         return STAGES
-    memory = torch.cuda.get_device_properties(hidden.device)
-    held = getattr(memory, "shared_memory_per_block_optin", 96 << 10)
+    device = torch.cuda.get_device_properties(hidden.device)
+    held: int = getattr(device, "shared_memory_per_block_optin", 96 << 10)
     stage = (blocks.rows + blocks.columns) * blocks.width * hidden.element_size()
     return max(1, min(STAGES, held // stage))
 
@@ -119,9 +130,9 @@ def _kernels() -> tuple[Any, Any, bool]:
     """Both kernels, and whether they run in the interpreter."""
     triton = importlib.import_module("triton")
     globals()["tl"] = importlib.import_module("triton.language")
-    # One program text for every number of rows.
+    # One compiled program for every number of rows.
     partials = triton.jit(_partials, do_not_specialize=["rows"])
-    merge = triton.jit(_merge, do_not_specialize=["rows", "splits"])
+    merge = triton.jit(_merge, do_not_specialize=["rows"])
     return partials, merge, not isinstance(partials, triton.runtime.JITFunction)
 
 
@@ -138,7 +149,7 @@ def _partials(
     hidden_stride: tl.tensor,
     weight_stride: tl.tensor,
     WIDTH: tl.constexpr,
-    SPLIT: tl.constexpr,
+    TILES: tl.constexpr,
     SCALE: tl.constexpr,
     SOFTCAP: tl.constexpr,
     UPCAST: tl.constexpr,
@@ -153,40 +164,43 @@ def _partials(
     target = tl.load(targets + row, mask=inside, other=-1)
     # Rows and columns past the end repeat the last one: no mask in the inner loop.
     hidden_rows = hidden + tl.minimum(row, rows - 1).to(tl.int64)[:, None] * hidden_stride
-    begin = split * SPLIT
-    end = tl.minimum(begin + SPLIT, vocabulary)
+    begin = split * (TILES * BLOCK_V)
+    end = tl.minimum(begin + TILES * BLOCK_V, vocabulary)
     maximum = tl.full((BLOCK_R,), -float("inf"), tl.float32)
     total = tl.zeros((BLOCK_R,), tl.float32)
     logit = tl.zeros((BLOCK_R,), tl.float32)
-    for start in range(begin, end, BLOCK_V):
-        column = start + tl.arange(0, BLOCK_V)
+    z = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
+    steps: tl.constexpr = (WIDTH + BLOCK_H - 1) // BLOCK_H
+    # One loop over tiles and steps, so that the loads of a tile run under the end of the last one.
+    for i in range(0, TILES * steps):
+        column = begin + (i // steps) * BLOCK_V + tl.arange(0, BLOCK_V)
+        k = (i % steps) * BLOCK_H + tl.arange(0, BLOCK_H)
         real = tl.minimum(column, vocabulary - 1)
         weight_rows = weight + real.to(tl.int64)[None, :] * weight_stride
-        z = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
-        for step in range(0, WIDTH, BLOCK_H):
-            k = step + tl.arange(0, BLOCK_H)
-            if WIDTH % BLOCK_H == 0:
-                h = tl.load(hidden_rows + k[None, :])
-                w = tl.load(weight_rows + k[:, None])
-            else:
-                h = tl.load(hidden_rows + k[None, :], mask=k[None, :] < WIDTH, other=0.0)
-                w = tl.load(weight_rows + k[:, None], mask=k[:, None] < WIDTH, other=0.0)
-            if UPCAST:  # the interpreter's dot multiplies the bit patterns of bfloat16
-                h = h.to(tl.float32)
-                w = w.to(tl.float32)
-            z = tl.dot(h, w, z, input_precision="ieee")
-        if bias is not None:
-            z += tl.load(bias + real).to(tl.float32)[None, :]
-        if SCALE != 1.0:
-            z *= SCALE
-        if SOFTCAP != 0.0:  # c * tanh(z / c); an infinite exponential gives c
-            z = SOFTCAP - 2.0 * SOFTCAP / (tl.exp(z * (2.0 / SOFTCAP)) + 1.0)
-        logit += tl.sum(tl.where(column[None, :] == target[:, None], z, 0.0), axis=1)
-        z = tl.where(column[None, :] < vocabulary, z, -float("inf"))
-        higher = tl.maximum(maximum, tl.max(z, axis=1))
-        level = tl.where(higher == -float("inf"), 0.0, higher)  # not -inf - -inf
-        total = total * tl.exp(maximum - level) + tl.sum(tl.exp(z - level[:, None]), axis=1)
-        maximum = higher
+        if WIDTH % BLOCK_H == 0:
+            h = tl.load(hidden_rows + k[None, :])
+            w = tl.load(weight_rows + k[:, None])
+        else:
+            h = tl.load(hidden_rows + k[None, :], mask=k[None, :] < WIDTH, other=0.0)
+            w = tl.load(weight_rows + k[:, None], mask=k[:, None] < WIDTH, other=0.0)
+        if UPCAST:  # the interpreter's dot multiplies the bit patterns of bfloat16
+            h = h.to(tl.float32)
+            w = w.to(tl.float32)
+        z = tl.dot(h, w, z, input_precision="ieee")
+        if i % steps == steps - 1:  # the tile's logits are whole
+            if bias is not None:
+                z += tl.load(bias + real).to(tl.float32)[None, :]
+            if SCALE != 1.0:
+                z *= SCALE
+            if SOFTCAP != 0.0:  # c * tanh(z / c); an infinite exponential gives c
+                z = SOFTCAP - 2.0 * SOFTCAP / (tl.exp(z * (2.0 / SOFTCAP)) + 1.0)
+            logit += tl.sum(tl.where(column[None, :] == target[:, None], z, 0.0), axis=1)
+            z = tl.where(column[None, :] < vocabulary, z, -float("inf"))
+            higher = tl.maximum(maximum, tl.max(z, axis=1))
+            level = tl.where(higher == -float("inf"), 0.0, higher)  # not -inf - -inf
+            total = total * tl.exp(maximum - level) + tl.sum(tl.exp(z - level[:, None]), axis=1)
+            maximum = higher
+            z = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
     place = split.to(tl.int64) * rows + row
     tl.store(maxima + place, maximum, mask=inside)
     tl.store(sums + place, total, mask=inside)
@@ -199,7 +213,7 @@ def _merge(
     sums: tl.tensor,
     picked: tl.tensor,
     rows: tl.tensor,
-    splits: tl.tensor,
+    SPLITS: tl.constexpr,
     BLOCK_R: tl.constexpr,
 ) -> None:
     """Turns the targets' logits into log-probabilities, in place; splits in rising order."""
@@ -207,8 +221,8 @@ def _merge(
     inside = row < rows
     maximum = tl.full((BLOCK_R,), -float("inf"), tl.float32)
     total = tl.zeros((BLOCK_R,), tl.float32)
-    for split in range(0, splits):
-        place = tl.cast(split, tl.int64) * rows + row
+    for split in range(0, SPLITS):
+        place = row.to(tl.int64) + split * rows
         part = tl.load(maxima + place, mask=inside, other=0.0)
         higher = tl.maximum(maximum, part)
         level = tl.where(higher == -float("inf"), 0.0, higher)

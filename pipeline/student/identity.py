@@ -9,7 +9,8 @@ from typing import Any
 
 from ..config import Dtype, ScoringConfig, TemplateName, TokenizationName
 from ..errors import CurateError
-from ..storage.models import revision_of, short_name
+from ..storage.models import revision_of as revision_of
+from ..storage.models import short_name as short_name
 
 DEFAULT_MAX_LENGTH = 2048
 
@@ -41,12 +42,14 @@ def resolve(config: ScoringConfig, scores: Path) -> ScoringIdentity:
 
     Reads the student's config, no weights.
     """
-    from .model import context_of, load_config, pick_device, pick_dtype
+    from .model import context_of, load_config, pick_device, pick_devices, pick_dtype
 
     context = context_of(load_config(config.student, config.revision))
     dtype = config.dtype
     if dtype == "auto":
-        dtype = known_dtype(scores, config) or pick_dtype(pick_device(config.device))
+        dtype = known_dtype(scores, config) or pick_dtype(
+            pick_device(pick_devices(config.device)[0])
+        )
     return identify(config, context=context, dtype=dtype)
 
 

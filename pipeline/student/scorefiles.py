@@ -2,23 +2,32 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from ..ahead import ahead
+from ..config import ScoringConfig
+from ..executors.processes import over_processes
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
 from ..storage.files import read_parquet, write_json, write_parquet
 from ..storage.rundir import RunDir, by_record
 from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity
+from .model import pick_devices
 
 # A row's texts, so that a candidate that was reflected again is scored again.
 SHARDS_AT_WORK = 2
+CHECKPOINT_SECONDS = 30.0
 _SCHEMA = SCORE_SCHEMA.append(pa.field("texts", pa.string()))
+
+
+def _ignore(_: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +79,46 @@ class ScoreFiles:
     def complete(
         self, engine: ScoringEngine, tick: Callable[[int], None], wanted: Wanted | None = None
     ) -> Iterator[tuple[list[Record], list[Scored]]]:
-        """Each shard's records and scores, in order; `tick(records)` after each.
+        """Each shard's records and scores, in order; `tick(records)` as they are scored.
 
         While one shard is computed, the next is read and tokenised and the one before is written.
         """
+        devices = pick_devices(engine.config.device)
+        if len(devices) > 1:
+            given = (self.run, self.identity, engine.config, wanted)
+            for shard in over_processes(shard_worker, devices, given, self.run.shard_paths()):
+                tick(len(read_records(self.run, shard)))
+        report = tick if len(devices) == 1 else _ignore
         with ThreadPoolExecutor(SHARDS_AT_WORK, "shard") as pool:
 
             def start(shard: Path) -> Callable[[], tuple[list[Record], list[Scored]]]:
-                return pool.submit(self.fill, shard, engine, wanted).result
+                return pool.submit(self.fill, shard, engine, wanted, report).result
 
-            for _, (records, scores) in ahead(self.run.shard_paths(), start, SHARDS_AT_WORK):
-                tick(len(records))
-                yield records, scores
+            for _, filled in ahead(self.run.shard_paths(), start, SHARDS_AT_WORK):
+                yield filled
 
     def fill(
-        self, shard: Path, engine: ScoringEngine, wanted: Wanted | None = None
+        self,
+        shard: Path,
+        engine: ScoringEngine,
+        wanted: Wanted | None = None,
+        tick: Callable[[int], None] = _ignore,
     ) -> tuple[list[Record], list[Scored]]:
-        """One shard's records with all the scores that are needed; new ones are written."""
+        """One shard's records with all the scores that are needed.
+
+        New ones are written at the end, and every half minute on the way there.
+        """
         records = read_records(self.run, shard)
         scores = self.read(shard, records)
-        if engine.fill(records, scores, wanted=wanted):
+        unwritten, written = 0, time.monotonic()
+        for begin in range(0, len(records), engine.window):
+            part = slice(begin, begin + engine.window)
+            unwritten += engine.fill(records[part], scores[part], wanted=wanted)
+            tick(len(records[part]))
+            if unwritten and time.monotonic() - written > CHECKPOINT_SECONDS:
+                self.write(shard, records, scores)
+                unwritten, written = 0, time.monotonic()
+        if unwritten:
             self.write(shard, records, scores)
         return records, scores
 
@@ -102,6 +131,23 @@ class ScoreFiles:
             records = read_records(self.run, self.run.shard_paths()[0])
             write_json(path, {"nll_standard_deviation": engine.rounding_noise(records)})
         return float(json.loads(path.read_text("utf-8"))["nll_standard_deviation"])
+
+
+def shard_worker(
+    device: str,
+    run: RunDir,
+    identity: ScoringIdentity,
+    config: ScoringConfig,
+    wanted: Wanted | None,
+) -> Callable[[Path], None]:
+    """What a process on one of several devices does: fill one shard after another."""
+    files = ScoreFiles(run, identity)
+    engine = ScoringEngine(replace(config, device=device), identity)
+
+    def fill(shard: Path) -> None:
+        files.fill(shard, engine, wanted)
+
+    return fill
 
 
 def read_records(run: RunDir, shard: Path) -> list[Record]:

@@ -37,7 +37,7 @@ class Scorer:
         self.student = student
         self.headers = tuple(headers) if student.packed else ()
         self.budget = batch_tokens or DEFAULT_BUDGET[student.device.type]
-        self.tokens = 0
+        self.tokens = self.sequences = 0
         self._lock = Lock()
         self._threads = torch.get_num_threads()
         self._pool: ThreadPoolExecutor | None = None
@@ -84,6 +84,7 @@ class Scorer:
         left: list[int] = []
         for pack, values in self._computed(plan(chosen, self.headers, budget), log_probs):
             if values is not None:
+                self.sequences += len(pack.spans)
                 tick(_collect(pack, values, spans, todo, result))
             elif len(pack.spans) > 1:
                 left += [todo[index] for index in pack.spans]

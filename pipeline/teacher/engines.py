@@ -3,10 +3,12 @@
 import importlib.util
 
 from ..config import EngineName, TeacherConfig
-from ..errors import CurateError, UsageError
+from ..errors import UsageError
+from .local import LocalTeacher
 from .openai_server import OpenAITeacher
 from .protocol import Teacher
 from .recorded import RecordedTeacher
+from .vllm_server import VLLMTeacher
 
 
 def choose_engine(config: TeacherConfig) -> EngineName:
@@ -37,16 +39,28 @@ def make_teacher(config: TeacherConfig) -> Teacher:
         return RecordedTeacher(config.replies, name=config.teacher or "recorded")
     if config.teacher is None:
         raise UsageError("--teacher is needed: the name of the model that reflects")
-    if engine == "openai":
-        if config.base_url is None:
-            raise UsageError("--engine openai needs --base-url, such as http://localhost:8000/v1")
-        return OpenAITeacher(
+    if config.engine_args and engine != "vllm":
+        raise UsageError(f"--engine-args are for --engine vllm, not {engine}")
+    if engine == "transformers":
+        return LocalTeacher(
             config.teacher,
-            config.base_url,
-            api_key=config.api_key,
             ceiling=config.concurrency,
+            revision=config.teacher_revision,
+            device=config.teacher_device,
         )
-    raise CurateError(
-        f"the {engine} engine is not built yet: serve {config.teacher} with any OpenAI-compatible "
-        "server and give --base-url"
+    if engine == "vllm":
+        return VLLMTeacher(
+            config.teacher,
+            ceiling=config.concurrency,
+            revision=config.teacher_revision,
+            engine_args=config.engine_args,
+        )
+    if config.base_url is None:
+        raise UsageError("--engine openai needs --base-url, such as http://localhost:8000/v1")
+    return OpenAITeacher(
+        config.teacher,
+        config.base_url,
+        api_key=config.api_key,
+        ceiling=config.concurrency,
+        revision=config.teacher_revision,
     )

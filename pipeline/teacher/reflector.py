@@ -59,6 +59,10 @@ class Reflector:
         self._flying: dict[str, asyncio.Future[None]] = {}
         self._asked: set[str] = set()
 
+    def stop(self, error: CurateError) -> None:
+        """End the run: the first reason is the one that is told."""
+        self.stopped = self.stopped or error
+
     async def reflect(self, kind: CandidateKind, pair: Candidate) -> Candidate:
         """The candidate `kind` made from a valid pair; Stopped when the run must end first."""
         request = self._request(kind, pair)
@@ -113,7 +117,7 @@ class Reflector:
         try:
             return await self._ask(request)
         except CurateError as error:
-            self.stopped = self.stopped or error
+            self.stop(error)
             raise Stopped from None
         finally:
             self._flying.pop(request.key).set_result(None)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..config import ReflectConfig, Schedule, SelectConfig
 from ..records import CandidateKind
 from ..stages.finetuning import FinetuneResult, finetune_run
 from ..stages.reflection import ReflectResult, reflect
 from ..stages.selection import SelectResult, branches_of, choose_branches, select
+from ..student.identity import resolve
 from ..student.recipe import FinetuneConfig
 
 Branches = Callable[[int], dict[str, CandidateKind]]
@@ -34,15 +36,21 @@ def run(
     `selective` is the paper's order: the instruction is reflected, the student chooses a pair, only
     that pair's response is reflected, the student chooses again.
     """
+    resolve(selecting.scoring, Path(selecting.input.data) / "scores")  # before a teacher is paid
     reflecting = replace(reflecting, schedule=schedule)
-    if schedule == "selective":
-        reflect(reflecting, step="instruction")
-        identity = choose_branches(selecting)
-        reflected = reflect(reflecting, step="chosen", branches=branches_of(selecting, identity))
-    else:
-        reflected = reflect(reflecting)
+    selective = schedule == "selective"
+    reflected = _reflect_chosen(reflecting, selecting) if selective else reflect(reflecting)
     selected = select(selecting)
     finetuned = None
     if finetuning is not None:
         finetuned = finetune_run(finetuning, str(selected.run), selection=selected.student)
     return RunResult(reflected=reflected, selected=selected, finetuned=finetuned)
+
+
+def _reflect_chosen(reflecting: ReflectConfig, selecting: SelectConfig) -> ReflectResult:
+    first = reflect(reflecting, step="instruction")
+    identity = choose_branches(selecting)
+    # From the run itself: standard input can be read only once.
+    again = replace(reflecting, input=selecting.input)
+    second = reflect(again, step="chosen", branches=branches_of(selecting, identity))
+    return replace(second, asked=first.asked + second.asked, reused=first.reused + second.reused)

@@ -1,0 +1,1 @@
+"""Where the work over shards runs."""

@@ -1,0 +1,47 @@
+"""What all tests stand on: no network, a tiny student, and the shared data where it is."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Test processes side by side would wait for each other's threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before transformers imports triton
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def shared(place: str) -> Path:
+    """A file or folder of ../shared; the test is skipped where it is absent."""
+    path = SHARED / place
+    if not path.exists():
+        pytest.skip(f"{path} is absent: it may not be redistributed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Llama of random weights, context 256, and a tokenizer with BOS and chat."""
+    from .student.tiny import save_student
+
+    return save_student(tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny matrices on one thread: several only wait for each other on a machine that is busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

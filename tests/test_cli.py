@@ -1,0 +1,479 @@
+"""The command line: its options, frozen; exit codes; and one sentence for each bad input."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer.main
+
+from curate.cli import app
+
+from .teacher.faulty_server import Answer, FaultyServer, Received, always, completion, error
+
+ROWS = [
+    {"id": "first", "instruction": "Say one.", "output": "One."},
+    {"id": "second", "instruction": "Say two.", "output": "Two."},
+]
+REPLIES = [
+    {"id": row["id"], "candidate": kind, "reply": text}
+    for row in ROWS
+    for kind, text in (
+        ("instruction", "[New Instruction] Count to two. [End] [New Answer] 1, 2. [End]"),
+        ("response", "[Better Answer] It is said: one. [End]"),
+        ("both", "[Better Answer] 1 and 2. [End]"),
+    )
+]
+
+# --- the interface, frozen ------------------------------------------------------------------------
+
+INPUT = "--instruction-column --input-column --output-column --strict --limit"
+TEACHER = (
+    "--teacher --engine --base-url --replies --journal --concurrency --max-tokens --temperature "
+    "--seed --max-cost --max-total-tokens --price-in --price-out --retry --prompts "
+    "--teacher-revision --teacher-device --engine-args"
+)
+SCORING = (
+    "--student --revision --template --tokenization --max-length --batch-tokens --device --dtype"
+)
+CHOOSING = "--score-all --max-ifd --max-rifd --only-improved --top --rank-by"
+OPTIONS = {
+    "reflect": f"--out --dry-run {TEACHER} {INPUT}",
+    "select": f"--out {SCORING} {CHOOSING} {INPUT}",
+    "score": f"--out {SCORING} {INPUT}",
+    "finetune": "--model --out --selection --preset --revision --template --epochs --max-steps "
+    "--learning-rate --scheduler --warmup-ratio --weight-decay --max-grad-norm --batch-size "
+    "--per-device-batch-size --max-length --overlong --held-out --held-out-data --seed --packing "
+    "--no-packing --padding-free --no-padding-free --gradient-checkpointing "
+    "--no-gradient-checkpointing --precision --device --lora-r --lora-alpha --lora-dropout "
+    "--save-steps --keep-checkpoints --no-keep-checkpoints --report-to",
+    "run": f"--out --schedule --preset {TEACHER} {SCORING} {CHOOSING} {INPUT}",
+    "explain": "--journal --json",
+    "demo": "--out",
+}
+# INTERFACE.md; its `…` aside.
+PROMISED = {
+    "reflect": "--out --teacher --engine --base-url --replies --journal --concurrency --max-tokens "
+    "--temperature --seed --limit --dry-run --max-cost --max-total-tokens --retry --prompts",
+    "select": "--student --out --template --tokenization --max-length --batch-tokens --device "
+    "--dtype --score-all --max-ifd --max-rifd --only-improved --top --rank-by",
+    "finetune": "--model --out --preset --epochs --learning-rate --batch-size --max-length",
+    "run": "--out --teacher --student --schedule",
+    "score": "--student --out --template --tokenization --max-length --batch-tokens --device "
+    "--dtype",
+    "explain": "",
+    "demo": "",
+}
+
+
+def commands() -> dict[str, Any]:
+    found: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return found
+
+
+def options_of(command: Any) -> set[str]:
+    return {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if name.startswith("-") and name != "--help"
+    }
+
+
+def test_the_commands_are_these() -> None:
+    assert list(commands()) == list(OPTIONS)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_options_are_these(name: str) -> None:
+    frozen = set(OPTIONS[name].split())
+    assert options_of(commands()[name]) == frozen
+    assert set(PROMISED[name].split()) <= frozen
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_explained(name: str) -> None:
+    for parameter in commands()[name].params:
+        assert parameter.help, f"{name} {parameter.name}"
+    assert commands()[name].help
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "default"),
+    [
+        ("reflect", "engine", "auto"),
+        ("reflect", "max_tokens", 2048),
+        ("reflect", "temperature", 0.0),
+        ("select", "template", "vicuna"),
+        ("select", "tokenization", "exact"),
+        ("select", "rank_by", "ifd"),
+        ("select", "max_ifd", 1.0),
+        ("select", "max_rifd", 1.0),
+        ("select", "device", "auto"),
+        ("select", "dtype", "auto"),
+        ("run", "schedule", "all"),
+    ],
+)
+def test_the_promised_defaults(name: str, option: str, default: object) -> None:
+    (parameter,) = [p for p in commands()[name].params if p.name == option]
+    assert parameter.default == default
+
+
+# --- running it -----------------------------------------------------------------------------------
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines that say what is wrong; click writes its own in capitals."""
+        return [line for line in self.err.splitlines() if line.lower().startswith("error: ")]
+
+
+Curate = Callable[..., Ended]
+
+
+@pytest.fixture
+def curate(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Curate]:
+    """Runs a command line in this process."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.delenv("CURATE_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    def run(*arguments: object) -> Ended:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app([str(argument) for argument in arguments])
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Ended(code, *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with data, replies and a few bad inputs."""
+    written(tmp_path / "ok.jsonl", ROWS)
+    written(tmp_path / "replies.jsonl", REPLIES)
+    written(tmp_path / "columns.jsonl", [{"question": "a", "answer": "b", "topic": "c"}])
+    (tmp_path / "empty.jsonl").write_text("", "utf-8")
+    (tmp_path / "broken.json").write_text('[\n{"instruction": "a", "output": "b"},\n{"ins', "utf-8")
+    lines = (tmp_path / "ok.jsonl").read_text("utf-8")
+    (tmp_path / "broken.jsonl").write_text(f'{lines}{{"instruction": "c", \n', "utf-8")
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "notes.txt").write_text("no data", "utf-8")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").write_text("mine", "utf-8")
+    (tmp_path / "odd.parquet").write_text("not Parquet", "utf-8")
+    return tmp_path
+
+
+RECORDED = "--engine recorded --replies replies.jsonl"
+BAD: list[tuple[str, int, str]] = [
+    # data
+    (f"reflect none.jsonl --out run {RECORDED}", 1, "no such file or folder: none.jsonl"),
+    (f"reflect nothing --out run {RECORDED}", 1, "the folder nothing holds no data"),
+    (f"reflect broken.json --out run {RECORDED}", 1, "malformed JSON in broken.json, line 3"),
+    (f"reflect broken.jsonl --out run --strict {RECORDED}", 1, r"broken\.jsonl:3: malformed JSON"),
+    (f"reflect odd.parquet --out run {RECORDED}", 1, r"cannot read odd\.parquet"),
+    (f"reflect full/thesis.doc --out run {RECORDED}", 1, "unknown format; known are .json"),
+    (
+        f"reflect columns.jsonl --out run {RECORDED}",
+        1,
+        "no column 'instruction' nor 'output'; its columns are question, answer, topic.*"
+        "--instruction-column",
+    ),
+    (
+        f"reflect columns.jsonl --instruction-column question --out run {RECORDED}",
+        1,
+        "no column 'output'; its columns are question, answer, topic",
+    ),
+    (f"reflect empty.jsonl --out run {RECORDED}", 1, r"empty\.jsonl is empty"),
+    ("reflect none.jsonl --dry-run", 1, "no such file or folder"),
+    # where to
+    (f"reflect ok.jsonl {RECORDED}", 2, "--out is needed"),
+    ("score ok.jsonl --student STUDENT", 2, "Missing option '--out'"),
+    (f"reflect ok.jsonl --out full {RECORDED}", 1, "full is not empty and no run of curate"),
+    (f"reflect ok.jsonl --out empty.jsonl {RECORDED}", 1, "is a file, not a run directory"),
+    (f"reflect ok.jsonl --out empty.jsonl/run {RECORDED}", 1, "cannot write empty.jsonl/run"),
+    ("select ok.jsonl --student STUDENT --out empty.jsonl/run", 1, "cannot write"),
+    ("score ok.jsonl --student STUDENT --out empty.jsonl/s.parquet", 1, "cannot write"),
+    ("finetune ok.jsonl --model STUDENT --preset demo --out empty.jsonl/m", 1, "cannot write"),
+    ("score ok.jsonl --student STUDENT --out nothing", 1, "is a folder"),
+    # the teacher
+    ("reflect ok.jsonl --out run --engine openai --teacher t", 2, "--base-url"),
+    ("reflect ok.jsonl --out run --base-url http://localhost:1/v1", 2, "--teacher is needed"),
+    ("reflect ok.jsonl --out run --teacher t --base-url nowhere", 1, "no address like http"),
+    ("reflect ok.jsonl --out run --engine recorded", 2, "needs --replies"),
+    ("reflect ok.jsonl --out run --replies none.jsonl", 1, r"cannot read the replies none\.jsonl"),
+    ("reflect ok.jsonl --out run --replies ok.jsonl", 1, r"ok\.jsonl, line 1: no 'candidate'"),
+    (f"reflect ok.jsonl --out run --prompts nothing {RECORDED}", 1, "cannot read the prompt"),
+    (f"reflect ok.jsonl --out run --retry lost {RECORDED}", 2, "--retry takes .*, not 'lost'"),
+    (f"reflect ok.jsonl --out run --max-cost 1 {RECORDED}", 1, "--price-in"),
+    (
+        f"reflect ok.jsonl --out run --max-cost 1 --max-total-tokens 9 {RECORDED}",
+        2,
+        "not both",
+    ),
+    # the student
+    ("select ok.jsonl --out run --student nobody/", 1, "nobody"),
+    ("select ok.jsonl --out run --student ./nobody", 1, "nobody"),
+    ("select ok.jsonl --out run --student nothing", 1, "nothing"),
+    ("finetune ok.jsonl --out model --model ./nobody", 1, "nobody"),
+    (f"run ok.jsonl --out run --student ./nobody {RECORDED}", 1, "nobody"),
+    ("select ok.jsonl --out run --student STUDENT --template latin", 2, "latin"),
+    ("select ok.jsonl --out run --student STUDENT --tokenization magic", 2, "magic"),
+    ("select ok.jsonl --out run --student STUDENT --device gpu", 1, "--device gpu"),
+    ("select ok.jsonl --out run --student STUDENT --max-length 9999", 1, "9999.*256"),
+    # numbers
+    ("select ok.jsonl --out run --student STUDENT --top many", 2, "--top takes .*'many'"),
+    ("select ok.jsonl --out run --student STUDENT --top 101%", 2, "--top takes"),
+    ("select ok.jsonl --out run --student STUDENT --top=-3", 2, "--top takes"),
+    ("select ok.jsonl --out run --student STUDENT --max-ifd=-1", 2, "--max-ifd"),
+    ("select ok.jsonl --out run --student STUDENT --max-rifd=nan", 2, "--max-rifd"),
+    ("select ok.jsonl --out run --student STUDENT --max-length=-1", 2, "--max-length"),
+    ("select ok.jsonl --out run --student STUDENT --batch-tokens 0", 2, "--batch-tokens"),
+    (f"reflect ok.jsonl --out run --limit=-1 {RECORDED}", 2, "--limit"),
+    (f"reflect ok.jsonl --out run --concurrency 0 {RECORDED}", 2, "--concurrency"),
+    (f"reflect ok.jsonl --out run --max-tokens=-5 {RECORDED}", 2, "--max-tokens"),
+    (f"reflect ok.jsonl --out run --max-tokens many {RECORDED}", 2, "--max-tokens"),
+    (f"reflect ok.jsonl --out run --temperature=-0.5 {RECORDED}", 2, "--temperature"),
+    (f"reflect ok.jsonl --out run --max-cost=-1 {RECORDED}", 2, "--max-cost"),
+    (f"reflect ok.jsonl --out run --price-in=-1 {RECORDED}", 2, "--price-in"),
+    ("finetune ok.jsonl --out model --model STUDENT --epochs=-1", 2, "epochs"),
+    ("finetune ok.jsonl --out model --model STUDENT --learning-rate 0", 2, "learning_rate"),
+    ("finetune ok.jsonl --out model --model STUDENT --seed=-1", 2, "--seed"),
+    ("finetune ok.jsonl --out model --model STUDENT --save-steps=-1", 2, "--save-steps"),
+    ("finetune ok.jsonl --out model --model STUDENT --weight-decay=-1", 2, "--weight-decay"),
+    ("finetune ok.jsonl --out model --model STUDENT --lora-dropout 7", 2, "--lora-dropout"),
+    # usage
+    ("reflect ok.jsonl --out run --colour red", 2, "No such option: --colour"),
+    ("reflect", 2, "Missing argument"),
+    ("select ok.jsonl --out run", 2, "Missing option '--student'"),
+    ("reflect ok.jsonl more.jsonl --out run", 2, "unexpected extra argument"),
+    ("ponder", 2, "No such command 'ponder'"),
+    ("explain nothing x", 1, "nothing: no run of curate"),
+    ("explain none x", 1, "none: no such run directory"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "says"), BAD, ids=[line for line, _, _ in BAD])
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    place: Path,
+    curate: Curate,
+    tiny_student: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(place)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    ended = curate(*(str(tiny_student) if word == "STUDENT" else word for word in line.split()))
+    assert ended.code == code, ended
+    assert len(ended.errors) == 1, ended.err
+    assert re.search(says, ended.errors[0]), ended.errors[0]
+    assert "Traceback" not in ended.err and not ended.out
+    after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert after == before, sorted(set(after) ^ set(before))
+
+
+def test_bad_input_does_not_bar_the_corrected_command(
+    place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    named = ["--instruction-column", "question", "--output-column", "answer"]
+    teacher = RECORDED.split()
+    assert curate("reflect", "columns.jsonl", "--out", "a", *teacher).code == 1
+    assert curate("reflect", "columns.jsonl", "--out", "a", *teacher, *named).code == 3
+    student = ["--student", tiny_student]
+    assert curate("select", "columns.jsonl", "--out", "b", *student).code == 1
+    assert curate("select", "columns.jsonl", "--out", "b", *student, *named).code == 0
+
+
+def test_bad_input_does_not_bar_the_corrected_score(
+    place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    line = ["score", "columns.jsonl", "--out", "c.parquet", "--student", tiny_student]
+    assert curate(*line).code == 1
+    named = ["--instruction-column", "question", "--output-column", "answer"]
+    assert curate(*line, *named).code == 0
+
+
+def test_another_configuration_is_refused_by_its_field(
+    place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    assert curate("reflect", "ok.jsonl", "--out", "run", *RECORDED.split()).code == 0
+    for changed, field in (
+        (["ok.jsonl", "--temperature", "0.5"], "temperature"),
+        (["ok.jsonl", "--teacher", "another"], "teacher"),
+        (["replies.jsonl", "--instruction-column", "reply", "--output-column", "id"], "columns"),
+    ):
+        ended = curate("reflect", *changed, "--out", "run", *RECORDED.split())
+        assert ended.code == 1 and f"run was made with {field} = " in ended.errors[0]
+
+
+def test_an_id_that_is_not_there_suggests_near_ones(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    curate("reflect", "ok.jsonl", "--out", "run", *RECORDED.split())
+    ended = curate("explain", "run", "frist")
+    assert ended.code == 1
+    assert ended.errors == ["error: no record has the id 'frist'; near ones are first"]
+    told = curate("explain", "run", "fir")
+    assert told.code == 0 and told.out.startswith("record first\n")
+    told = curate("explain", "run", "first", "--json")
+    assert json.loads(told.out)["id"] == "first" and not told.err
+
+
+# --- exit codes -----------------------------------------------------------------------------------
+
+
+def asked(server: FaultyServer, place: Path, *more: object) -> list[object]:
+    return [
+        "reflect", place / "ok.jsonl", "--out", place / "run", "--teacher", "t",
+        "--base-url", server.url, *more,
+    ]  # fmt: skip
+
+
+def test_exit_codes_of_reflect(place: Path, curate: Curate) -> None:
+    with FaultyServer() as server:
+        dry = curate(*asked(server, place, "--dry-run"))
+        assert (dry.code, dry.err) == (0, "") and dry.out.startswith("2 records, 6 calls")
+        assert not (place / "run").exists() and not server.requests
+        server.behaviour = always(error(401))
+        assert curate(*asked(server, place)).code == 1
+        server.behaviour = None
+        server.requests.clear()
+        budget = curate(*asked(server, place, "--max-total-tokens", "3000"))
+        assert budget.code == 4 and len(budget.errors) == 1 and "larger budget" in budget.err
+        server.behaviour = always(completion("No markers."))
+        finished = curate(*asked(server, place))
+        assert finished.code == 3 and "unparsed" in finished.out
+        server.behaviour = None
+        rescued = curate(*asked(server, place, "--retry", "unparsed"))
+        assert rescued.code == 0 and "candidates: 6 ok" in rescued.out
+        again = curate(*asked(server, place))
+        assert again.code == 0 and ": 0 replies asked for" in again.out
+
+
+def test_exit_codes_of_select_and_run(
+    place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    student = ["--student", tiny_student, "--device", "cpu"]
+    done = curate("run", "ok.jsonl", "--out", "run", *RECORDED.split(), *student)
+    assert done.code == 0 and "selected " in done.out and "candidates: 6 ok" in done.out
+    again = curate("select", "run", *student, "--max-ifd", "9", "--max-rifd", "9")
+    assert again.code == 0 and "selected 2 of 2 records" in again.out
+    written(place / "replies.jsonl", REPLIES[:4])
+    partly = curate("run", "ok.jsonl", "--out", "partly", *RECORDED.split(), *student)
+    assert partly.code == 3 and "2 failed" in partly.out
+    budget = ["--teacher", "t", "--max-total-tokens", "900"]
+    with FaultyServer() as server:
+        stopped = curate(
+            "run", "ok.jsonl", "--out", "dear", "--base-url", server.url, *budget, *student
+        )
+        assert stopped.code == 4 and not server.requests
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(place: Path, curate: Curate) -> None:
+    with FaultyServer() as server:
+        ended = curate(*asked(server, place))
+    assert len(ended.out.splitlines()) == 2 and ended.out.startswith("reflected 2 records")
+    assert ended.err.startswith("reflect  2 records")
+
+
+def test_the_key_comes_from_the_environment_alone(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("CURATE_API_KEY", "OPENAI_API_KEY"):
+        key = f"sk-{variable.lower()}-0123456789"
+        monkeypatch.setenv(variable, key)
+        echo = always(error(401, f"Incorrect API key provided: {key}"))
+        with FaultyServer(echo) as server:
+            ended = curate(*asked(server, place))
+            assert {r.headers["authorization"] for r in server.requests} == {f"Bearer {key}"}
+        assert ended.code == 1 and key not in ended.err + ended.out
+        monkeypatch.delenv(variable)
+    assert not any("key" in name for command in commands().values() for name in options_of(command))
+
+
+@pytest.mark.parametrize("schedule", ["all", "selective"])
+def test_standard_input_is_data_in_both_schedules(
+    place: Path,
+    curate: Curate,
+    tiny_student: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    schedule: str,
+) -> None:
+    monkeypatch.chdir(place)
+    with (place / "ok.jsonl").open(encoding="utf-8") as lines:
+        monkeypatch.setattr(sys, "stdin", lines)
+        done = curate(
+            "run", "-", "--out", "run", "--replies", "replies.jsonl", "--student", tiny_student,
+            "--device", "cpu", "--schedule", schedule,
+        )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "of 2 records" in done.out
+
+
+def test_interrupted_is_130(place: Path) -> None:
+    def hold(request: Received) -> Answer:
+        return Answer(delay=30)
+
+    with FaultyServer(hold) as server:
+        command = [sys.executable, "-c", "from curate.cli import main; main()"]
+        command += map(str, asked(server, place))
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            while not server.requests:
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said.splitlines() == ["interrupted: the same command goes on from here"]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "choices"),
+    [
+        ("reflect", "--engine", "auto|openai|vllm|transformers|recorded"),
+        ("select", "--template", "vicuna|alpaca|wizardlm|chat"),
+        ("select", "--tokenization", "exact|reference"),
+        ("select", "--dtype", "auto|float32|bfloat16|float16"),
+        ("select", "--rank-by", "ifd|rifd"),
+        ("finetune", "--preset", "paper-7b|paper-13b|lora|demo"),
+        ("run", "--schedule", "all|selective"),
+    ],
+)
+def test_the_promised_choices(curate: Curate, name: str, option: str, choices: str) -> None:
+    told = re.sub(r"\s", "", curate(name, "--help").out)
+    assert re.search(rf"{option}[<\[(]{re.escape(choices)}[>\])]", told)
+
+
+def test_version_and_help(curate: Curate) -> None:
+    assert curate("--version") == Ended(0, f"{version('curate-reflection')}\n", "")
+    for name in OPTIONS:
+        told = curate(name, "--help")
+        assert told.code == 0 and not told.err
+        assert all(option in told.out for option in options_of(commands()[name]))
+    assert curate("--help").out.count("Exit codes: 0 done; 1 an error") == 1
