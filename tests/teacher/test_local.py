@@ -99,17 +99,21 @@ def told(reply: Reply) -> tuple[str, str | None, int | None, int | None]:
     return (reply.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens)
 
 
+def living_models() -> set[int]:
+    """Those of other tests in this process may be among them."""
+    gc.collect()
+    return {id(o) for o in gc.get_objects() if type(o).__name__ == "LlamaForCausalLM"}
+
+
 def test_many_at_once_are_what_generate_gives_one_at_a_time(folder: Path) -> None:
     asked = [request(text, max_tokens=8 + 9 * n) for n, text in enumerate(TEXTS)]
-    before = set(threading.enumerate())
+    before, models = set(threading.enumerate()), living_models()
     got = [told(reply) for reply in replies(ask(folder, *asked))]
     assert got == alone(folder, asked)
     assert {finish for _, finish, _, _ in got} == {"stop", "length"}
-    gc.collect()
     left = {thread for thread in threading.enumerate() if thread.name != "asyncio_0"} - before
     assert left == set()
-    held = [o for o in gc.get_objects() if type(o).__name__ == "LlamaForCausalLM"]
-    assert held == []
+    assert living_models() <= models
 
 
 def test_a_cache_too_small_for_all_at_once_changes_nothing(folder: Path) -> None:
@@ -148,9 +152,11 @@ def test_a_failure_in_the_thread_reaches_every_request(tmp_path: Path) -> None:
     tokenizer.add_tokens(["beyond"])
     tokenizer.save_pretrained(tmp_path / "odd")
     outcomes = ask(tmp_path / "odd", *(request(f"{text} beyond") for text in TEXTS))
-    for outcome in outcomes:
-        assert isinstance(outcome, CurateError)
-        assert "the teacher odd failed: index out of range" in str(outcome)
+    said = [str(outcome) for outcome in outcomes if isinstance(outcome, CurateError)]
+    assert len(said) == len(TEXTS)
+    assert all(text.startswith("the teacher odd failed: ") for text in said)
+    # Who asked before the thread ended is told why; who asks later, that it has ended.
+    assert any("index out of range" in text for text in said)
 
 
 def test_want_of_memory_is_one_sentence(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
@@ -181,7 +181,7 @@ def test_wrong_encodings_are_replaced() -> None:
         busy(),
         busy(status=503),
         busy(retry_after=0.1),
-        busy(retry_after=format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)),
+        busy(retry_after=format_datetime(datetime(2026, 1, 1, tzinfo=UTC), usegmt=True)),
     ],
     ids=repr,
 )
