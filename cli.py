@@ -372,9 +372,8 @@ def run(
     schedule: Annotated[
         Schedule, option("all: three reflections a record; selective: the paper's order.")
     ] = "all",
-    preset: Annotated[
-        Preset | None, option("Fine-tune with this preset; left out: not at all.")
-    ] = None,
+    preset: Annotated[Preset, option("The settings to fine-tune with.")] = "paper-7b",
+    no_finetune: Annotated[bool, option("Stop after the selection.", "--no-finetune")] = False,
     teacher: Teacher = None,
     engine: Engine = "auto",
     base_url: BaseUrl = None,
@@ -424,9 +423,9 @@ def run(
             input=InputConfig(data=str(out)),
             scoring=made(ScoringConfig, options),
         ),
-        FinetuneConfig(model=student, revision=revision, out=out / "model", preset=preset)
-        if preset
-        else None,
+        None
+        if no_finetune
+        else FinetuneConfig(model=student, revision=revision, out=out / "model", preset=preset),
         schedule=schedule,
     )
     _print_reflected(result.reflected)

@@ -53,7 +53,7 @@ OPTIONS = {
     "--no-packing --padding-free --no-padding-free --gradient-checkpointing "
     "--no-gradient-checkpointing --precision --device --lora-r --lora-alpha --lora-dropout "
     "--save-steps --keep-checkpoints --no-keep-checkpoints --report-to",
-    "run": f"--out --schedule --preset {TEACHER} {SCORING} {CHOOSING} {INPUT}",
+    "run": f"--out --schedule --preset --no-finetune {TEACHER} {SCORING} {CHOOSING} {INPUT}",
     "explain": "--journal --json",
     "demo": "--out",
 }

@@ -192,6 +192,7 @@ class Mark:
     leads: bool  # a line, or follows another mark directly
     ends_line: bool  # or another mark follows directly
     sentence: bool  # may open a part although it stands within a line
+    closed: bool  # brackets, text and its `[End]` follow
     quoted: bool  # behind a `>`
     bold: str  # what was opened in front of the mark and not closed behind it
 
@@ -225,9 +226,21 @@ def _mark(text: str, m: re.Match[str], before: Mark | None, after: re.Match[str]
         leads=leads,
         ends_line=near or bool(_LINE_ENDS.match(text, m.end())),
         sentence=not is_end and _opens_sentence(text, m, after),
+        closed=not is_end and _is_closed(text, m, after),
         quoted=">" in (m["lead"] or ""),
         bold="" if m["lead"] is None or m["shut"] else m["b"] or "",
     )
+
+
+def _is_closed(text: str, m: re.Match[str], after: re.Match[str] | None) -> bool:
+    """Whether a bracketed, unquoted mark is followed by some text and then by its `[End]`."""
+    if after is None or after.re is not _CLOSING or not m["tag"].startswith("["):
+        return False
+    between = text[m.end() : after.start("tag")]
+    named_only = re.fullmatch(r"\W*(and|or|to|\W)*\W*", between)  # "between [Answer] and [End]"
+    before = text[: m.start("tag")]
+    spoken_of = re.search(r"\b(an?|the|no|any|your|this|that|another|between) *\Z", before, re.I)
+    return not named_only and not spoken_of and not before.endswith(_QUOTES)
 
 
 def _kind(name: str) -> Part:
@@ -267,7 +280,7 @@ class _Source:
             return [mark for mark in leading if mark.bracketed]
         if leading or (kind, True) in self.own:
             return leading
-        return [mark for mark in mine if mark.sentence]
+        return [mark for mark in mine if mark.sentence] or [m for m in mine if m.closed]
 
     def body(self, mark: Mark, after: Mark | None) -> str:
         """The raw text between a mark and the `[End]` that closes it, or else the next part."""

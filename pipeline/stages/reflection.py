@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from ..config import ReflectConfig
 from ..errors import CurateError, UsageError
-from ..progress import Progress
+from ..progress import Progress, say
 from ..records import REFLECTIONS, RETRYABLE, Candidate, CandidateKind, candidates_from
 from ..storage.files import read_parquet
 from ..storage.importing import (
@@ -28,6 +28,7 @@ from ..storage.rundir import RunDir, is_run
 from ..teacher.budget import Budget
 from ..teacher.engines import choose_engine, make_teacher
 from ..teacher.journal import Journal
+from ..teacher.openai_server import OpenAITeacher
 from ..teacher.protocol import Teacher
 from ..teacher.reflector import Reflector, Stopped
 from ..templates import teacher_prompts
@@ -158,6 +159,9 @@ def _teacher_identity(config: ReflectConfig, teacher: Teacher) -> dict[str, Any]
 def _originals(run: RunDir, intake: Intake) -> Iterator[Candidate]:
     for group in run.records():
         intake.rows += 1
+        if group[0].candidate != "original" or not group[0].valid:
+            intake.reject(group[0].id, "no original")
+            continue
         intake.records += 1
         yield group[0]
 
@@ -178,6 +182,10 @@ class _Stage:
         settings = config.teacher
         folder = settings.journal or run.path / "journal"
         self.journal = Journal(folder, run=run.config["id"], model=teacher.name)
+        if len(self.journal):
+            say(f"taking up: the journal holds {len(self.journal)} replies")
+        if isinstance(teacher, OpenAITeacher) and len(self.journal):
+            teacher.flow.proven = True
         self.budget = Budget(
             max_total_tokens=settings.max_total_tokens,
             max_cost=settings.max_cost,
@@ -243,6 +251,8 @@ class _Stage:
         ids = dict.fromkeys(table.column("id").to_pylist())
         if list(ids)[: len(originals)] != [original.id for original in originals]:
             return False
+        if len(ids) > len(originals):
+            return True  # of a larger limit: what is there stays
         return not set(table.column("status").to_pylist()) & set(self.config.teacher.retry)
 
     async def _shard(self, index: int, originals: list[Candidate], progress: Progress) -> None:

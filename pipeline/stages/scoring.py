@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from ..config import ScoreConfig
 from ..errors import CurateError
-from ..progress import Progress
+from ..progress import Progress, say
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..storage.files import write_atomically
 from ..storage.importing import import_candidates, input_identity
@@ -48,7 +48,7 @@ def score(config: ScoreConfig) -> ScoreResult:
     try:
         with held(work, "score"):
             identity = resolve(config.scoring, work / "scores")
-            made = {**input, "scoring": identity.fields()}
+            made = {**input, "limit": config.input.limit, "scoring": identity.fields()}
             done = _done_already(config.out, made)
             run = RunDir.create(work, input)
             result = done or _score(config, source, run, identity, made)
@@ -69,8 +69,15 @@ def work_folder(out: Path, input: Mapping[str, Any]) -> Path:
 def _done_already(out: Path, made: dict[str, Any]) -> ScoreResult | None:
     if not out.exists():
         return None
-    metadata = pq.read_schema(out).metadata or {}
-    if json.loads(metadata.get(b"curate", b"{}")) != made:
+    try:
+        found = json.loads((pq.read_schema(out).metadata or {}).get(b"curate", b"{}"))
+    except (OSError, pa.ArrowException, ValueError):
+        raise CurateError(
+            f"{out} is there and is no file of scores: choose another --out"
+        ) from None
+    if {**found, "limit": made["limit"]} == made != found:
+        return None  # the same job with another limit
+    if found != made:
         raise CurateError(
             f"{out} holds scores of another input or configuration: choose another --out"
         )
@@ -87,6 +94,10 @@ def _score(
     made: dict[str, Any],
 ) -> ScoreResult:
     import_candidates(run, source, config.input)
+    say(
+        f"scoring with {identity.student}: {identity.template} template, {identity.tokenization} "
+        f"tokenization, at most {identity.max_length} tokens, {identity.dtype}"
+    )
     scoring = replace(config.scoring, score_all=True)
     statuses: Counter[str] = Counter()
     schema = SCORE_SCHEMA.with_metadata({"curate": json.dumps(made)})

@@ -56,7 +56,7 @@ def select(config: SelectConfig) -> SelectResult:
         raise UsageError("--out is needed: the input is no run directory")
     else:
         source = open_source(f"{data}/candidates" if is_run(data) else data)
-        resolve(config.scoring, out / "scores")  # an unknown student must leave nothing behind
+        check_student(config, out)  # an unknown student must leave nothing behind
         identity = {"command": "select", **input_identity(source, config.input)}
         run = RunDir.create(out, identity, data=source.name)
     with run.discarded_if_empty(), held(run.path, "select"):
@@ -64,6 +64,11 @@ def select(config: SelectConfig) -> SelectResult:
             import_candidates(run, source, config.input)
         _say_if_unfinished(run)
         return _select(run, config, resolve(config.scoring, run.path / "scores"))
+
+
+def check_student(config: SelectConfig, run: Path) -> None:
+    """Raise CurateError for a student that could not score; reads no weights."""
+    ScoringEngine(config.scoring, resolve(config.scoring, run / "scores")).check()
 
 
 def _say_if_unfinished(run: RunDir) -> None:
@@ -75,6 +80,12 @@ def _say_if_unfinished(run: RunDir) -> None:
 
 def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> SelectResult:
     files = ScoreFiles(run, identity)
+    known = len(list(files.folder.glob("part-*.parquet")))
+    say(
+        f"scoring with {identity.student}: {identity.template} template, {identity.tokenization} "
+        f"tokenization, at most {identity.max_length} tokens, {identity.dtype}"
+        + (f"; taking up the scores of {known} shards" if known else "")
+    )
     begun = time.monotonic()
     with closing(ScoringEngine(config.scoring, identity)) as engine:
         scored = _score(run, files, engine)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, Example
 from .readers import RawRow, Row, Source, Unreadable
 
+_MISFITS = 100  # so many rows without the columns and none with them: it has other ones
 _TURNS = ("messages", "conversations")
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant",
           "system": "system"}  # fmt: skip
@@ -60,6 +62,10 @@ class _Unusable(Exception):
     """Why a row is not used."""
 
 
+class _NoColumns(_Unusable):
+    """A row without the texts' columns: all the data set, or this row alone."""
+
+
 def examples(
     source: Source,
     columns: Columns,
@@ -74,7 +80,7 @@ def examples(
     with two contents.
     """
     seen: dict[int, int] = {}
-    extract = None
+    extract, misfit = None, None
     for row in source.rows():
         if limit is not None and intake.records >= limit:
             return
@@ -84,6 +90,9 @@ def examples(
             extract = extract or _layout(source, row.values, columns)
             example = _clean(extract(row.values), row.values, intake)
         except _Unusable as error:
+            misfit = misfit or (error if isinstance(error, _NoColumns) else None)
+            if misfit is not None and extract is None and intake.rows >= _MISFITS:
+                raise CurateError(str(misfit)) from None
             _reject(intake, row.place, str(error), strict)
             continue
         if _is_new(example.id, _digest(example), seen, row.place):
@@ -91,6 +100,8 @@ def examples(
             yield example
         else:
             intake.duplicates += 1
+    if extract is None and misfit is not None:
+        raise CurateError(str(misfit))
     _require_records(source, intake)
 
 
@@ -124,7 +135,7 @@ Extract = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def _layout(source: Source, row: Mapping[str, Any], columns: Columns) -> Extract:
-    """How this data set names its texts, told from its first row."""
+    """How this data set names its texts, told from the first row that has them."""
     named = {
         "instruction": columns.instruction or "instruction",
         "input": columns.input or "input",
@@ -132,13 +143,13 @@ def _layout(source: Source, row: Mapping[str, Any], columns: Columns) -> Extract
     }
     if named["instruction"] in row and named["output"] in row:
         if columns.input and columns.input not in row:
-            raise CurateError(_no_columns(source, row, [columns.input]))
+            raise _NoColumns(_no_columns(source, row, [columns.input]))
         return lambda values: _from_columns(values, named)
     turns = next((name for name in _TURNS if name in row), None)
     if turns and not (columns.instruction or columns.output):
         return lambda values: _from_turns(values, turns)
     missing = [named[key] for key in ("instruction", "output") if named[key] not in row]
-    raise CurateError(_no_columns(source, row, missing))
+    raise _NoColumns(_no_columns(source, row, missing))
 
 
 def _no_columns(source: Source, row: Mapping[str, Any], missing: list[str]) -> str:
@@ -155,8 +166,19 @@ def _from_columns(values: Mapping[str, Any], named: Mapping[str, str]) -> dict[s
         "input": _text(values, named["input"]) if values.get(named["input"]) is not None else "",
         "output": _text(values, named["output"]),
     }
+    if system := _system_turn(values):
+        texts["system"] = system
     used = {*named.values(), "id"}
     return {**texts, "extra": {k: v for k, v in values.items() if k not in used}}
+
+
+def _system_turn(values: Mapping[str, Any]) -> str | None:
+    """The system turn of `messages` beside the columns, as a selected set has it."""
+    turns = values.get("messages")
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, dict) and turn.get("role") == "system":
+            return turn.get("content") if isinstance(turn.get("content"), str) else None
+    return None
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:
@@ -271,9 +293,9 @@ def _json(values: Mapping[str, Any]) -> str:
 
 
 def holds_candidates(source: Source) -> bool:
-    """Whether the data set has a `candidate` column, told from its first readable row."""
-    first = next((row for row in source.rows() if isinstance(row, Row)), None)
-    return first is not None and "candidate" in first.values
+    """Whether the data set has a `candidate` column, told from its first rows."""
+    first = islice((row for row in source.rows() if isinstance(row, Row)), 20)
+    return any("candidate" in row.values for row in first)
 
 
 def candidate_groups(
@@ -346,6 +368,7 @@ def _candidate(row: Row, intake: Intake) -> Candidate:
         name: _whole(_text(values, name)) if name in values else None
         for name in ("reason", "teacher", "reply_key", "system")
     }
+    known["system"] = known["system"] or _system_turn(values)
     candidate = Candidate(
         id=_whole(str(id)),
         candidate=kind,

@@ -94,6 +94,10 @@ class ScoringEngine:
             self._score(jobs, records, scores, tick)
             rounds += 1
 
+    def check(self) -> None:
+        """Raise CurateError where tokenizer, template and tokenization do not go together."""
+        assert self.template and self.tokenization
+
     def rounding_noise(self, records: Sequence[Record]) -> float:
         """How far half precision moves a mean NLL: measured on the responses of some records."""
         originals = [record["original"] for record in records if "original" in record]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 
 import pyarrow as pa
 
@@ -89,13 +90,17 @@ class ScoreFiles:
             for shard in over_processes(shard_worker, devices, given, self.run.shard_paths()):
                 tick(len(read_records(self.run, shard)))
         report = tick if len(devices) == 1 else _ignore
+        stop = Event()
         with ThreadPoolExecutor(SHARDS_AT_WORK, "shard") as pool:
 
             def start(shard: Path) -> Callable[[], tuple[list[Record], list[Scored]]]:
-                return pool.submit(self.fill, shard, engine, wanted, report).result
+                return pool.submit(self.fill, shard, engine, wanted, report, stop).result
 
-            for _, filled in ahead(self.run.shard_paths(), start, SHARDS_AT_WORK):
-                yield filled
+            try:
+                for _, filled in ahead(self.run.shard_paths(), start, SHARDS_AT_WORK):
+                    yield filled
+            finally:  # an interrupt must not wait for whole shards
+                stop.set()
 
     def fill(
         self,
@@ -103,15 +108,18 @@ class ScoreFiles:
         engine: ScoringEngine,
         wanted: Wanted | None = None,
         tick: Callable[[int], None] = _ignore,
+        stop: Event | None = None,
     ) -> tuple[list[Record], list[Scored]]:
         """One shard's records with all the scores that are needed.
 
-        New ones are written at the end, and every half minute on the way there.
+        New ones are written at the end, every half minute on the way there, and when told to stop.
         """
         records = read_records(self.run, shard)
         scores = self.read(shard, records)
         unwritten, written = 0, time.monotonic()
         for begin in range(0, len(records), engine.window):
+            if stop is not None and stop.is_set():
+                break
             part = slice(begin, begin + engine.window)
             unwritten += engine.fill(records[part], scores[part], wanted=wanted)
             tick(len(records[part]))

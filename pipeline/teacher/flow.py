@@ -37,6 +37,7 @@ REFUSALS: tuple[Kind, ...] = ("limited", "overloaded")
 FIRST_DELAY, LONGEST_DELAY = 0.5, 15.0
 GREETING = 2.0  # seconds within which a server must be reached at the very start
 OUTAGE = 8  # so many different records failing, none answered: the server's fault, not theirs
+OUTAGE_SECONDS = 60.0  # after which an outage of a server that answers errors is theirs after all
 ALIVE = 10.0  # an attempt in flight for longer than this is being worked on
 RESUME = "run the same command again to go on"
 
@@ -122,6 +123,9 @@ class Flow:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.limit = Limit(ceiling, slow=slow)
+        self.ceiling = ceiling
+        self.proven = False
+        """Set where earlier runs had answers: one record's error is not the server's then."""
         self._requests = Bucket(rpm, clock) if rpm else None
         self._tokens = Bucket(tpm, clock) if tpm else None
         self._patience = patience
@@ -135,7 +139,8 @@ class Flow:
         self._resume_at = 0.0
         self._refusals = 0  # rounds of them since the last answer
         self._answered = False
-        self._failures = 0  # since the last answer, as are the next two
+        self._failures = 0  # since the last answer, as are the next three
+        self._used_up = 0
         self._failing: set[int] = set()
         self._failing_since: float | None = None
         self._fatal: CurateError | None = None
@@ -157,9 +162,10 @@ class Flow:
             try:
                 return await self._once(number, attempt, tokens)
             except Trouble as trouble:
-                if len(self._failing) < OUTAGE:
+                if len(self._failing) < OUTAGE or self._outlasts(trouble):
                     strikes += STRIKES[trouble.kind]
                 if strikes >= ATTEMPTS:
+                    self._used_up += 1
                     raise TeacherFailure(f"no answer in {tries} attempts: {trouble}") from trouble
                 if trouble.kind not in REFUSALS:  # those wait together, in `_turn`
                     greeting = trouble.kind == "unreachable" and not self._answered
@@ -236,8 +242,19 @@ class Flow:
         if self._fatal is not None:
             raise self._fatal
 
+    def _outlasts(self, trouble: Trouble) -> bool:
+        """Whether errors of a server that works otherwise have become their records' own.
+
+        Records that always fail are the last to be left, and look like an outage then.
+        """
+        known = self._answered or self.proven
+        if not known or trouble.kind != "fault" or self._failing_since is None:
+            return False
+        few = self._used_up < 4 * self.ceiling
+        return few and self._clock() - self._failing_since >= OUTAGE_SECONDS
+
     def _lives(self) -> None:
-        self._failures = self._refusals = 0
+        self._failures = self._refusals = self._used_up = 0
         self._failing.clear()
         self._failing_since = None
 
@@ -267,11 +284,11 @@ class Flow:
             return f"{trouble}, and asks to wait {trouble.retry_after:.0f} s; {RESUME} after that"
         if not self._answered and trouble.kind == "unreachable" and lasting >= GREETING:
             return f"{trouble}; is the server running?"
-        never = not self._answered and self._failures >= max(20, self._most_active)
+        never = not (self._answered or self.proven) and self._failures >= max(20, self._most_active)
         if never and STRIKES[trouble.kind] == 1:
             return f"every request fails: {trouble}; {RESUME}"
         oldest = next(iter(self._in_flight.values()), now)
-        if lasting >= self._patience and now - oldest < ALIVE:
+        if lasting >= self._patience and now - oldest < ALIVE and not self._outlasts(trouble):
             return f"{trouble}; no answer for {lasting:.0f} s; {RESUME}"
         return None
 

@@ -185,7 +185,7 @@ class OpenAITeacher:
             return self._passing(status, answer, said)
         if status == 200:
             return self._no_reply(answer, where)
-        if status in (400, 422) and self.flow.answered:
+        if status in (400, 422) and (self.flow.answered or self.flow.proven):
             return TeacherFailure(f"the server refused the request (HTTP {status}): {said}")
         meaning = _MEANING.get(status, "the server refuses the request")
         return CurateError(f"{meaning}: {where} answers HTTP {status}: {said}")

@@ -127,6 +127,8 @@ class Reflector:
         attempts = self.journal.attempts(request.key)
         served = [reply for reply in attempts if serves(reply, request.max_tokens)]
         usable = [reply for reply in served if judge(reply).valid]
+        if served and not usable:  # cut here, but whole at a larger limit: paid for already
+            usable = [reply for reply in attempts if judge(reply).valid]
         found = usable or served
         return found[-1] if found else None
 
@@ -199,7 +201,8 @@ def _with_pair(
     return replace(
         made,
         status="unchanged" if same else "ok",
-        instruction=instruction,
-        input=input,
-        output=output,
+        # Equal but for outer white space: the old texts, so that a tie is a tie to the bit.
+        instruction=old[0] if same else instruction,
+        input=old[1] if same else input,
+        output=old[2] if same else output,
     )

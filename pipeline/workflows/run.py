@@ -8,8 +8,7 @@ from ..config import ReflectConfig, Schedule, SelectConfig
 from ..records import CandidateKind
 from ..stages.finetuning import FinetuneResult, finetune_run
 from ..stages.reflection import ReflectResult, reflect
-from ..stages.selection import SelectResult, branches_of, choose_branches, select
-from ..student.identity import resolve
+from ..stages.selection import SelectResult, branches_of, check_student, choose_branches, select
 from ..student.recipe import FinetuneConfig
 
 Branches = Callable[[int], dict[str, CandidateKind]]
@@ -36,7 +35,7 @@ def run(
     `selective` is the paper's order: the instruction is reflected, the student chooses a pair, only
     that pair's response is reflected, the student chooses again.
     """
-    resolve(selecting.scoring, Path(selecting.input.data) / "scores")  # before a teacher is paid
+    check_student(selecting, Path(selecting.input.data))  # before a teacher is paid
     reflecting = replace(reflecting, schedule=schedule)
     selective = schedule == "selective"
     reflected = _reflect_chosen(reflecting, selecting) if selective else reflect(reflecting)

@@ -327,6 +327,11 @@ FAILURE_CASES = [
         unparsed("no markers"),
     ),
     res(
+        "within a line of small letters",
+        "crit [Better Answer] better 1 [End]",
+        Parsed(status="ok", output="better 1"),
+    ),
+    res(
         "only spoken of",
         "I don't think a [Better Answer] is needed here. [End]",
         unparsed("no markers"),

@@ -190,12 +190,27 @@ def test_unreachable_at_the_start_is_said_soon() -> None:
 @pytest.mark.parametrize("kind", ["unreachable", "fault", "limited", "overloaded"])
 def test_an_outage_is_waited_for_and_nobody_pays(kind: Kind) -> None:
     flow, server = set_up(ceiling=16, patience=120)
-    server.fault = lambda number: troubled(kind) if 3 < server.time.now < 80 else None
+    server.fault = lambda number: troubled(kind) if 3 < server.time.now < 50 else None
     assert run(flow, server, 300) == ["fine"] * 300
-    assert 80 < server.time.now < 160
+    assert 50 < server.time.now < 160
 
 
-@pytest.mark.parametrize("kind", ["unreachable", "fault", "limited", "overloaded"])
+def test_a_known_server_may_begin_with_records_that_always_fail() -> None:
+    flow, server = set_up(ceiling=16, patience=120)
+    flow.proven = True
+    server.fault = lambda number: troubled("fault")
+    assert all(isinstance(outcome, TeacherFailure) for outcome in run(flow, server, 30))
+
+
+def test_errors_for_good_stop_the_run_in_the_end() -> None:
+    flow, server = set_up(ceiling=16, patience=120)
+    server.fault = lambda number: troubled("fault") if server.time.now > 3 else None
+    outcomes = run(flow, server, 1000)
+    assert sum(isinstance(outcome, CurateError) for outcome in outcomes) > 500
+    assert sum(isinstance(outcome, TeacherFailure) for outcome in outcomes) < 6 * 16
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "limited", "overloaded"])
 def test_a_loss_for_good_stops_the_run(kind: Kind) -> None:
     flow, server = set_up(ceiling=16, patience=120)
     server.fault = lambda number: troubled(kind) if server.time.now > 3 else None
