@@ -381,12 +381,14 @@ def test_exit_codes_of_select_and_run(
 ) -> None:
     monkeypatch.chdir(place)
     student = ["--student", tiny_student, "--device", "cpu"]
-    done = curate("run", "ok.jsonl", "--out", "run", *RECORDED.split(), *student)
+    done = curate("run", "ok.jsonl", "--out", "run", *RECORDED.split(), *student, "--no-finetune")
     assert done.code == 0 and "selected " in done.out and "candidates: 6 ok" in done.out
     again = curate("select", "run", *student, "--max-ifd", "9", "--max-rifd", "9")
     assert again.code == 0 and "selected 2 of 2 records" in again.out
     written(place / "replies.jsonl", REPLIES[:4])
-    partly = curate("run", "ok.jsonl", "--out", "partly", *RECORDED.split(), *student)
+    partly = curate(
+        "run", "ok.jsonl", "--out", "partly", *RECORDED.split(), *student, "--no-finetune"
+    )
     assert partly.code == 3 and "2 failed" in partly.out
     budget = ["--teacher", "t", "--max-total-tokens", "900"]
     with FaultyServer() as server:
@@ -431,7 +433,7 @@ def test_standard_input_is_data_in_both_schedules(
         monkeypatch.setattr(sys, "stdin", lines)
         done = curate(
             "run", "-", "--out", "run", "--replies", "replies.jsonl", "--student", tiny_student,
-            "--device", "cpu", "--schedule", schedule,
+            "--device", "cpu", "--schedule", schedule, "--no-finetune",
         )  # fmt: skip
     assert done.code == 0, done.err
     assert "of 2 records" in done.out

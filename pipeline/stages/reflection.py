@@ -1,6 +1,8 @@
 """Stage 1: examples -> candidates, by asking the teacher."""
 
 import asyncio
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -76,7 +78,9 @@ def reflect(
         run, examples, intake = _opened(config, teacher)
         with held(run.path, "reflect"):
             stage = _Stage(config, run, teacher, step, branches)
-            return asyncio.run(stage.work(examples, intake))
+            return asyncio.run(_until_terminated(stage.work(examples, intake)))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     except CurateError:
         if stage is None:
             asyncio.run(teacher.close())
@@ -84,6 +88,15 @@ def reflect(
             raise
         with run.discarded_if_empty():
             raise
+
+
+async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
+    """Let SIGTERM end the work as SIGINT does: between two steps, not within one."""
+    task = asyncio.current_task()
+    assert task is not None
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
 
 
 def estimate(config: ReflectConfig) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import ReflectConfig, Schedule, SelectConfig
+from ..progress import say
 from ..records import CandidateKind
 from ..stages.finetuning import FinetuneResult, finetune_run
 from ..stages.reflection import ReflectResult, reflect
@@ -41,7 +42,9 @@ def run(
     reflected = _reflect_chosen(reflecting, selecting) if selective else reflect(reflecting)
     selected = select(selecting)
     finetuned = None
-    if finetuning is not None:
+    if finetuning is not None and not selected.counts["selected"]:
+        say("note: nothing was selected, so there is nothing to fine-tune on")
+    elif finetuning is not None:
         finetuned = finetune_run(finetuning, str(selected.run), selection=selected.student)
     return RunResult(reflected=reflected, selected=selected, finetuned=finetuned)
 
