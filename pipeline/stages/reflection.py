@@ -343,6 +343,9 @@ class _Stage:
             records += kinds.count("original")
             counts.update(f"{k} {s}" for k, s in zip(kinds, statuses, strict=True))
         write_rejected(self.run.path, intake)
+        if intake.num_rejected:
+            listed = self.run.path / "rejected_input.json"
+            say(f"note: {intake.num_rejected} input rows were not used, see {listed}")
         tally = self.reflector.tally
         prompt, completion = self.budget.spent
         shared = self.config.teacher.journal

@@ -94,10 +94,7 @@ def _score(
     made: dict[str, Any],
 ) -> ScoreResult:
     import_candidates(run, source, config.input)
-    say(
-        f"scoring with {identity.student}: {identity.template} template, {identity.tokenization} "
-        f"tokenization, at most {identity.max_length} tokens, {identity.dtype}"
-    )
+    say(f"scoring with {identity.in_words()}")
     scoring = replace(config.scoring, score_all=True)
     statuses: Counter[str] = Counter()
     schema = SCORE_SCHEMA.with_metadata({"curate": json.dumps(made)})

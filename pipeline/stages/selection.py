@@ -62,6 +62,9 @@ def select(config: SelectConfig) -> SelectResult:
     with run.discarded_if_empty(), held(run.path, "select"):
         if source is not None:
             import_candidates(run, source, config.input)
+            unused = (run.stage("import") or {})["input"]["rejected"]
+            if unused:
+                say(f"note: {unused} input rows were not used, see {run.path}/rejected_input.json")
         _say_if_unfinished(run)
         return _select(run, config, resolve(config.scoring, run.path / "scores"))
 
@@ -81,11 +84,8 @@ def _say_if_unfinished(run: RunDir) -> None:
 def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> SelectResult:
     files = ScoreFiles(run, identity)
     known = len(list(files.folder.glob("part-*.parquet")))
-    say(
-        f"scoring with {identity.student}: {identity.template} template, {identity.tokenization} "
-        f"tokenization, at most {identity.max_length} tokens, {identity.dtype}"
-        + (f"; taking up the scores of {known} shards" if known else "")
-    )
+    taken_up = f"; taking up the scores of {known} shards" if known else ""
+    say(f"scoring with {identity.in_words()}{taken_up}")
     begun = time.monotonic()
     with closing(ScoringEngine(config.scoring, identity)) as engine:
         scored = _score(run, files, engine)

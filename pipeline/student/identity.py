@@ -32,6 +32,13 @@ class ScoringIdentity:
         digest = hashlib.sha256(json.dumps(self.fields(), sort_keys=True).encode()).hexdigest()
         return f"{self.student}-{digest[:8]}"
 
+    def in_words(self) -> str:
+        """For a person, the length resolved."""
+        return (
+            f"{self.student}: {self.template} template, {self.tokenization} tokenization, "
+            f"at most {self.max_length} tokens, {self.dtype}"
+        )
+
     def fields(self) -> dict[str, Any]:
         """The identity as JSON has it."""
         return {name: getattr(self, name) for name in self.__slots__}
