@@ -238,7 +238,11 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     known = _varlen_arguments()
-    options: dict[str, Any] = {"scale": scaling}
+    options: dict[str, Any] = {}
+    if "scale" in known:
+        options["scale"] = scaling
+    elif scaling not in (None, query.shape[-1] ** -0.5):
+        raise UnpackableError("this torch has no scale in varlen_attn")
     if "window_size" in known:
         options["window_size"] = (-1 if window is None else window - 1, 0)
     elif window is None:
