@@ -1,5 +1,6 @@
 """One frozen dataclass a command, each field documented and checked."""
 
+import math
 import re
 import shlex
 from dataclasses import dataclass, field, fields
@@ -295,9 +296,10 @@ def _may_hold_a_key(name: str, value: str) -> bool:
 
 
 def _check_top(top: str) -> None:
-    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", top)
-    if not (share and float(share[1]) <= 100) and not re.fullmatch(r"\d+", top):
-        raise UsageError(f"--top takes a share such as 2% or a number, not {top!r}")
+    most = 100.0 if top.endswith("%") else math.inf
+    number = re.fullmatch(r"\d+(?:\.\d+)?%|\d+", top)
+    if not number or not 0 < float(top.rstrip("%")) <= most:
+        raise UsageError(f"--top takes a share such as 2% or a number, above 0, not {top!r}")
 
 
 def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -280,6 +280,7 @@ BAD: list[tuple[str, int, str]] = [
     ("select ok.jsonl --out run --student STUDENT --top many", 2, "--top takes .*'many'"),
     ("select ok.jsonl --out run --student STUDENT --top 101%", 2, "--top takes"),
     ("select ok.jsonl --out run --student STUDENT --top=-3", 2, "--top takes"),
+    ("select ok.jsonl --out run --student STUDENT --top 0%", 2, "--top takes"),
     ("select ok.jsonl --out run --student STUDENT --max-ifd=-1", 2, "--max-ifd"),
     ("select ok.jsonl --out run --student STUDENT --max-rifd=nan", 2, "--max-rifd"),
     ("select ok.jsonl --out run --student STUDENT --max-length=-1", 2, "--max-length"),

@@ -69,7 +69,8 @@ class Scorer:
     ) -> Values:
         """Mean NLL in nats a token [N], NaN where the model gave none; `tick(number)` as they come.
 
-        Bitwise a function of each span alone: not of its neighbours, their order or the budget.
+        Bitwise a function of each span alone: not of its neighbours, their order or, on a CPU, the
+        budget; on a GPU rows are filled up to it, so that it is the same for all.
         `log_probs` replaces the student's own.
         """
         work = _Work(log_probs or self.student.log_probs, _mean_nlls)
