@@ -15,6 +15,7 @@ ENDPOINT = "/v1/chat/completions"
 WINDOW = "24h"
 MOST_REQUESTS = 50_000  # a file, as is the next
 MOST_BYTES = 195_000_000  # of 200 MB, the form around it aside
+FULL = "token_limit_exceeded"
 ENDED = ("completed", "failed", "expired", "cancelled")
 _PAGE = "100"
 
@@ -29,6 +30,8 @@ class Batch:
     done: int = 0
     total: int = 0
     error: str | None = None
+    full: bool = False
+    """It failed because more tokens would be queued than the account may have in the queue."""
 
     @property
     def ended(self) -> bool:
@@ -150,7 +153,8 @@ def _of(data: dict[str, Any]) -> Batch:
     counts = counts if isinstance(counts, dict) else {}
     listed = errors.get("data") if isinstance(errors, dict) else errors
     first = listed[0] if isinstance(listed, list) and listed else None
-    said = first.get("message") if isinstance(first, dict) else first
+    first = first if isinstance(first, dict) else {"message": first}
+    said = first.get("message")
     files = (data.get(name) for name in ("output_file_id", "error_file_id"))
     return Batch(
         id=str(data.get("id")),
@@ -159,6 +163,7 @@ def _of(data: dict[str, Any]) -> Batch:
         done=int(counts.get("completed") or 0) + int(counts.get("failed") or 0),
         total=int(counts.get("total") or 0),
         error=str(said) if said else None,
+        full=first.get("code") == FULL,
     )
 
 

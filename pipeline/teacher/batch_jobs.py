@@ -76,6 +76,9 @@ class BatchTeacher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._gathering: asyncio.Task[None] | None = None
         self._uploading = asyncio.Lock()
+        self._most = MOST_REQUESTS
+        self._queued: set[str] = set()  # batches in the server's queue
+        self._end = asyncio.Event()  # of the next of them
 
     @property
     def name(self) -> str:
@@ -133,7 +136,7 @@ class BatchTeacher:
             quiet = quiet + 1 if len(self._queue) == seen else 0
             seen = len(self._queue)
         requests, self._queue = self._queue, []
-        for part in _parts(requests, self._teacher):
+        for part in _parts(requests, self._teacher, self._most):
             self._start(self._submitted(part))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -180,9 +183,32 @@ class BatchTeacher:
             job.batch = batch.id
             self._note(job)
             say(f"batch {batch.id}: {len(job.requests)} requests submitted")
-        batch = await self._ended(job, batch)
+        self._queued.add(batch.id)
+        try:
+            batch = await self._ended(job, batch)
+        finally:
+            self._queued.remove(batch.id)
+            self._end.set()
+            self._end = asyncio.Event()
+        if batch.full and (self._queued or len(job.requests) > 1):
+            return await self._submit_again(job, batch)
         lines = [line for file in batch.files for line in await self._api.lines(file)]
         self._deliver(job, batch, lines)
+
+    async def _submit_again(self, job: Job, batch: Batch) -> None:
+        """Ask for what the queue did not take: when another batch has ended, or in halves."""
+        self._forget(job)
+        if self._queued:
+            say(f"batch {batch.id}: the server's queue is full; it goes when another one has ended")
+            await self._end.wait()
+        else:
+            self._most = (len(job.requests) + 1) // 2
+            say(
+                f"batch {batch.id}: too long for the server's queue; now {self._most} requests each"
+            )
+        for key in job.requests:
+            if key in self._asked:
+                self._enqueue(self._asked[key][0])
 
     async def _ended(self, job: Job, batch: Batch) -> Batch:
         wait, said = min(FIRST_WAIT, self._longest), ""
@@ -286,13 +312,13 @@ def _line(request: Request, teacher: OpenAITeacher) -> bytes:
     return head % request.key.encode() + teacher.body(request) + b"}\n"
 
 
-def _parts(requests: list[Request], teacher: OpenAITeacher) -> Iterator[list[Request]]:
-    """As few files as the limits allow."""
+def _parts(requests: list[Request], teacher: OpenAITeacher, most: int) -> Iterator[list[Request]]:
+    """As few files as the limits allow, of at most so many requests."""
     part: list[Request] = []
     size = 0
     for request in requests:
         length = len(_line(request, teacher))
-        if part and (len(part) == MOST_REQUESTS or size + length > MOST_BYTES):
+        if part and (len(part) == most or size + length > MOST_BYTES):
             yield part
             part, size = [], 0
         part.append(request)

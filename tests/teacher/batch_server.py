@@ -59,6 +59,7 @@ class BatchServer:
         self.hold = False
         self.silent = False  # makes batches, and does not say so
         self.failing = 0  # so many times a batch is made and an error is answered
+        self.room: int | None = None  # requests that the queue takes
         self.known = True  # whether there is a batch API
         self.key: str | None = None
         self.uploads: dict[str, bytes] = {}
@@ -123,10 +124,25 @@ class BatchServer:
     def get(self, id: str) -> Row | None:
         batch = self.batches.get(id)
         if batch is not None and batch["status"] in ("validating", "in_progress"):
-            batch["status"] = "in_progress" if self.hold else self.status
-            if not self.hold:
+            if batch["status"] == "validating" and self._is_full(batch):
+                return batch
+            hold = self.hold or (self.room and batch["status"] == "validating")
+            batch["status"] = "in_progress" if hold else self.status
+            if not hold:
                 self._answer(batch)
         return batch
+
+    def _is_full(self, batch: Row) -> bool:
+        """Refuse a batch for which the queue has no room."""
+        working = [b for b in self.batches.values() if b["status"] == "in_progress"]
+        queued = sum(len(self.lines(one)) for one in [*working, batch])
+        full = self.room is not None and queued > self.room
+        if full:
+            said = f"Enqueued token limit reached: {queued} of {self.room}"
+            error = {"code": "token_limit_exceeded", "message": said}
+            batch |= {"status": "failed", "errors": {"object": "list", "data": [error]}}
+            self.asked.subtract(line["custom_id"] for line in self.lines(batch))
+        return full
 
     def _answer(self, batch: Row) -> None:
         lines = self.lines(batch)

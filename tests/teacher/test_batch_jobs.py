@@ -84,6 +84,35 @@ def test_two_waves_give_what_a_live_run_gives_at_half_the_price(tmp_path: Path, 
     assert result.cost == again.cost == pytest.approx(direct.cost / 2)
 
 
+def test_what_a_full_queue_refuses_goes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(batch_jobs, "MOST_REQUESTS", 8)
+    data = written(tmp_path / "data.jsonl", records(15))
+    with BatchServer() as server:
+        server.room = 5
+        result = reflect(batched(data, tmp_path / "run", server))
+        assert result.statuses == {"ok": 45} and set(server.asked.values()) == {1}
+        assert server.live == 0 and notes(tmp_path / "run") == []
+        server.room = 1000
+        direct = reflect(live(batched(data, tmp_path / "live", server)))
+    assert shards(tmp_path / "run") == shards(tmp_path / "live")
+    assert direct.statuses == result.statuses
+    said = capfd.readouterr().err
+    assert "too long for the server's queue" in said and "when another one has ended" in said
+
+
+def test_a_request_that_no_queue_takes_fails_with_the_servers_words(
+    tmp_path: Path, data: Path
+) -> None:
+    with BatchServer() as server:
+        server.room = 0
+        result = reflect(batched(data, tmp_path / "run", server))
+    assert result.statuses == {"failed": 15}
+    reasons = [one.reason or "" for one in by_place(tmp_path / "run").values()]
+    assert any("Enqueued token limit reached" in reason for reason in reasons)
+
+
 def test_a_run_that_was_partly_live_adds_both_prices(tmp_path: Path, data: Path) -> None:
     prices = {"price_in": 1.0, "price_out": 2.0}
     with BatchServer() as server:
