@@ -1,48 +1,54 @@
 """The command line: parses options, calls one stage, prints the result; no logic."""
 
 import functools
-import os
-import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import fields
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 
 from .pipeline import ranks
+from .pipeline.commandline import options as opt
+from .pipeline.commandline.making import (
+    JUDGE_TOKENS,
+    OF_FINETUNE,
+    listed,
+    made,
+    made_asked,
+    made_pairwise,
+    made_reflect,
+    made_share,
+    numbers,
+)
+from .pipeline.commandline.options import option
+from .pipeline.commandline.printing import (
+    print_counts,
+    print_judged,
+    print_outcome,
+    print_reflected,
+    print_selected,
+    print_training,
+)
 from .pipeline.config import (
     AnswerFormat,
-    Dedup,
-    DtypeOption,
-    EngineName,
     EvaluateConfig,
     ExportFormat,
     GenerateConfig,
     InputConfig,
     JudgeConfig,
-    RankBy,
-    ReflectConfig,
-    Role,
     Schedule,
     ScoreConfig,
     ScoringConfig,
     SelectConfig,
-    TeacherConfig,
     TemplateName,
-    TokenizationName,
 )
 from .pipeline.errors import CurateError, UsageError
 from .pipeline.progress import inert
-from .pipeline.shares import Share, share_of
-from .pipeline.student.recipe import FinetuneConfig, Overlong, Precision, Preset, Scheduler
-
-if TYPE_CHECKING:
-    from .pipeline.workflows.pairwise import PairwiseConfig
+from .pipeline.student.recipe import FinetuneConfig, Overlong, Preset, Scheduler
 
 app = typer.Typer(
     name="curate",
@@ -59,7 +65,6 @@ app = typer.Typer(
 P = ParamSpec("P")
 INTERRUPTED = 130
 FINISHED_BUT = 3
-JUDGE_TOKENS = 1024  # of a verdict, at most
 
 
 def command(
@@ -103,309 +108,46 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def option(text: str, *names: str, panel: str | None = None, **more: Any) -> Any:
-    """An option with its help."""
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=True, **more)
-
-
-# --- options that several commands share ----------------------------------------------------------
-
-Data = Annotated[
-    str,
-    typer.Argument(
-        help="A file or folder of JSON, JSONL (also .gz), CSV, Parquet or Arrow, a save_to_disk "
-        "folder, a hub id owner/name[:split], or - for JSONL on standard input.",
-        show_default=False,
-    ),
-]
-InstructionColumn = Annotated[str | None, option("The column of the instruction.")]
-InputColumn = Annotated[str | None, option("The column of the input, if there is one.")]
-OutputColumn = Annotated[str | None, option("The column of the response.")]
-Strict = Annotated[
-    bool, option("Stop at the first unusable row instead of counting it.", "--strict")
-]
-Limit = Annotated[int | None, option("Take only the first N records.", min=1)]
-
-Teacher = Annotated[str | None, option("The model that reflects; not needed for recorded replies.")]
-Engine = Annotated[
-    EngineName, option("How the teacher is reached; auto looks at the other options.")
-]
-BaseUrl = Annotated[
-    list[str] | None,
-    option(
-        "An OpenAI-compatible server, such as http://localhost:8000/v1; several share the load."
-    ),
-]
-Replies = Annotated[
-    Path | None, option("Recorded replies, JSONL: id, candidate, reply, finish_reason.")
-]
-JournalDir = Annotated[Path | None, option("Where replies are kept, to share them among runs.")]
-Concurrency = Annotated[int, option("At most so many requests at once.", min=1)]
-Rpm = Annotated[float | None, option("At most so many requests a minute.")]
-Tpm = Annotated[float | None, option("At most so many tokens a minute, prompts and replies.")]
-BatchApi = Annotated[
-    bool,
-    option("Ask through the server's batch API: within 24 h, at half the price.", "--batch-api"),
-]
-BatchPoll = Annotated[float, option("Seconds between two looks at a batch job, at most.")]
-MaxTokens = Annotated[int, option("At most so many new tokens a reply.", min=1)]
-Temperature = Annotated[float, option("Sampling temperature; 0 is greedy.", min=0)]
-Seed = Annotated[int | None, option("Sampling seed, part of a request's identity.")]
-MaxCost = Annotated[float | None, option("Stop before this many USD are exceeded (needs prices).")]
-MaxTotalTokens = Annotated[int | None, option("Stop before this many tokens are exceeded.", min=1)]
-PriceIn = Annotated[
-    float | None, option("USD per million prompt tokens [default: the model's, if known].", min=0)
-]
-PriceOut = Annotated[
-    float | None, option("USD per million completion tokens [default: likewise].", min=0)
-]
-PricesFile = Annotated[
-    Path | None, option("Prices by model, JSON, over those that come with the package.")
-]
-TeacherRevision = Annotated[
-    str | None, option("The teacher's revision: a commit on the hub, or what you call it.")
-]
-TeacherDevice = Annotated[str, option("Where the transformers engine runs: auto, cpu, cuda.")]
-EngineArgs = Annotated[
-    str | None, option("Options of the vLLM server, such as '--tensor-parallel-size 2'.")
-]
-Shard = Annotated[
-    str | None,
-    option(
-        "Do one task's share of the shards, i/n with i from 0; several tasks work into one run "
-        "[default: that of a Slurm array's task, else all]."
-    ),
-]
-Retry = Annotated[
-    str | None, option("Ask again where the status is one of: failed,unparsed,truncated,refused.")
-]
-DedupOption = Annotated[
-    Dedup,
-    option(
-        "Leave out records whose instruction repeats an earlier one: near, or exact (the same "
-        "words)."
-    ),
-]
-DedupThreshold = Annotated[
-    float, option("Of --dedup near: the Jaccard similarity of the sets of three words in a row.")
-]
-Prompts = Annotated[Path | None, option("A folder with reflection prompts of your own.")]
-
-JudgeEngine = Annotated[
-    EngineName, option("How the judge is reached; auto looks at the other options.")
-]
-JudgeReplies = Annotated[
-    Path | None,
-    option("Recorded replies, JSONL: id, candidate (forward or reverse), reply, finish_reason."),
-]
-EngineDevice = Annotated[str, option("Where the transformers engine runs: auto, cpu, cuda.")]
-
-Student = Annotated[str, option("The model to be trained: a folder or a hub id.")]
-Revision = Annotated[str | None, option("The student's revision on the hub.")]
-TemplateOption = Annotated[TemplateName, option("The student's prompt template.")]
-TokenizationOption = Annotated[
-    TokenizationName, option("exact, or reference: what the released scripts do.")
-]
-MaxLength = Annotated[
-    int | None, option("Tokens of a scored sequence [default: 2048 or the student's context].")
-]
-BatchTokens = Annotated[int | None, option("Tokens of a packed row; changes speed, not scores.")]
-Device = Annotated[str, option("auto, cpu, cuda or cuda:N.")]
-DtypeName = Annotated[DtypeOption, option("auto: bfloat16 on a GPU that has it, else float32.")]
-ScoreAll = Annotated[
-    bool, option("Score all candidates, not only what a decision needs.", "--score-all")
-]
-MaxIfd = Annotated[float, option("Keep a row only if its IFD is below this.")]
-MaxRifd = Annotated[float, option("Keep a row only if its r-IFD is below this.")]
-OnlyImproved = Annotated[
-    bool, option("Keep only rows whose response was replaced.", "--only-improved")
-]
-Top = Annotated[str | None, option("Keep only the best: a share such as 2%, or a number.")]
-Decontaminate = Annotated[
-    list[str] | None,
-    option("Reject what repeats this evaluation set: a file, folder or hub id; repeatable."),
-]
-Ngram = Annotated[int, option("So many words in a row are a repetition.", min=1)]
-Diverse = Annotated[
-    int | None,
-    option(
-        "Keep N rows that are unlike one another, chosen from those within --top, else from the "
-        "best 4 N.",
-        min=1,
-    ),
-]
-RankByOption = Annotated[RankBy, option("What is best: highest IFD or lowest r-IFD.")]
-Selection = Annotated[
-    str | None, option("Which selection of a run with several: a folder's name in selected/.")
-]
-
-Epochs = Annotated[float | None, option("Passes over the data.")]
-MaxSteps = Annotated[int | None, option("Steps, in place of epochs.", min=1)]
-LearningRate = Annotated[float | None, option("Peak learning rate.")]
-BatchSize = Annotated[int | None, option("Records a step, on all devices together.")]
-RowLength = Annotated[int | None, option("Tokens of a row.")]
-PerDeviceBatchSize = Annotated[
-    int | None, option("Records at once on a device; gradients are accumulated.")
-]
-RunsTemplate = Annotated[
-    TemplateName | None, option("The prompt template [default: the run's, else vicuna].")
-]
-HeldOut = Annotated[
-    float | None, option("Rows kept out to measure the loss: a part of all, or a number.")
-]
-HeldOutData = Annotated[
-    str | None, option("A data set to measure the loss on, in place of --held-out.")
-]
-Checkpointing = Annotated[bool | None, option("Less memory for about a third more time.")]
-PrecisionOption = Annotated[Precision | None, option("Of the arithmetic.")]
-TrainingDevice = Annotated[Literal["auto", "cpu"] | None, option("Where to train.")]
-LoraRank = Annotated[int | None, option("Rank of the LoRA adapter; 0 trains all weights.", min=0)]
-PresetOption = Annotated[Preset, option("The settings to start from.")]
-
-OF_FINETUNE = (
-    "epochs",
-    "max_steps",
-    "learning_rate",
-    "batch_size",
-    "per_device_batch_size",
-    "held_out",
-    "held_out_data",
-)
-"""What `run` passes on to fine-tuning."""
-
-
-GenerateEngine = Literal["auto", "openai", "vllm", "transformers"]
-
-C = TypeVar("C")
-
-
-def made(kind: type[C], options: Mapping[str, Any], **more: Any) -> C:
-    """A config dataclass from the options of the same names."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: options[name] for name in names & options.keys()} | more)
-
-
-def listed(text: str) -> list[str]:
-    """The parts of a list with commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def numbers(name: str, text: str) -> tuple[int, ...]:
-    """The same as whole numbers."""
-    try:
-        return tuple(int(part) for part in listed(text))
-    except ValueError:
-        raise UsageError(f"{name} takes whole numbers, separated by commas, not {text!r}") from None
-
-
-def made_teacher(options: Mapping[str, Any]) -> TeacherConfig:
-    """The teacher's configuration; the key comes from the environment alone."""
-    key = os.environ.get("CURATE_API_KEY") or os.environ.get("OPENAI_API_KEY")
-    retry = tuple(listed(options["retry"] or ""))
-    engine_args = tuple(shlex.split(options["engine_args"] or ""))
-    return made(
-        TeacherConfig,
-        options,
-        api_key=key,
-        base_url=tuple(options["base_url"] or ()),
-        retry=retry,
-        engine_args=engine_args,
-    )
-
-
-def made_asked(role: Role, model: str | None, options: Mapping[str, Any]) -> TeacherConfig:
-    """The configuration of a model that is asked in another part than the teacher's."""
-    return made_teacher(
-        {
-            "prompts": None,
-            **options,
-            "teacher": model,
-            "teacher_revision": options["revision"],
-            "teacher_device": options["device"],
-            "role": role,
-        }
-    )
-
-
-def made_pairwise(options: Mapping[str, Any]) -> "PairwiseConfig | None":
-    """Who judges a comparison; None where nobody does."""
-    from .pipeline.workflows.pairwise import PairwiseConfig
-
-    if options["judge"] is None and options["replies"] is None:
-        named = [name for name in ("judge_questions", "base_url", "retry") if options[name]]
-        if named:
-            raise UsageError(f"--{named[0].replace('_', '-')} is for --judge, which is not given")
-        return None
-    of_judge = ("engine", "base_url", "replies", "concurrency", "retry")
-    asked = {name: options[name] for name in of_judge} | {"engine_args": None, "revision": None}
-    device = options["device"] or "auto"
-    judge = made_asked(
-        "judge", options["judge"], {**asked, "device": device, "max_tokens": JUDGE_TOKENS}
-    )
-    return PairwiseConfig(
-        judge=judge, questions=options["judge_questions"], max_tokens=options["max_tokens"]
-    )
-
-
-def made_share(text: str | None) -> Share:
-    """The share that an option names, or that Slurm gives this task, which is said."""
-    share = share_of(text, os.environ)
-    if text is None and not share.whole:
-        print(f"note: this Slurm array's task does share {share} of the run", file=sys.stderr)
-    return share
-
-
-def made_reflect(options: Mapping[str, Any], **more: Any) -> ReflectConfig:
-    """The configuration of reflect."""
-    teacher = made_teacher(options)
-    return made(ReflectConfig, options, input=made(InputConfig, options), teacher=teacher, **more)
-
-
-def _print_counts(title: str, counts: Mapping[str, int]) -> None:
-    shown = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()) if number)
-    print(f"{title}: {shown or 'none'}")
-
-
 # --- commands -------------------------------------------------------------------------------------
 
 
 @command("reflect")
 def reflect(
-    data: Data,
+    data: opt.Data,
     *,
     out: Annotated[Path | None, option("The run directory; not needed if DATA is one.")] = None,
-    teacher: Teacher = None,
-    engine: Engine = "auto",
-    base_url: BaseUrl = None,
-    replies: Replies = None,
-    journal: JournalDir = None,
-    concurrency: Concurrency = 64,
-    rpm: Rpm = None,
-    tpm: Tpm = None,
-    batch_api: BatchApi = False,
-    batch_poll: BatchPoll = 60.0,
-    max_tokens: MaxTokens = 2048,
-    temperature: Temperature = 0.0,
-    seed: Seed = None,
-    limit: Limit = None,
-    shard: Shard = None,
+    teacher: opt.Teacher = None,
+    engine: opt.Engine = "auto",
+    base_url: opt.BaseUrl = None,
+    replies: opt.Replies = None,
+    journal: opt.JournalDir = None,
+    concurrency: opt.Concurrency = 64,
+    rpm: opt.Rpm = None,
+    tpm: opt.Tpm = None,
+    batch_api: opt.BatchApi = False,
+    batch_poll: opt.BatchPoll = 60.0,
+    max_tokens: opt.MaxTokens = 2048,
+    temperature: opt.Temperature = 0.0,
+    seed: opt.Seed = None,
+    limit: opt.Limit = None,
+    shard: opt.Shard = None,
     dry_run: Annotated[bool, option("Only say what it would cost.", "--dry-run")] = False,
-    max_cost: MaxCost = None,
-    max_total_tokens: MaxTotalTokens = None,
-    price_in: PriceIn = None,
-    price_out: PriceOut = None,
-    prices: PricesFile = None,
-    retry: Retry = None,
-    dedup: DedupOption = "off",
-    dedup_threshold: DedupThreshold = 0.8,
-    prompts: Prompts = None,
-    teacher_revision: TeacherRevision = None,
-    teacher_device: TeacherDevice = "auto",
-    engine_args: EngineArgs = None,
-    instruction_column: InstructionColumn = None,
-    input_column: InputColumn = None,
-    output_column: OutputColumn = None,
-    strict: Strict = False,
+    max_cost: opt.MaxCost = None,
+    max_total_tokens: opt.MaxTotalTokens = None,
+    price_in: opt.PriceIn = None,
+    price_out: opt.PriceOut = None,
+    prices: opt.PricesFile = None,
+    retry: opt.Retry = None,
+    dedup: opt.DedupOption = "off",
+    dedup_threshold: opt.DedupThreshold = 0.8,
+    prompts: opt.Prompts = None,
+    teacher_revision: opt.TeacherRevision = None,
+    teacher_device: opt.TeacherDevice = "auto",
+    engine_args: opt.EngineArgs = None,
+    instruction_column: opt.InstructionColumn = None,
+    input_column: opt.InputColumn = None,
+    output_column: opt.OutputColumn = None,
+    strict: opt.Strict = False,
 ) -> int | None:
     """Stage 1: ask the teacher to criticise and rewrite each record."""
     options = locals()
@@ -418,7 +160,7 @@ def reflect(
 
     config = made_reflect(options, share=made_share(shard))
     result = stage(config)
-    _print_reflected(result)
+    print_reflected(result)
     if result.waiting:
         print(
             f"share {config.share} is done; {result.waiting} shards of other tasks are missing: "
@@ -429,32 +171,32 @@ def reflect(
 
 @command("select")
 def select(
-    data: Data,
+    data: opt.Data,
     *,
-    student: Student,
+    student: opt.Student,
     out: Annotated[Path | None, option("The run directory; not needed if DATA is one.")] = None,
-    revision: Revision = None,
-    template: TemplateOption = "vicuna",
-    tokenization: TokenizationOption = "exact",
-    max_length: MaxLength = None,
-    batch_tokens: BatchTokens = None,
-    device: Device = "auto",
-    dtype: DtypeName = "auto",
-    score_all: ScoreAll = False,
-    max_ifd: MaxIfd = 1.0,
-    max_rifd: MaxRifd = 1.0,
-    only_improved: OnlyImproved = False,
-    top: Top = None,
-    rank_by: RankByOption = "ifd",
-    decontaminate: Decontaminate = None,
-    ngram: Ngram = 13,
-    diverse: Diverse = None,
-    limit: Limit = None,
-    shard: Shard = None,
-    instruction_column: InstructionColumn = None,
-    input_column: InputColumn = None,
-    output_column: OutputColumn = None,
-    strict: Strict = False,
+    revision: opt.Revision = None,
+    template: opt.TemplateOption = "vicuna",
+    tokenization: opt.TokenizationOption = "exact",
+    max_length: opt.MaxLength = None,
+    batch_tokens: opt.BatchTokens = None,
+    device: opt.Device = "auto",
+    dtype: opt.DtypeName = "auto",
+    score_all: opt.ScoreAll = False,
+    max_ifd: opt.MaxIfd = 1.0,
+    max_rifd: opt.MaxRifd = 1.0,
+    only_improved: opt.OnlyImproved = False,
+    top: opt.Top = None,
+    rank_by: opt.RankByOption = "ifd",
+    decontaminate: opt.Decontaminate = None,
+    ngram: opt.Ngram = 13,
+    diverse: opt.Diverse = None,
+    limit: opt.Limit = None,
+    shard: opt.Shard = None,
+    instruction_column: opt.InstructionColumn = None,
+    input_column: opt.InputColumn = None,
+    output_column: opt.OutputColumn = None,
+    strict: opt.Strict = False,
 ) -> int | None:
     """Stage 2: let the student choose a version of each record, by IFD and r-IFD."""
     options = locals()
@@ -477,28 +219,28 @@ def select(
         )
         return FINISHED_BUT if part.failed_scores else 0
     result = stage(config)
-    _print_selected(result)
+    print_selected(result)
     return FINISHED_BUT if result.failed_scores else 0
 
 
 @command("score")
 def score(
-    data: Data,
+    data: opt.Data,
     *,
-    student: Student,
+    student: opt.Student,
     out: Annotated[Path, option("The Parquet file to write.")],
-    revision: Revision = None,
-    template: TemplateOption = "vicuna",
-    tokenization: TokenizationOption = "exact",
-    max_length: MaxLength = None,
-    batch_tokens: BatchTokens = None,
-    device: Device = "auto",
-    dtype: DtypeName = "auto",
-    limit: Limit = None,
-    instruction_column: InstructionColumn = None,
-    input_column: InputColumn = None,
-    output_column: OutputColumn = None,
-    strict: Strict = False,
+    revision: opt.Revision = None,
+    template: opt.TemplateOption = "vicuna",
+    tokenization: opt.TokenizationOption = "exact",
+    max_length: opt.MaxLength = None,
+    batch_tokens: opt.BatchTokens = None,
+    device: opt.Device = "auto",
+    dtype: opt.DtypeName = "auto",
+    limit: opt.Limit = None,
+    instruction_column: opt.InstructionColumn = None,
+    input_column: opt.InputColumn = None,
+    output_column: opt.OutputColumn = None,
+    strict: opt.Strict = False,
 ) -> int | None:
     """IFD and r-IFD of any data set, as a Parquet file."""
     options = locals()
@@ -511,44 +253,44 @@ def score(
     print(
         f"{'already scored' if result.already_done else 'scored'} {result.rows} rows: {result.out}"
     )
-    _print_counts("scores", result.statuses)
+    print_counts("scores", result.statuses)
     return FINISHED_BUT if result.statuses.get("failed") else 0
 
 
 @command("finetune", trains=True)
 def finetune(
-    data: Data,
+    data: opt.Data,
     *,
     model: Annotated[str, option("The model to train: a folder or a hub id.")],
     out: Annotated[Path, option("The folder of the trained model.")],
-    selection: Selection = None,
-    preset: PresetOption = "paper-7b",
-    revision: Revision = None,
-    template: RunsTemplate = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    learning_rate: LearningRate = None,
+    selection: opt.Selection = None,
+    preset: opt.PresetOption = "paper-7b",
+    revision: opt.Revision = None,
+    template: opt.RunsTemplate = None,
+    epochs: opt.Epochs = None,
+    max_steps: opt.MaxSteps = None,
+    learning_rate: opt.LearningRate = None,
     scheduler: Annotated[Scheduler | None, option("The course of the learning rate.")] = None,
     warmup_ratio: Annotated[float | None, option("The part of all steps that warms up.")] = None,
     weight_decay: Annotated[float | None, option("AdamW's weight decay.", min=0)] = None,
     max_grad_norm: Annotated[
         float | None, option("Gradients are clipped to this norm.", min=0)
     ] = None,
-    batch_size: BatchSize = None,
-    per_device_batch_size: PerDeviceBatchSize = None,
-    max_length: RowLength = None,
+    batch_size: opt.BatchSize = None,
+    per_device_batch_size: opt.PerDeviceBatchSize = None,
+    max_length: opt.RowLength = None,
     overlong: Annotated[Overlong | None, option("Longer rows are cut or dropped.")] = None,
-    held_out: HeldOut = None,
-    held_out_data: HeldOutData = None,
+    held_out: opt.HeldOut = None,
+    held_out_data: opt.HeldOutData = None,
     seed: Annotated[int | None, option("Of the order of the rows and the split.", min=0)] = None,
     packing: Annotated[
         bool | None, option("Several rows in one, which do not see each other.")
     ] = None,
     padding_free: Annotated[bool | None, option("Batches without padding; same numbers.")] = None,
-    gradient_checkpointing: Checkpointing = None,
-    precision: PrecisionOption = None,
-    device: TrainingDevice = None,
-    lora_r: LoraRank = None,
+    gradient_checkpointing: opt.Checkpointing = None,
+    precision: opt.PrecisionOption = None,
+    device: opt.TrainingDevice = None,
+    lora_r: opt.LoraRank = None,
     lora_alpha: Annotated[int | None, option("LoRA's alpha.", min=1)] = None,
     lora_dropout: Annotated[float | None, option("LoRA's dropout.", min=0, max=1)] = None,
     fsdp: Annotated[
@@ -571,77 +313,77 @@ def finetune(
     from .pipeline.stages.finetuning import finetune_run
 
     result = finetune_run(made(FinetuneConfig, options), data, selection=selection)
-    _print_training(result)
+    print_training(result)
     return 0
 
 
 @command("run")
 def run(
-    data: Data,
+    data: opt.Data,
     *,
     out: Annotated[Path, option("The run directory; the trained model goes to its model/.")],
-    student: Student,
+    student: opt.Student,
     schedule: Annotated[
         Schedule, option("all: three reflections a record; selective: the paper's order.")
     ] = "all",
     preset: Annotated[Preset, option("The settings to fine-tune with.")] = "paper-7b",
     no_finetune: Annotated[bool, option("Stop after the selection.", "--no-finetune")] = False,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    learning_rate: LearningRate = None,
-    batch_size: BatchSize = None,
-    per_device_batch_size: PerDeviceBatchSize = None,
+    epochs: opt.Epochs = None,
+    max_steps: opt.MaxSteps = None,
+    learning_rate: opt.LearningRate = None,
+    batch_size: opt.BatchSize = None,
+    per_device_batch_size: opt.PerDeviceBatchSize = None,
     finetune_max_length: Annotated[
         int | None, option("Tokens of a row to train on; --max-length is of scoring.")
     ] = None,
-    held_out: HeldOut = None,
-    held_out_data: HeldOutData = None,
-    teacher: Teacher = None,
-    engine: Engine = "auto",
-    base_url: BaseUrl = None,
-    replies: Replies = None,
-    journal: JournalDir = None,
-    concurrency: Concurrency = 64,
-    rpm: Rpm = None,
-    tpm: Tpm = None,
-    batch_api: BatchApi = False,
-    batch_poll: BatchPoll = 60.0,
-    max_tokens: MaxTokens = 2048,
-    temperature: Temperature = 0.0,
-    seed: Seed = None,
-    limit: Limit = None,
-    max_cost: MaxCost = None,
-    max_total_tokens: MaxTotalTokens = None,
-    price_in: PriceIn = None,
-    price_out: PriceOut = None,
-    prices: PricesFile = None,
-    retry: Retry = None,
-    dedup: DedupOption = "off",
-    dedup_threshold: DedupThreshold = 0.8,
-    prompts: Prompts = None,
-    teacher_revision: TeacherRevision = None,
-    teacher_device: TeacherDevice = "auto",
-    engine_args: EngineArgs = None,
-    revision: Revision = None,
-    template: TemplateOption = "vicuna",
-    tokenization: TokenizationOption = "exact",
-    max_length: MaxLength = None,
-    batch_tokens: BatchTokens = None,
-    device: Device = "auto",
-    dtype: DtypeName = "auto",
-    score_all: ScoreAll = False,
-    max_ifd: MaxIfd = 1.0,
-    max_rifd: MaxRifd = 1.0,
-    only_improved: OnlyImproved = False,
-    top: Top = None,
-    rank_by: RankByOption = "ifd",
-    decontaminate: Decontaminate = None,
-    ngram: Ngram = 13,
-    diverse: Diverse = None,
-    instruction_column: InstructionColumn = None,
-    input_column: InputColumn = None,
-    output_column: OutputColumn = None,
-    strict: Strict = False,
+    held_out: opt.HeldOut = None,
+    held_out_data: opt.HeldOutData = None,
+    teacher: opt.Teacher = None,
+    engine: opt.Engine = "auto",
+    base_url: opt.BaseUrl = None,
+    replies: opt.Replies = None,
+    journal: opt.JournalDir = None,
+    concurrency: opt.Concurrency = 64,
+    rpm: opt.Rpm = None,
+    tpm: opt.Tpm = None,
+    batch_api: opt.BatchApi = False,
+    batch_poll: opt.BatchPoll = 60.0,
+    max_tokens: opt.MaxTokens = 2048,
+    temperature: opt.Temperature = 0.0,
+    seed: opt.Seed = None,
+    limit: opt.Limit = None,
+    max_cost: opt.MaxCost = None,
+    max_total_tokens: opt.MaxTotalTokens = None,
+    price_in: opt.PriceIn = None,
+    price_out: opt.PriceOut = None,
+    prices: opt.PricesFile = None,
+    retry: opt.Retry = None,
+    dedup: opt.DedupOption = "off",
+    dedup_threshold: opt.DedupThreshold = 0.8,
+    prompts: opt.Prompts = None,
+    teacher_revision: opt.TeacherRevision = None,
+    teacher_device: opt.TeacherDevice = "auto",
+    engine_args: opt.EngineArgs = None,
+    revision: opt.Revision = None,
+    template: opt.TemplateOption = "vicuna",
+    tokenization: opt.TokenizationOption = "exact",
+    max_length: opt.MaxLength = None,
+    batch_tokens: opt.BatchTokens = None,
+    device: opt.Device = "auto",
+    dtype: opt.DtypeName = "auto",
+    score_all: opt.ScoreAll = False,
+    max_ifd: opt.MaxIfd = 1.0,
+    max_rifd: opt.MaxRifd = 1.0,
+    only_improved: opt.OnlyImproved = False,
+    top: opt.Top = None,
+    rank_by: opt.RankByOption = "ifd",
+    decontaminate: opt.Decontaminate = None,
+    ngram: opt.Ngram = 13,
+    diverse: opt.Diverse = None,
+    instruction_column: opt.InstructionColumn = None,
+    input_column: opt.InputColumn = None,
+    output_column: opt.OutputColumn = None,
+    strict: opt.Strict = False,
 ) -> int | None:
     """Reflect, select and fine-tune in one go."""
     options = locals()
@@ -669,10 +411,10 @@ def run(
         ),
         schedule=schedule,
     )
-    _print_reflected(result.reflected)
-    _print_selected(result.selected)
+    print_reflected(result.reflected)
+    print_selected(result.selected)
     if result.finetuned is not None:
-        _print_training(result.finetuned)
+        print_training(result.finetuned)
     return FINISHED_BUT if result.reflected.troubled or result.selected.failed_scores else 0
 
 
@@ -682,7 +424,7 @@ def compare(
     *,
     model: Annotated[str, option("The model to train: a folder or a hub id.")],
     out: Annotated[Path, option("A folder for the trained models and compare.json.")],
-    selection: Selection = None,
+    selection: opt.Selection = None,
     sets: Annotated[
         str,
         option(
@@ -691,26 +433,26 @@ def compare(
         ),
     ] = "selected,random,length,candidates,all",
     seeds: Annotated[str, option("A training of each set for each of these.")] = "0,1,2",
-    preset: PresetOption = "paper-7b",
-    revision: Revision = None,
-    template: RunsTemplate = None,
+    preset: opt.PresetOption = "paper-7b",
+    revision: opt.Revision = None,
+    template: opt.RunsTemplate = None,
     epochs: Annotated[
         float | None, option("Passes over the selection; all sets take as many steps.")
     ] = None,
-    max_steps: MaxSteps = None,
-    learning_rate: LearningRate = None,
-    batch_size: BatchSize = None,
-    per_device_batch_size: PerDeviceBatchSize = None,
-    max_length: RowLength = None,
+    max_steps: opt.MaxSteps = None,
+    learning_rate: opt.LearningRate = None,
+    batch_size: opt.BatchSize = None,
+    per_device_batch_size: opt.PerDeviceBatchSize = None,
+    max_length: opt.RowLength = None,
     held_out: Annotated[
         float | None,
         option("Originals that none trains on, to measure the loss: a part of all, or a number."),
     ] = None,
-    held_out_data: HeldOutData = None,
-    gradient_checkpointing: Checkpointing = None,
-    precision: PrecisionOption = None,
-    device: TrainingDevice = None,
-    lora_r: LoraRank = None,
+    held_out_data: opt.HeldOutData = None,
+    gradient_checkpointing: opt.Checkpointing = None,
+    precision: opt.PrecisionOption = None,
+    device: opt.TrainingDevice = None,
+    lora_r: opt.LoraRank = None,
     judge: Annotated[
         str | None,
         option(
@@ -722,11 +464,11 @@ def compare(
         option("What they are asked: data with instructions [default: the held-out records']."),
     ] = None,
     max_tokens: Annotated[int, option("At most so many new tokens an answer.", min=1)] = 1024,
-    engine: JudgeEngine = "auto",
-    base_url: BaseUrl = None,
-    replies: JudgeReplies = None,
-    concurrency: Concurrency = 64,
-    retry: Retry = None,
+    engine: opt.JudgeEngine = "auto",
+    base_url: opt.BaseUrl = None,
+    replies: opt.JudgeReplies = None,
+    concurrency: opt.Concurrency = 64,
+    retry: opt.Retry = None,
     json: Annotated[bool, option("For programs.", "--json")] = False,
 ) -> int | None:
     """Train the student on the selection and on baselines, and measure which is best."""
@@ -754,7 +496,7 @@ def explain(
     run: Annotated[str, typer.Argument(help="The run directory.", show_default=False)],
     id: Annotated[str, typer.Argument(help="A record's id, or its beginning.", show_default=False)],
     *,
-    journal: JournalDir = None,
+    journal: opt.JournalDir = None,
     json: Annotated[bool, option("For programs.", "--json")] = False,
 ) -> int | None:
     """Why this record came out as it did."""
@@ -814,7 +556,7 @@ def export(
     *,
     to: Annotated[ExportFormat, option("The tool that is to read it.")],
     out: Annotated[Path, option("The folder to write.")],
-    selection: Selection = None,
+    selection: opt.Selection = None,
     push_to_hub: Annotated[
         str | None,
         option("Put it into this data set, owner/name, too; new ones are private. Needs HF_TOKEN."),
@@ -851,26 +593,27 @@ def generate(
         option("The prompt of a model run here [default: what it was fine-tuned with, or vicuna]."),
     ] = None,
     engine: Annotated[
-        GenerateEngine, option("How the model is reached; auto: in this process, or --base-url.")
+        opt.GenerateEngine,
+        option("How the model is reached; auto: in this process, or --base-url."),
     ] = "auto",
-    base_url: BaseUrl = None,
-    journal: JournalDir = None,
-    concurrency: Concurrency = 64,
-    max_tokens: MaxTokens = 2048,
-    temperature: Temperature = 0.0,
-    seed: Seed = None,
-    limit: Limit = None,
-    max_cost: MaxCost = None,
-    max_total_tokens: MaxTotalTokens = None,
-    price_in: PriceIn = None,
-    price_out: PriceOut = None,
+    base_url: opt.BaseUrl = None,
+    journal: opt.JournalDir = None,
+    concurrency: opt.Concurrency = 64,
+    max_tokens: opt.MaxTokens = 2048,
+    temperature: opt.Temperature = 0.0,
+    seed: opt.Seed = None,
+    limit: opt.Limit = None,
+    max_cost: opt.MaxCost = None,
+    max_total_tokens: opt.MaxTotalTokens = None,
+    price_in: opt.PriceIn = None,
+    price_out: opt.PriceOut = None,
     retry: Annotated[str | None, option("Ask again where an answer was: truncated.")] = None,
     revision: Annotated[str | None, option("The model's revision on the hub.")] = None,
-    device: EngineDevice = "auto",
-    engine_args: EngineArgs = None,
-    instruction_column: InstructionColumn = None,
-    input_column: InputColumn = None,
-    strict: Strict = False,
+    device: opt.EngineDevice = "auto",
+    engine_args: opt.EngineArgs = None,
+    instruction_column: opt.InstructionColumn = None,
+    input_column: opt.InputColumn = None,
+    strict: opt.Strict = False,
 ) -> int | None:
     """A model's answers to an evaluation set, in AlpacaEval's or MT-Bench's format."""
     options = locals()
@@ -882,7 +625,7 @@ def generate(
         f"wrote {result.answers} answers ({result.format}): {result.out}; {result.asked} replies "
         f"asked for, {result.reused} taken from the journal"
     )
-    _print_counts(
+    print_counts(
         "not whole",
         {
             "cut at --max-tokens (--retry truncated asks again)": result.cut,
@@ -920,26 +663,26 @@ def judge(
         option("A folder, or the file of the verdicts [default: a folder named after A and B]."),
     ] = None,
     json: Annotated[bool, option("For programs.", "--json")] = False,
-    engine: JudgeEngine = "auto",
-    base_url: BaseUrl = None,
-    replies: JudgeReplies = None,
-    journal: JournalDir = None,
-    concurrency: Concurrency = 64,
-    max_tokens: MaxTokens = JUDGE_TOKENS,
-    temperature: Temperature = 0.0,
-    seed: Seed = None,
+    engine: opt.JudgeEngine = "auto",
+    base_url: opt.BaseUrl = None,
+    replies: opt.JudgeReplies = None,
+    journal: opt.JournalDir = None,
+    concurrency: opt.Concurrency = 64,
+    max_tokens: opt.MaxTokens = JUDGE_TOKENS,
+    temperature: opt.Temperature = 0.0,
+    seed: opt.Seed = None,
     limit: Annotated[int | None, option("Take only the first N pairs.", min=1)] = None,
-    max_cost: MaxCost = None,
-    max_total_tokens: MaxTotalTokens = None,
-    price_in: PriceIn = None,
-    price_out: PriceOut = None,
-    retry: Retry = None,
+    max_cost: opt.MaxCost = None,
+    max_total_tokens: opt.MaxTotalTokens = None,
+    price_in: opt.PriceIn = None,
+    price_out: opt.PriceOut = None,
+    retry: opt.Retry = None,
     revision: Annotated[str | None, option("The judge's revision.")] = None,
-    device: EngineDevice = "auto",
-    engine_args: EngineArgs = None,
-    instruction_column: InstructionColumn = None,
-    input_column: InputColumn = None,
-    output_column: OutputColumn = None,
+    device: opt.EngineDevice = "auto",
+    engine_args: opt.EngineArgs = None,
+    instruction_column: opt.InstructionColumn = None,
+    input_column: opt.InputColumn = None,
+    output_column: opt.OutputColumn = None,
 ) -> int | None:
     """Compare two models' answers by a judge, in both orders."""
     options = locals()
@@ -950,7 +693,7 @@ def judge(
         if a is not None or judge is not None:
             raise UsageError("--from-log counts what is recorded: give no answers and no --judge")
         outcome = recompute(from_log)
-        _print_outcome(outcome.as_dict(), in_words(outcome), json)
+        print_outcome(outcome.as_dict(), in_words(outcome), json)
         return 0
     if a is None or b is None:
         raise UsageError("two files of answers are needed, A and B, or --from-log FILE")
@@ -964,9 +707,9 @@ def judge(
             out=out,
         )
     )
-    _print_outcome(result.as_dict(), in_words(result.outcome), json)
+    print_outcome(result.as_dict(), in_words(result.outcome), json)
     if not json:
-        _print_judged(result)
+        print_judged(result)
     return FINISHED_BUT if result.outcome.unparsed else 0
 
 
@@ -985,8 +728,8 @@ def evaluate(
     batch_size: Annotated[int, option("Sequences at once.", min=1)] = 8,
     revision: Annotated[str | None, option("The model's revision on the hub.")] = None,
     base_revision: Annotated[str | None, option("The base model's.")] = None,
-    device: Device = "auto",
-    dtype: DtypeName = "auto",
+    device: opt.Device = "auto",
+    dtype: opt.DtypeName = "auto",
     json: Annotated[bool, option("For programs.", "--json")] = False,
     out: Annotated[
         Path | None, option("A JSON file; finished tasks are kept beside it until all are.")
@@ -997,9 +740,8 @@ def evaluate(
     from .pipeline.stages.evaluation import evaluate as stage
     from .pipeline.stages.evaluation import in_words
 
-    named = tuple(dict.fromkeys(name.strip() for name in tasks.split(",") if name.strip()))
-    result = stage(made(EvaluateConfig, options, tasks=named))
-    _print_outcome(result.as_dict(), in_words(result), json)
+    result = stage(made(EvaluateConfig, options, tasks=tuple(dict.fromkeys(listed(tasks)))))
+    print_outcome(result.as_dict(), in_words(result), json)
     return 0
 
 
@@ -1019,9 +761,9 @@ def demo(
         told = f"\nExample {number}: {instruction}\n  before: {before}\n  after:  {after}"
         print(inert(told))
     print()
-    _print_selected(result.run.selected)
+    print_selected(result.run.selected)
     if result.run.finetuned is not None:
-        _print_training(result.run.finetuned)
+        print_training(result.run.finetuned)
     print(
         f"\nWhy did a record come out as it did?   curate explain {out} demo-101\n"
         f"All of it as one page to look at:       curate report {out}\n"
@@ -1030,53 +772,6 @@ def demo(
         "--student MODEL --preset paper-7b"
     )
     return 0
-
-
-# --- results --------------------------------------------------------------------------------------
-
-
-def _print_reflected(result: Any) -> None:
-    print(
-        f"reflected {result.records} records into {result.run}: "
-        f"{result.asked} replies asked for, {result.reused} taken from the journal, "
-        f"{result.tokens[0]} prompt and {result.tokens[1]} completion tokens in all"
-    )
-    _print_counts("candidates", result.statuses)
-
-
-def _print_selected(result: Any) -> None:
-    counts = result.counts
-    print(f"selected {counts['selected']} of {counts['records']} records: {result.selected}")
-    _print_counts("kept versions", counts["by_candidate"])
-    _print_counts("filter", counts["by_rule"])
-    if counts.get("contaminated"):
-        _print_counts("contaminated, by evaluation set", counts["contaminated"])
-    _print_counts("scores", counts["scores"])
-    print(f"rejected rows, each with its reason: {result.rejected}")
-    print(f"originals to compare with, as many as were selected: {result.baselines}")
-
-
-def _print_training(result: Any) -> None:
-    done = "already trained" if result.already_trained else "trained"
-    print(f"{done} on {result.rows} rows in {result.steps} steps: {result.out}")
-    if result.held_out_before is not None:
-        print(
-            f"held-out loss (nats a response token, {result.held_out_rows} rows): "
-            f"{result.held_out_before:.4f} before, {result.held_out_after:.4f} after"
-        )
-
-
-def _print_outcome(fields: Mapping[str, Any], lines: Iterable[str], json: bool) -> None:
-    print(dumps(fields, indent=2, ensure_ascii=False) if json else "\n".join(lines))
-
-
-def _print_judged(result: Any) -> None:
-    print(
-        f"{result.models[0]} against {result.models[1]}: {result.asked} replies asked for, "
-        f"{result.reused} taken from the journal; unmatched rows: {result.left[0]} of the first, "
-        f"{result.left[1]} of the second"
-    )
-    print(f"verdicts: {result.out}")
 
 
 def _version(asked: bool) -> None:
