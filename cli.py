@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import fields
 from json import dumps
 from pathlib import Path
@@ -39,6 +39,7 @@ from .pipeline.config import (
 from .pipeline.errors import CurateError, UsageError
 from .pipeline.progress import inert
 from .pipeline.shares import Share, share_of
+from .pipeline.storage.urls import names_a_url
 from .pipeline.student.recipe import FinetuneConfig, Overlong, Precision, Preset, Scheduler
 
 if TYPE_CHECKING:
@@ -77,8 +78,11 @@ def command(
             try:
                 if ranks.are_several() and not trains:
                     raise UsageError(f"torchrun starts `finetune` and `compare`, not `{name}`")
-                with redirect_stdout(sys.stdout if ranks.is_first() else None):
-                    code = function(*args, **kwargs) or 0
+                with (
+                    redirect_stdout(sys.stdout if ranks.is_first() else None),
+                    _local(name, kwargs) as given,
+                ):
+                    code = function(*args, **given) or 0
                 ranks.leave()
             except CurateError as error:
                 _say_why(f"error: {inert(str(error))}")
@@ -92,6 +96,15 @@ def command(
         return run
 
     return register
+
+
+def _local(name: str, options: dict[str, Any]) -> AbstractContextManager[Any]:
+    """The options with local paths for URLs, while a command runs."""
+    if not names_a_url(options):
+        return nullcontext(options)
+    from .pipeline.storage.remote import reached
+
+    return reached(name, options)
 
 
 def _say_why(line: str) -> None:

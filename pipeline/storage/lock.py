@@ -24,7 +24,7 @@ from ..shares import WHOLE, Share
 from .files import writable
 
 _HEARTBEAT = 20.0
-_DEAD_AFTER = 120.0
+DEAD_AFTER = 120.0
 _WAIT = 0.1
 _LOCK = re.compile(r"\.lock(?:-\d+-of-(\d+))?")
 
@@ -80,6 +80,29 @@ def in_turn(folder: Path, what: str) -> Iterator[None]:
         yield
 
 
+def signed(what: str, token: str) -> dict[str, Any]:
+    """What a lock says of this process."""
+    return {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(),
+            "started": _started(os.getpid()), "what": what, "token": token}  # fmt: skip
+
+
+def lives_here(holder: dict[str, Any]) -> bool | None:
+    """Whether a holder is another living process of this machine; None for one elsewhere."""
+    if holder.get("host") != socket.gethostname():
+        return None
+    if holder.get("boot") != _boot():
+        return False
+    pid = int(holder.get("pid", 0))
+    return pid != os.getpid() and _started(pid) == holder.get("started")
+
+
+def in_words(holder: dict[str, Any]) -> str:
+    """Who a holder is, for a person."""
+    return (
+        f"`curate {holder.get('what')}` runs as process {holder.get('pid')} on {holder.get('host')}"
+    )
+
+
 def _locks(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(".lock*") if _LOCK.fullmatch(path.name))
 
@@ -118,10 +141,8 @@ def _acquired(path: Path, what: str, token: str, wait: bool) -> bool:
 
 
 def _acquire(path: Path, what: str, token: str) -> None:
-    me = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(),
-          "started": _started(os.getpid()), "what": what, "token": token}  # fmt: skip
     claim = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    claim.write_text(json.dumps(me), "utf-8")
+    claim.write_text(json.dumps(signed(what, token)), "utf-8")
     try:
         while True:
             try:
@@ -158,10 +179,7 @@ def _living_refused(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     if holder and _alive(holder, age):
-        raise CurateError(
-            f"{path.parent} is in use: `curate {holder.get('what')}` runs as process "
-            f"{holder.get('pid')} on {holder.get('host')}; wait for it or stop it"
-        )
+        raise CurateError(f"{path.parent} is in use: {in_words(holder)}; wait for it or stop it")
     return holder
 
 
@@ -177,12 +195,8 @@ def _holder(path: Path) -> dict[str, Any] | None:
 
 
 def _alive(holder: dict[str, Any], age: float) -> bool:
-    if holder.get("host") != socket.gethostname():
-        return age < _DEAD_AFTER
-    if holder.get("boot") != _boot():
-        return False
-    pid = int(holder.get("pid", 0))
-    return pid != os.getpid() and _started(pid) == holder.get("started")
+    here = lives_here(holder)
+    return age < DEAD_AFTER if here is None else here
 
 
 def _started(pid: int) -> str | None:
