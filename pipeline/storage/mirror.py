@@ -181,8 +181,8 @@ class Mirror:
         manifest, files = self._manifest(), self._files()
         if manifest != self._manifest():
             return None if not last else self.push(last=True)
-        known = self._index.get(MANIFEST)
-        finishing = manifest is not None and (known is None or known.here != files.get(MANIFEST))
+        known, stat = self._index.get(MANIFEST), files.get(MANIFEST)
+        finishing = stat is not None and (known is None or known.here != stat)
         due = [name for name in files if name != MANIFEST and self._is_due(
             name, files[name], settled=last or finishing)]  # fmt: skip
         gone = [n for n in self._index.names() if n not in files] if last or finishing else []
@@ -197,7 +197,7 @@ class Mirror:
             self._remove(name)
         if finishing and whole and manifest is not None:
             self.guard()
-            self._put_manifest(manifest, files[MANIFEST])
+            self._put_manifest(manifest, stat)
         if last and (not whole or manifest != self._manifest()):
             self.push(last=True)
         return None

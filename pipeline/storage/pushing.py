@@ -17,20 +17,14 @@ RETRIES = (1.0, 2.0, 4.0, 8.0)  # seconds between the last attempts
 
 
 @contextmanager
-def pushed(
-    mirror: Mirror,
-    lease: Lease,
-    *,
-    interval: float = INTERVAL,
-    retries: tuple[float, ...] = RETRIES,
-) -> Iterator[None]:
+def pushed(mirror: Mirror, lease: Lease) -> Iterator[None]:
     """Push now and then, and all at the end.
 
     CurateError where that fails: the folder is whole, and is pushed by the next command.
     """
     mirror.guard = lease.check
     stop = Event()
-    thread = Thread(target=_now_and_then, args=(mirror, stop, interval), daemon=True)
+    thread = Thread(target=_now_and_then, args=(mirror, stop), name="push", daemon=True)
     thread.start()
     failed: CurateError | None = None
     try:
@@ -41,11 +35,11 @@ def pushed(
     finally:
         stop.set()
         thread.join()
-        _push_all(mirror, retries, failed)
+        _push_all(mirror, failed)
 
 
-def _now_and_then(mirror: Mirror, stop: Event, interval: float) -> None:
-    wait = interval
+def _now_and_then(mirror: Mirror, stop: Event) -> None:
+    wait = INTERVAL
     while not stop.wait(wait):
         try:
             mirror.push()
@@ -53,18 +47,18 @@ def _now_and_then(mirror: Mirror, stop: Event, interval: float) -> None:
             say(f"note: {error}; nothing more is pushed")
             return
         except Exception as error:  # noqa: BLE001 - each client raises kinds of its own
-            if wait == interval:
+            if wait == INTERVAL:
                 say(f"note: {why(mirror.store.url, error)}; what is made waits in {mirror.home}")
-            wait = min(2 * wait, max(LONGEST, interval))
+            wait = min(2 * wait, LONGEST)
         else:
-            if wait > interval:
+            if wait > INTERVAL:
                 say(f"note: {mirror.store.url} is reached again")
-            wait = interval
+            wait = INTERVAL
 
 
-def _push_all(mirror: Mirror, retries: tuple[float, ...], failed: CurateError | None) -> None:
+def _push_all(mirror: Mirror, failed: CurateError | None) -> None:
     before = f"{failed}; and " if failed else ""
-    for wait in (*retries, None):
+    for wait in (*RETRIES, None):
         try:
             mirror.push(last=True)
             return
