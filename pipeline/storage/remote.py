@@ -53,7 +53,12 @@ def reached(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]
     with ExitStack() as stack:
         places = _Places(command, stack)
         if out is not None:
-            path = places.read(out) if given.get("dry_run") else places.written(out, given)
+            is_file = source != out and _names_a_file(command, out)
+            path = (
+                places.read(out)
+                if given.get("dry_run")
+                else places.written(out, given, is_file=is_file)
+            )
             given["out"] = path if given.get("out") is not None else None
         if source is not None:
             path = places.written(out, given) if source == out else places.read(source)
@@ -101,7 +106,7 @@ class _Places:
         self._command, self._stack = command, stack
         self._mirrors: dict[str, tuple[Mirror, Path]] = {}
 
-    def written(self, url: str, given: Mapping[str, Any]) -> Path:
+    def written(self, url: str, given: Mapping[str, Any], *, is_file: bool = False) -> Path:
         """The working folder or file of a URL that this command holds from now on."""
         if url in self._mirrors:
             return self._mirrors[url][1]
@@ -110,7 +115,7 @@ class _Places:
                 f"several tasks (--shard) share a folder that all see, and {url} is none: give "
                 "--shard 0/1, or a folder on a shared file system"
             )
-        mirror, path = self._mirror(url)
+        mirror, path = self._mirror(url, is_file)
         try:
             self._stack.enter_context(held(mirror.home, self._command))
         except CurateError as error:
@@ -136,13 +141,13 @@ class _Places:
         mirror, _ = self._mirrors[url]
         self._stack.callback(mirror.push_one, name)
 
-    def _mirror(self, url: str) -> tuple[Mirror, Path]:
+    def _mirror(self, url: str, is_file: bool = False) -> tuple[Mirror, Path]:
         home = cache_home() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
         parent, name = _parted(url)
         with writable(home):
             if not (home / "url").exists():
                 write_text(home / "url", f"{url}\n")
-        if self._names_a_file(url):
+        if is_file:
             only = (name, f"{name}.run")
             mirror = Mirror(store_of(parent), home, home / WORK, only=only)
             self.shown[str(mirror.folder)] = parent
@@ -152,11 +157,6 @@ class _Places:
         self._mirrors[url] = mirror, home / WORK / name
         return self._mirrors[url]
 
-    def _names_a_file(self, url: str) -> bool:
-        if self._command == "judge":
-            return bool(Path(_parted(url)[1]).suffix)
-        return self._command in FILES and url not in self._mirrors
-
     def _say_who_works(self, store: Store) -> None:
         if self._command != "status":
             return
@@ -164,6 +164,11 @@ class _Places:
             holder = holder_at(store, store.path(LOCK))
         if holder and lives_here(holder) is not False:
             say(f"note: by its lock, {in_words(holder)}")
+
+
+def _names_a_file(command: str, out: str) -> bool:
+    """Whether a command's --out is a file, and not a folder."""
+    return command in FILES or (command == "judge" and bool(Path(_parted(out)[1]).suffix))
 
 
 def _parted(url: str) -> tuple[str, str]:

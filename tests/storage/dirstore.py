@@ -97,7 +97,7 @@ class DirStore(AbstractFileSystem):  # type: ignore[misc]  # untyped
             raise ConnectionError("the store is down")
 
     def _place(self, path: str) -> Path:
-        return self.folder / self._strip_protocol(path)
+        return self.folder / str(self._strip_protocol(path))
 
 
 fsspec.register_implementation("dirstore", DirStore, clobber=True)

@@ -44,7 +44,7 @@ def machine(folder: Path, only: tuple[str, ...] | None = None) -> Mirror:
 
 def files(folder: Path) -> dict[str, str]:
     found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in found}
+    return {path.relative_to(folder).as_posix(): path.read_text(errors="replace") for path in found}
 
 
 def here(mirror: Mirror) -> dict[str, str]:
@@ -124,7 +124,7 @@ def test_a_stage_leaves_the_manifest_before_its_files_change(bucket: Path, tmp_p
     one.push(last=True)
     puts(bucket)
     select("0-of-1")
-    manifests = []
+    manifests: list[Any] = []
     one.store.fs.pipe_file = recording(one.store.fs.pipe_file, manifests)
     one.push(last=True)
     assert puts(bucket) == [
