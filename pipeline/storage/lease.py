@@ -17,10 +17,10 @@ from typing import Any
 
 from ..errors import CurateError
 from ..progress import say
-from .lock import DEAD_AFTER, in_words, lives_here, signed
+from ..shares import WHOLE, Share
+from .lock import DEAD_AFTER, go_together, in_words, is_lock, lives_here, lock_name, signed
 from .urls import Store, scheme, speaking
 
-LOCK = ".lock"
 _EXCLUSIVE = ("s3", "gs", "gcs", "memory")
 """Where `mode="create"` is one request, which fails if the object is there."""
 _SETTLES = 1.0  # seconds, elsewhere
@@ -37,16 +37,30 @@ class Pace:
 
 @contextmanager
 def leased(
-    store: Store, what: str, *, name: str = LOCK, pace: Pace | None = None
+    store: Store,
+    what: str,
+    *,
+    name: str | None = None,
+    share: Share = WHOLE,
+    wait: bool = False,
+    pace: Pace | None = None,
 ) -> Iterator["Lease"]:
-    """Hold the lease of a folder; CurateError names who does if another living process does."""
-    lease = Lease(store, what, store.path(name), pace or Pace())
+    """Hold the lease of a folder, of a share of it, or of this name.
+
+    CurateError names who holds it, or what does not go with it, if that lives; with `wait` it is
+    waited for.
+    """
+    what = what if share.whole else f"{what} --shard {share}"
+    lease = Lease(store, what, name or lock_name(share), pace or Pace())
     with speaking(store.url):
-        lease.acquire()
+        lease.acquire(wait=wait)
     stop = threading.Event()
     beating = threading.Thread(target=lease.beat, args=(stop,), daemon=True)
     beating.start()
     try:
+        if name is None:
+            with speaking(store.url):
+                lease.refuse_others(share)
         yield lease
     finally:
         stop.set()
@@ -57,20 +71,37 @@ def leased(
 class Lease:
     """One process's claim to a folder."""
 
-    def __init__(self, store: Store, what: str, path: str, pace: Pace) -> None:
-        self._store, self._path, self._pace = store, path, pace
+    def __init__(self, store: Store, what: str, name: str, pace: Pace) -> None:
+        self._store, self._name, self._pace = store, name, pace
+        self._path = store.path(name)
         self._me = signed(what, uuid.uuid4().hex)
         self._beats = 0
 
-    def acquire(self) -> None:
+    def acquire(self, *, wait: bool = False) -> None:
         """Come to hold it, in a dead holder's place where there is one."""
         while True:
             holder = self._holder()
             if holder is None:
                 if self._created():
                     return
-            elif self._is_dead(holder) and self._succeeds(holder):
+            elif not self._refused({self._path: holder}, wait=wait) and self._succeeds(holder):
                 return
+
+    def refuse_others(self, share: Share) -> None:
+        """CurateError where a lock that does not go with a share has a living holder.
+
+        Those of dead ones are removed, since it takes long to tell.
+        """
+        found = {}
+        for path in self._store.fs.ls(self._store.root, detail=False):
+            name = path.rpartition("/")[2]
+            if is_lock(name) and name != self._name and not go_together(name, share):
+                found[path] = holder_at(self._store, path)
+        others = {path: holder for path, holder in found.items() if holder is not None}
+        self._refused(others)
+        for path, holder in others.items():
+            if holder_at(self._store, path) == holder:
+                self._store.fs.rm_file(path)
 
     def check(self) -> None:
         """CurateError where another has taken this one for dead."""
@@ -93,53 +124,55 @@ class Lease:
             self._store.fs.rm_file(self._path)
 
     def _created(self) -> bool:
-        try:
-            self._put(mode="create")
-            # Where creating is not exclusive, the later one of two is the holder.
-            time.sleep(0 if scheme(self._store.url) in _EXCLUSIVE else _SETTLES)
-        except OSError as error:  # EINVAL: what s3fs makes of servers that give no more than 412
-            if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
-                raise
-        # It may be there by one's own request, which was repeated.
-        return bool((self._holder() or {}).get("token") == self._me["token"])
+        there = created(self._store, self._path, self._signature())
+        return bool(_read(there).get("token") == self._me["token"])
 
-    def _put(self, **mode: str) -> None:
+    def _put(self) -> None:
+        self._store.fs.pipe_file(self._path, self._signature())
+
+    def _signature(self) -> bytes:
         self._beats += 1
-        text = json.dumps({**self._me, "beat": self._beats})
-        self._store.fs.pipe_file(self._path, text.encode(), **mode)
+        return json.dumps({**self._me, "beat": self._beats}).encode()
 
     def _holder(self) -> dict[str, Any] | None:
         return holder_at(self._store, self._path)
 
-    def _is_dead(self, holder: dict[str, Any]) -> bool:
-        """Whether a holder is; CurateError where it lives."""
-        here = lives_here(holder)
-        if here is None:
-            here = self._beats_on(holder)
-        if here:
+    def _refused(self, holders: dict[str, dict[str, Any]], *, wait: bool = False) -> bool:
+        """CurateError where one of the holders lives; with `wait` whether one does, after a bit."""
+        living = self._living(holders, quiet=wait)
+        if living is not None and not wait:
             raise CurateError(
-                f"{self._store.url} is in use: {in_words(holder)}; wait for it or stop it"
+                f"{self._store.url} is in use: {in_words(living)}; wait for it or stop it"
             )
-        return True
+        time.sleep(self._pace.look if living else 0)
+        return living is not None
 
-    def _beats_on(self, holder: dict[str, Any]) -> bool:
-        """Whether the object of a holder elsewhere changes while it is looked at."""
-        say(
-            f"{self._store.url} is held: {in_words(holder)}, unless it is dead; looking for a sign "
-            f"of life for up to {self._pace.dead_after:.0f} s"
-        )
+    def _living(self, holders: dict[str, dict[str, Any]], *, quiet: bool) -> dict[str, Any] | None:
+        """A holder that lives; the objects of those elsewhere are looked at for a change."""
+        here = {path: lives_here(holder) for path, holder in holders.items()}
+        for path, lives in here.items():
+            if lives:
+                return holders[path]
+        silent = {path: holder for path, holder in holders.items() if here[path] is None}
+        if silent and not quiet:
+            say(
+                f"{self._store.url} is held: {in_words(next(iter(silent.values())))}, unless it is "
+                f"dead; looking for a sign of life for up to {self._pace.dead_after:.0f} s"
+            )
         begun = time.monotonic()
-        while time.monotonic() - begun < self._pace.dead_after:
+        while silent and time.monotonic() - begun < self._pace.dead_after:
             time.sleep(self._pace.look)
-            now = self._holder()
-            if now != holder:
-                return now is not None
-        return False
+            now = {path: holder_at(self._store, path) for path in silent}
+            for path, holder in now.items():
+                if holder is not None and holder != silent[path]:
+                    return holder
+            silent = {path: holder for path, holder in silent.items() if now[path] is not None}
+        return None
 
     def _succeeds(self, dead: dict[str, Any]) -> bool:
         """Replace a dead holder's object; False when others came first."""
-        path = f"{self._path}.after.{dead.get('token')}"
-        succession = Lease(self._store, self._me["what"], path, self._pace)
+        name = f"{self._name}.after.{dead.get('token')}"
+        succession = Lease(self._store, self._me["what"], name, self._pace)
         succession.acquire()
         try:
             if self._holder() != dead:
@@ -154,12 +187,31 @@ class LeaseLost(CurateError):
     """Another process holds what this one held."""
 
 
+def created(store: Store, path: str, content: bytes) -> bytes:
+    """Put an object where none is; what is there then, by whomever."""
+    try:
+        store.fs.pipe_file(path, content, mode="create")
+        # Where creating is not exclusive, the later one of two has it.
+        time.sleep(0 if scheme(store.url) in _EXCLUSIVE else _SETTLES)
+    except OSError as error:  # EINVAL: what s3fs makes of servers that give no more than 412
+        if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
+            raise
+    # It may be there by one's own request, which was repeated.
+    there: bytes = store.fs.cat_file(path)
+    return there
+
+
 def holder_at(store: Store, path: str) -> dict[str, Any] | None:
     """Who an object names: nobody if it is damaged; None where there is none."""
     try:
-        holder = json.loads(store.fs.cat_file(path))
+        return _read(store.fs.cat_file(path))
     except FileNotFoundError:
         return None
+
+
+def _read(text: bytes) -> dict[str, Any]:
+    try:
+        holder = json.loads(text)
     except ValueError:
         return {}
     return holder if isinstance(holder, dict) else {}

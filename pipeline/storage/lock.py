@@ -14,10 +14,10 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import CurateError
 from ..shares import WHOLE, Share
@@ -27,6 +27,19 @@ _HEARTBEAT = 20.0
 DEAD_AFTER = 120.0
 _WAIT = 0.1
 _LOCK = re.compile(r"\.lock(?:-\d+-of-(\d+))?")
+
+
+class Elsewhere(Protocol):
+    """What the locks of a folder mean in the place that it mirrors."""
+
+    def begun(self) -> None:
+        """This task holds its lock."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """It is this task's turn there too."""
+
+
+_elsewhere: dict[Path, Elsewhere] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +78,42 @@ def held(folder: Path, what: str, *, share: Share = WHOLE) -> Iterator[None]:
     folder, and tasks that share it out in another number. Each side takes its own lock first and
     then looks for the other's, so that of two at once one at least gives way.
     """
-    path = folder / (".lock" if share.whole else f".lock-{share.index}-of-{share.of}")
+    path = folder / lock_name(share)
     with _holding(path, what if share.whole else f"{what} --shard {share}"):
         for other in _locks(folder):
-            if other != path and not _go_together(other, share):
+            if other != path and not go_together(other.name, share):
                 _living_refused(other)
+        if folder in _elsewhere:
+            _elsewhere[folder].begun()
         yield
 
 
 @contextmanager
 def in_turn(folder: Path, what: str) -> Iterator[None]:
     """One task after another: waits while another living one is within."""
-    with _holding(folder / ".turn", what, wait=True):
+    there = _elsewhere.get(folder)
+    with _holding(folder / ".turn", what, wait=True), there.turn() if there else nullcontext():
         yield
+
+
+@contextmanager
+def also_held(folder: Path, there: Elsewhere) -> Iterator[None]:
+    """In the body the folder's locks are held there too."""
+    _elsewhere[folder] = there
+    try:
+        yield
+    finally:
+        del _elsewhere[folder]
+
+
+def lock_name(share: Share) -> str:
+    """The lock of a whole folder, or of one task's share of it."""
+    return ".lock" if share.whole else f".lock-{share.index}-of-{share.of}"
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file is one of a folder's locks."""
+    return _LOCK.fullmatch(name) is not None
 
 
 def signed(what: str, token: str) -> dict[str, Any]:
@@ -104,11 +140,12 @@ def in_words(holder: dict[str, Any]) -> str:
 
 
 def _locks(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob(".lock*") if _LOCK.fullmatch(path.name))
+    return sorted(path for path in folder.glob(".lock*") if is_lock(path.name))
 
 
-def _go_together(other: Path, share: Share) -> bool:
-    task = _LOCK.fullmatch(other.name)
+def go_together(other: str, share: Share) -> bool:
+    """Whether the holder of a lock may work beside a share."""
+    task = _LOCK.fullmatch(other)
     return not share.whole and task is not None and task[1] == str(share.of)
 
 

@@ -6,6 +6,7 @@ as a whole. What a manifest names is there before it, and what it no longer name
 
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +44,9 @@ class Mirror:
         self._journals: dict[str, tuple[int, float]] = {}  # size and time of the last push
         self.guard: Callable[[], None] = lambda: None
         """Raises where this process may not push any more."""
+        self.withheld: set[str] = set()
+        """Not to be pushed yet."""
+        self._at_work = threading.RLock()
 
     # --- from there ---
 
@@ -52,7 +56,7 @@ class Mirror:
         Where both did, no reply is lost: of two journals the longer one that begins with the other
         wins, or both are kept. Of all else what is there wins, and what was here is set aside.
         """
-        with speaking(self.store.url), writable(self.folder):
+        with self._at_work, speaking(self.store.url), writable(self.folder):
             there = self._listed()
             self._set_aside_another_run(there)
             here = self._files()
@@ -178,29 +182,33 @@ class Mirror:
 
         Raises whatever the store's client does.
         """
+        with self._at_work:
+            while not self._pushed(last) and last:
+                continue
+
+    def _pushed(self, last: bool) -> bool:
+        """Whether all that is finished is there now."""
         manifest, files = self._manifest(), self._files()
         if manifest != self._manifest():
-            return None if not last else self.push(last=True)
+            return False
         known, stat = self._index.get(MANIFEST), files.get(MANIFEST)
         finishing = stat is not None and (known is None or known.here != stat)
-        due = [name for name in files if name != MANIFEST and self._is_due(
-            name, files[name], settled=last or finishing)]  # fmt: skip
+        others = {*files} - {MANIFEST, *self.withheld}
+        due = [n for n in others if self._is_due(n, files[n], settled=last or finishing)]
         gone = [n for n in self._index.names() if n not in files] if last or finishing else []
         self._seen = files
         if not (due or gone or finishing):
-            return None
+            return True
         self.guard()
         if finishing and manifest is not None:
             self._retract(manifest)
-        whole = all([self._upload(name, files[name]) for name in self._in_order(due, files)])
+        uploaded = all([self._upload(name, files[name]) for name in self._in_order(due, files)])
         for name in gone:
             self._remove(name)
-        if finishing and whole and manifest is not None:
+        if finishing and uploaded and manifest is not None:
             self.guard()
             self._put_manifest(manifest, stat)
-        if last and (not whole or manifest != self._manifest()):
-            self.push(last=True)
-        return None
+        return uploaded and manifest == self._manifest()
 
     def push_one(self, name: str) -> None:
         """Bring one file there."""

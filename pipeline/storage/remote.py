@@ -15,13 +15,14 @@ from typing import Any
 from ..errors import CurateError, UsageError
 from ..progress import say
 from ..ranks import are_several
-from ..shares import share_of
+from ..shares import WHOLE, Share, share_of
 from .files import writable, write_text
-from .lease import LOCK, holder_at, leased
-from .lock import held, holders, in_turn, in_words, lives_here
+from .lease import holder_at, leased
+from .lock import also_held, held, holders, in_turn, in_words, lives_here, lock_name
 from .mirror import CONFIG, Mirror
 from .pushing import pushed
 from .rundir import FORMAT
+from .tasks import Task
 from .urls import LOCAL, PLACES, Store, as_url, cache_home, checked, local_path, speaking, store_of
 
 OF_A_RUN = ("explain", "report", "status", "export", "compare")  # they take no other data
@@ -110,18 +111,19 @@ class _Places:
         """The working folder or file of a URL that this command holds from now on."""
         if url in self._mirrors:
             return self._mirrors[url][1]
-        if self._command in IN_PLACE and not share_of(given.get("shard"), os.environ).whole:
-            raise UsageError(
-                f"several tasks (--shard) share a folder that all see, and {url} is none: give "
-                "--shard 0/1, or a folder on a shared file system"
-            )
-        mirror, path = self._mirror(url, is_file)
+        share = share_of(given.get("shard"), os.environ) if self._command in IN_PLACE else WHOLE
+        mirror, path = self._mirror(url, is_file=is_file, share=share)
         try:
             self._stack.enter_context(held(mirror.home, self._command))
         except CurateError as error:
             raise CurateError(str(error).replace(str(mirror.home), url)) from None
-        name = LOCK if mirror.folder == path else f".{path.name}{LOCK}"
-        lease = self._stack.enter_context(leased(mirror.store, self._command, name=name))
+        name = f".{path.name}{lock_name(WHOLE)}" if is_file else None
+        lease = self._stack.enter_context(
+            leased(mirror.store, self._command, name=name, share=share)
+        )
+        if not share.whole:
+            task = Task(mirror, f"{self._command} --shard {share}")
+            self._stack.enter_context(also_held(mirror.folder, task))
         with in_turn(mirror.home, self._command):
             mirror.pull()
         self._stack.enter_context(pushed(mirror, lease))
@@ -141,8 +143,11 @@ class _Places:
         mirror, _ = self._mirrors[url]
         self._stack.callback(mirror.push_one, name)
 
-    def _mirror(self, url: str, is_file: bool = False) -> tuple[Mirror, Path]:
-        home = cache_home() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    def _mirror(
+        self, url: str, *, is_file: bool = False, share: Share = WHOLE
+    ) -> tuple[Mirror, Path]:
+        key = url if share.whole else f"{url} {share}"  # tasks on one machine share no folder
+        home = cache_home() / "runs" / hashlib.sha256(key.encode()).hexdigest()[:16]
         parent, name = _parted(url)
         with writable(home):
             if not (home / "url").exists():
@@ -161,7 +166,7 @@ class _Places:
         if self._command != "status":
             return
         with speaking(store.url):
-            holder = holder_at(store, store.path(LOCK))
+            holder = holder_at(store, store.path(lock_name(WHOLE)))
         if holder and lives_here(holder) is not False:
             say(f"note: by its lock, {in_words(holder)}")
 
