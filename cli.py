@@ -102,7 +102,7 @@ def _local(name: str, options: dict[str, Any]) -> AbstractContextManager[Any]:
     """The options with local paths for URLs, while a command runs."""
     if not names_a_url(options):
         return nullcontext(options)
-    from .pipeline.storage.remote import reached
+    from .pipeline.remote.arguments import reached
 
     return reached(name, options)
 

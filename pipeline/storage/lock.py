@@ -29,19 +29,6 @@ _WAIT = 0.1
 _LOCK = re.compile(r"\.lock(?:-\d+-of-(\d+))?")
 
 
-class Elsewhere(Protocol):
-    """What the locks of a folder mean in the place that it mirrors."""
-
-    def begun(self) -> None:
-        """This task holds its lock."""
-
-    def turn(self) -> AbstractContextManager[None]:
-        """It is this task's turn there too."""
-
-
-_elsewhere: dict[Path, Elsewhere] = {}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
     """Who a lock names; `seen` is how many seconds ago it was last touched."""
@@ -53,21 +40,43 @@ class Holder:
     seen: float
 
 
+class Elsewhere(Protocol):
+    """What the locks of a folder mean in the place that it mirrors."""
+
+    def begun(self) -> None:
+        """This task holds its lock."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """It is this task's turn there too."""
+
+    def holders(self) -> list[Holder]:
+        """Who holds its locks there."""
+
+
+_elsewhere: dict[Path, Elsewhere] = {}
+
+
 def holders(folder: Path) -> list[Holder]:
     """Who holds a folder's locks, or died with one; reads only."""
     found = []
     for path in _locks(folder):
-        holder = _holder(path)
         try:
             age = time.time() - path.stat().st_mtime
-            pid = int((holder or {})["pid"])
-        except (OSError, KeyError, ValueError, TypeError):
-            continue  # gone meanwhile, or it names nobody
-        assert holder is not None
-        what, host = (str(holder.get(name)) for name in ("what", "host"))
-        alive = _alive(holder, age)
-        found.append(Holder(what=what, pid=pid, host=host, alive=alive, seen=max(age, 0)))
-    return found
+        except OSError:
+            continue  # gone meanwhile
+        if (named := told(_holder(path) or {}, age)) is not None:
+            found.append(named)
+    return found + (_elsewhere[folder].holders() if folder in _elsewhere else [])
+
+
+def told(holder: dict[str, Any], age: float) -> Holder | None:
+    """What a lock of an age in seconds tells of its holder; None where it names nobody."""
+    try:
+        pid = int(holder["pid"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    what, host = (str(holder.get(name)) for name in ("what", "host"))
+    return Holder(what=what, pid=pid, host=host, alive=_alive(holder, age), seen=max(age, 0))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CurateError
-from ..progress import say
 from .files import writable
 from .urls import Store, cache_home, checked, speaking, store_of, tag
 
@@ -26,7 +25,9 @@ def fetched(url: str, is_data: Callable[[str], bool]) -> Path:
         objects, is_file = _objects(store, is_data)
     if not objects:
         raise CurateError(f"{url} holds no data: no file in it has a known format")
-    state = repr(sorted((name, tag(info)) for name, info in objects.items()))
+    tags = sorted((name, tag(info)) for name, info in objects.items())
+    told = all(not state.endswith(":") for _, state in tags)  # else it may change unseen
+    state = repr(tags) if told else uuid.uuid4().hex
     folder = cache_home() / "data" / _digest(url) / _digest(state) / url.rpartition("/")[2]
     if not folder.exists():
         _fetch(store, objects, folder)
@@ -58,7 +59,6 @@ def _name(store: Store, entry: Mapping[str, Any]) -> str:
 
 def _fetch(store: Store, objects: Mapping[str, Any], folder: Path) -> None:
     """Fill a folder beside the wanted one and put it in place, unless another was first."""
-    say(f"fetching {store.url} into {folder.parent}")
     fresh = folder.with_name(f".{uuid.uuid4().hex}")
     with writable(folder):
         fresh.mkdir(parents=True)

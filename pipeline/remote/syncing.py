@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+_PART = 1 << 20
 Stat = tuple[int, int]
 """Size and mtime_ns of a file here."""
 Action = Literal["none", "push", "fetch", "remove here", "remove there", "forget", "settle"]
@@ -89,3 +90,21 @@ class Index:
 def _line(name: str, synced: Synced | None) -> str:
     here = list(synced.here) if synced and synced.here else None
     return json.dumps([name, here, synced.there if synced else None]) + "\n"
+
+
+def stat_of(path: Path) -> Stat | None:
+    """What changes with a file; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def begins_with(longer: Path, shorter: Path) -> bool:
+    """Whether one file's bytes are the beginning of another's."""
+    with longer.open("rb") as long, shorter.open("rb") as short:
+        while part := short.read(_PART):
+            if long.read(len(part)) != part:
+                return False
+    return True

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.pipeline.storage.syncing import Action, Index, Synced, action
+from curate.pipeline.remote.syncing import Action, Index, Synced, action
 
 OLD, NEW = (3, 1), (4, 2)
 

@@ -7,9 +7,9 @@ from threading import Event, Thread
 
 from ..errors import CurateError
 from ..progress import say
+from ..storage.urls import why
 from .lease import Lease, LeaseLost
 from .mirror import Mirror
-from .urls import why
 
 INTERVAL = 5.0  # seconds between two looks at what is to be pushed
 LONGEST = 60.0  # seconds between two attempts while a store cannot be reached

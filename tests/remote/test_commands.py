@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.cli import app
-from curate.pipeline.storage import pushing
+from curate.pipeline.remote import pushing
 from curate.pipeline.storage.lock import signed
 from curate.pipeline.storage.readers import open_source
 from curate.pipeline.storage.rundir import RunDir
@@ -77,7 +77,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CURATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DIRSTORE", str(tmp_path / "store"))
-    monkeypatch.setattr("curate.pipeline.storage.lease._SETTLES", 0)
+    monkeypatch.setattr("curate.pipeline.remote.lease._SETTLES", 0)
     monkeypatch.setattr(pushing, "RETRIES", (0.01,))
     (tmp_path / "store").mkdir()
     written(tmp_path / "ok.jsonl", ROWS)
@@ -337,8 +337,8 @@ def child(*words: object) -> list[str]:
     program = (
         f"import sys; sys.path.insert(0, {str(Path(dirstore.__file__).parent)!r})\n"
         "import dirstore\n"
-        "import curate.pipeline.storage.pushing as p; p.INTERVAL = 0.05; p.RETRIES = (0.1,)\n"
-        "import curate.pipeline.storage.lease as l; l._SETTLES = 0\n"
+        "import curate.pipeline.remote.pushing as p; p.INTERVAL = 0.05; p.RETRIES = (0.1,)\n"
+        "import curate.pipeline.remote.lease as l; l._SETTLES = 0\n"
         "import curate.pipeline.stages.reflection as r; r.SHARD = 10\n"
         "from curate.cli import main; main()"
     )
@@ -416,8 +416,9 @@ def test_a_second_job_says_who_holds_the_run_and_a_term_ends_in_the_store(
         monkeypatch.setenv("CURATE_CACHE", str(place / "second"))  # by its lease in the store
         second = curate("reflect", "ok.jsonl", "--out", run, *RECORDED)
         assert second.code == 1 and said in second.err
-        status = curate("status", run)
-        assert status.code == 0 and f"process {process.pid}" in status.out + status.err
+        status = json.loads(curate("status", run, "--json").out)
+        assert [(h["pid"], h["alive"]) for h in status["holders"]] == [(process.pid, True)]
+        assert (status["stages"][0]["state"], status["next"]) == ("running", [])
         process.send_signal(signal.SIGTERM)
         code, _ = ended(process)
         assert code == 130

@@ -18,8 +18,8 @@ from typing import Any
 from ..errors import CurateError
 from ..progress import say
 from ..shares import WHOLE, Share
-from .lock import DEAD_AFTER, go_together, in_words, is_lock, lives_here, lock_name, signed
-from .urls import Store, scheme, speaking
+from ..storage.lock import DEAD_AFTER, go_together, in_words, is_lock, lives_here, lock_name, signed
+from ..storage.urls import Store, scheme, speaking
 
 _EXCLUSIVE = ("s3", "gs", "gcs", "memory")
 """Where `mode="create"` is one request, which fails if the object is there."""

@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..progress import say
-from .files import writable
-from .rundir import read_json
-from .syncing import Index, Stat, Synced, action
-from .urls import Store, modified, speaking, tag
+from ..storage.files import writable
+from ..storage.rundir import read_json
+from ..storage.urls import Store, modified, speaking, tag
+from .syncing import Index, Stat, Synced, action, begins_with, stat_of
 
 CONFIG, MANIFEST = "config.json", "manifest.json"
 AT_ONCE = 8  # downloads
@@ -111,9 +111,10 @@ class Mirror:
                 self._index.note(name, None)
             return
         theirs = self._downloaded(name, there)
-        shorter, longer = sorted((mine, theirs), key=_size)
-        if _begins_with(longer, shorter) and (journal or _size(longer) == _size(shorter)):
-            if longer == theirs or _size(longer) == _size(shorter):
+        shorter, longer = sorted((mine, theirs), key=lambda path: path.stat().st_size)
+        same = longer.stat().st_size == shorter.stat().st_size
+        if (journal or same) and begins_with(longer, shorter):
+            if same or longer == theirs:
                 self._take(name, theirs, there)
             else:
                 theirs.unlink()
@@ -140,7 +141,7 @@ class Mirror:
 
     def _take(self, name: str, fresh: Path, info: Mapping[str, Any]) -> None:
         fresh.replace(self.folder / name)
-        self._index.note(name, Synced(_stat(self.folder / name), tag(info)))
+        self._index.note(name, Synced(stat_of(self.folder / name), tag(info)))
 
     # --- what is here but belongs to another run ---
 
@@ -213,7 +214,7 @@ class Mirror:
     def push_one(self, name: str) -> None:
         """Bring one file there."""
         with speaking(self.store.url):
-            stat = _stat(self.folder / name)
+            stat = stat_of(self.folder / name)
             if stat is not None:
                 self._upload(name, stat)
 
@@ -223,7 +224,7 @@ class Mirror:
             folders[:] = [name for name in folders if not name.startswith(".")]
             for file in files:
                 name = (Path(place) / file).relative_to(self.folder).as_posix()
-                stat = _stat(self.folder / name) if self._is_ours(name) else None
+                stat = stat_of(self.folder / name) if self._is_ours(name) else None
                 if stat is not None:
                     found[name] = stat
         return found
@@ -253,7 +254,7 @@ class Mirror:
     def _upload(self, name: str, stat: Stat) -> bool:
         """Whether the file is there now as it was listed."""
         place, path = self.folder / name, self.store.path(name)
-        now = _stat(place)
+        now = stat_of(place)
         grows = PurePosixPath(name).parent.name == "journal"
         if now is None or (now != stat and not grows):
             return False
@@ -263,7 +264,7 @@ class Mirror:
             raise OSError(f"{path} has {info['size']} bytes there, and {now[0]} here")
         self._index.note(name, Synced(now, tag(info)))
         self._journals[name] = (now[0], time.monotonic())
-        return grows or _stat(place) == now
+        return grows or stat_of(place) == now
 
     def _remove(self, name: str) -> None:
         if (self.folder / name).exists():
@@ -288,23 +289,3 @@ class Mirror:
         path = self.store.path(MANIFEST)
         self.store.fs.pipe_file(path, text)
         self._index.note(MANIFEST, Synced(stat, tag(self.store.fs.info(path))))
-
-
-def _stat(path: Path) -> Stat | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _begins_with(longer: Path, shorter: Path) -> bool:
-    with longer.open("rb") as long, shorter.open("rb") as short:
-        while part := short.read(PART):
-            if long.read(len(part)) != part:
-                return False
-    return True

@@ -16,14 +16,23 @@ from ..errors import CurateError, UsageError
 from ..progress import say
 from ..ranks import are_several
 from ..shares import WHOLE, Share, share_of
-from .files import writable, write_text
-from .lease import holder_at, leased
-from .lock import also_held, held, holders, in_turn, in_words, lives_here, lock_name
+from ..storage.files import writable, write_text
+from ..storage.lock import also_held, held, holders, in_turn, lock_name
+from ..storage.rundir import FORMAT
+from ..storage.urls import (
+    LOCAL,
+    PLACES,
+    as_url,
+    cache_home,
+    checked,
+    local_path,
+    speaking,
+    store_of,
+)
+from .lease import leased
 from .mirror import CONFIG, Mirror
 from .pushing import pushed
-from .rundir import FORMAT
-from .tasks import Task
-from .urls import LOCAL, PLACES, Store, as_url, cache_home, checked, local_path, speaking, store_of
+from .tasks import Onlooker, Task
 
 OF_A_RUN = ("explain", "report", "status", "export", "compare")  # they take no other data
 RUN_OR_DATA = ("reflect", "select", "finetune", "score")
@@ -46,6 +55,9 @@ def reached(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]
         source = None
     if command in IN_PLACE and given.get("out") is None:
         out = source
+    for url in filter(None, (_url(given.get(name)) for name in PLACES)):
+        if url not in (source, out):
+            say(f"reading {url}, of which a copy is kept in {cache_home() / 'data'}")
     if not (source or out):
         yield given
         return
@@ -135,7 +147,7 @@ class _Places:
         if not any(holder.alive for holder in holders(mirror.home)):
             with in_turn(mirror.home, self._command):
                 mirror.pull()
-            self._say_who_works(mirror.store)
+            self._stack.enter_context(also_held(mirror.folder, Onlooker(mirror.store)))
         return path
 
     def push_at_end(self, url: str, name: str) -> None:
@@ -161,14 +173,6 @@ class _Places:
             self.shown[str(mirror.folder)] = url
         self._mirrors[url] = mirror, home / WORK / name
         return self._mirrors[url]
-
-    def _say_who_works(self, store: Store) -> None:
-        if self._command != "status":
-            return
-        with speaking(store.url):
-            holder = holder_at(store, store.path(lock_name(WHOLE)))
-        if holder and lives_here(holder) is not False:
-            say(f"note: by its lock, {in_words(holder)}")
 
 
 def _names_a_file(command: str, out: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.storage.lease import LeaseLost, Pace, holder_at, leased
+from curate.pipeline.remote.lease import LeaseLost, Pace, holder_at, leased
 from curate.pipeline.storage.lock import signed
 from curate.pipeline.storage.urls import Store, store_of
 
@@ -28,7 +28,7 @@ def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Store]:
     monkeypatch.setenv("DIRSTORE", str(tmp_path))
-    monkeypatch.setattr("curate.pipeline.storage.lease._SETTLES", 0.05)
+    monkeypatch.setattr("curate.pipeline.remote.lease._SETTLES", 0.05)
     found = store_of(request.param)
     yield found
     if request.param.startswith("memory") and found.fs.exists(found.root):
@@ -125,7 +125,7 @@ def test_of_many_that_find_a_dead_holder_one_comes_in(
     put(store, {**signed("reflect", "dead"), "boot": "earlier"})
     others = iter(range(100))
     monkeypatch.setattr(
-        "curate.pipeline.storage.lease.signed",
+        "curate.pipeline.remote.lease.signed",
         lambda what, token: {**signed(what, token), "host": f"host-{next(others)}"},
     )
     together, within = Barrier(4), []

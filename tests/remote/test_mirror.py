@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.storage import mirror as mirrors
-from curate.pipeline.storage import pushing
+from curate.pipeline.remote import mirror as mirrors
+from curate.pipeline.remote import pushing
+from curate.pipeline.remote.lease import Pace, leased
+from curate.pipeline.remote.mirror import Mirror
+from curate.pipeline.remote.pushing import pushed
 from curate.pipeline.storage.files import replace_folder, write_text
-from curate.pipeline.storage.lease import Pace, leased
-from curate.pipeline.storage.mirror import Mirror
-from curate.pipeline.storage.pushing import pushed
 from curate.pipeline.storage.rundir import RunDir
 from curate.pipeline.storage.urls import store_of
 
@@ -29,7 +29,7 @@ URL = "dirstore://bucket/run"
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The store's folder."""
     monkeypatch.setenv("DIRSTORE", str(tmp_path / "store"))
-    monkeypatch.setattr("curate.pipeline.storage.lease._SETTLES", 0)
+    monkeypatch.setattr("curate.pipeline.remote.lease._SETTLES", 0)
     monkeypatch.setattr(pushing, "INTERVAL", 0.02)
     monkeypatch.setattr(pushing, "LONGEST", 0.1)
     monkeypatch.setattr(pushing, "RETRIES", (0.01, 0.02))
@@ -335,7 +335,7 @@ def working(mirror: Mirror, work: Callable[[], None]) -> None:
 
 
 def eventually(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.01)
