@@ -199,7 +199,10 @@ def _naming(shown: Mapping[str, str]) -> Iterator[None]:
         with redirect_stdout(out), redirect_stderr(err):
             yield
     except CurateError as error:
-        raise type(error)(_named(str(error), shown)) from None
+        said = _named(str(error), shown)
+        if said.startswith("cannot write"):
+            said += f" (the working folder is in {cache_home()})"
+        raise type(error)(said) from None
 
 
 class _Naming:

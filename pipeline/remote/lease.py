@@ -84,7 +84,9 @@ class Lease:
             if holder is None:
                 if self._created():
                     return
-            elif not self._refused({self._path: holder}, wait=wait) and self._succeeds(holder):
+                continue
+            refused = self._refused({self._path: holder}, wait=wait)
+            if not refused and self._succeeds(holder, wait=wait):
                 return
 
     def refuse_others(self, share: Share) -> None:
@@ -169,11 +171,11 @@ class Lease:
             silent = {path: holder for path, holder in silent.items() if now[path] is not None}
         return None
 
-    def _succeeds(self, dead: dict[str, Any]) -> bool:
+    def _succeeds(self, dead: dict[str, Any], *, wait: bool) -> bool:
         """Replace a dead holder's object; False when others came first."""
         name = f"{self._name}.after.{dead.get('token')}"
         succession = Lease(self._store, self._me["what"], name, self._pace)
-        succession.acquire()
+        succession.acquire(wait=wait)
         try:
             if self._holder() != dead:
                 return False

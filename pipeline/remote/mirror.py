@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..progress import say
-from ..storage.files import writable
 from ..storage.rundir import read_json
 from ..storage.urls import Store, modified, speaking, tag
 from .syncing import Index, Stat, Synced, action, begins_with, stat_of
@@ -38,8 +37,10 @@ class Mirror:
         """`home` holds what is known of the folder, which lies in it."""
         self.store, self.home, self.folder = store, home, folder
         self._only = only
-        with writable(home):
-            self._index = Index(home / "index.jsonl")
+        self._index = Index(home / "index.jsonl")
+        self._aside = (
+            home / "set-aside" / f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        )
         self._seen: dict[str, Stat] = {}
         self._journals: dict[str, tuple[int, float]] = {}  # size and time of the last push
         self.guard: Callable[[], None] = lambda: None
@@ -56,7 +57,8 @@ class Mirror:
         Where both did, no reply is lost: of two journals the longer one that begins with the other
         wins, or both are kept. Of all else what is there wins, and what was here is set aside.
         """
-        with self._at_work, speaking(self.store.url), writable(self.folder):
+        with self._at_work, speaking(self.store.url):
+            self._index.compact()
             there = self._listed()
             self._set_aside_another_run(there)
             here = self._files()
@@ -114,11 +116,11 @@ class Mirror:
         shorter, longer = sorted((mine, theirs), key=lambda path: path.stat().st_size)
         same = longer.stat().st_size == shorter.stat().st_size
         if (journal or same) and begins_with(longer, shorter):
-            if same or longer == theirs:
+            if longer == theirs and not same:
                 self._take(name, theirs, there)
             else:
                 theirs.unlink()
-                self._index.note(name, Synced(None, tag(there)))
+                self._index.note(name, Synced(stat_of(mine) if same else None, tag(there)))
             return
         if journal:
             mine.rename(mine.with_name(f"{mine.stem}-{uuid.uuid4().hex[:8]}.jsonl"))
@@ -127,13 +129,18 @@ class Mirror:
         self._take(name, theirs, there)
 
     def _fetch(self, name: str, info: Mapping[str, Any]) -> None:
-        self._take(name, self._downloaded(name, info), info)
+        with suppress(FileNotFoundError):  # removed by a job at work
+            self._take(name, self._downloaded(name, info), info)
 
     def _downloaded(self, name: str, info: Mapping[str, Any]) -> Path:
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        self.store.fs.get_file(self.store.path(name), str(fresh))
+        try:
+            self.store.fs.get_file(self.store.path(name), str(fresh))
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
         written = modified(info)
         if written is not None:  # what is older there is older here
             os.utime(fresh, (written, written))
@@ -165,15 +172,15 @@ class Mirror:
         shutil.rmtree(self.folder)
 
     def _set_aside(self, names: Iterable[str], what: str) -> None:
-        aside = self.home / "set-aside" / time.strftime("%Y%m%dT%H%M%S")
         names = list(names)
         for name in names:
-            place = aside / name
+            place = self._aside / name
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.folder / name, place)
         files = names[0] if len(names) == 1 else f"{len(names)} files"
         say(
-            f"note: {what} at {self.store.url} since the last time here; {files} set aside: {aside}"
+            f"note: {what} at {self.store.url} since the last time here; {files} set aside: "
+            f"{self._aside}"
         )
 
     # --- to there ---
@@ -278,7 +285,7 @@ class Mirror:
         path = self.store.path(MANIFEST)
         try:
             old = loads(self.store.fs.cat_file(path)).get("stages", {})
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return
         new = loads(manifest)
         kept = {stage: entry for stage, entry in old.items() if new["stages"].get(stage) == entry}

@@ -50,7 +50,6 @@ class Index:
         self._known: dict[str, Synced] = {}
         for line in path.read_text("utf-8").splitlines() if path.exists() else []:
             self._take(line)
-        self._rewrite()
 
     def get(self, name: str) -> Synced | None:
         """How a file was on both sides."""
@@ -66,10 +65,12 @@ class Index:
             self._known.pop(name, None)
         else:
             self._known[name] = synced
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(_line(name, synced))
 
-    def _rewrite(self) -> None:
+    def compact(self) -> None:
+        """Write it anew without what is outdated; no other process may write it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_name(f".{self._path.name}.tmp")
         lines = (_line(name, synced) for name, synced in self._known.items())

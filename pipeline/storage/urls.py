@@ -3,6 +3,7 @@
 Loads fsspec only where a URL is opened.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -127,6 +128,9 @@ def speaking(url: str) -> Iterator[None]:
 def why(url: str, error: Exception) -> str:
     """What is wrong with a store, and what to do where that is known."""
     name = type(error).__name__
+    if isinstance(error, OSError) and _is_here(error):
+        place, said = error.filename or cache_home(), error.strerror
+        return f"cannot write {place}: {said}; make room there, or set CURATE_CACHE"
     if isinstance(error, ImportError):
         extra = _EXTRAS.get(scheme(url))
         install = f"pip install 'curate-reflection[{extra}]'" if extra else _said(error)
@@ -140,6 +144,12 @@ def why(url: str, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{url}: access denied ({_said(error)})"
     return f"cannot reach {url}: {_said(error)}"
+
+
+def _is_here(error: OSError) -> bool:
+    """Whether it is this machine's disk that an error is about."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return full or str(error.filename or "").startswith(str(cache_home()))
 
 
 def _said(error: Exception) -> str:

@@ -83,6 +83,14 @@ def test_errors_are_one_sentence() -> None:
     assert why("s3://b/run", OSError("a\nb")) == "cannot reach s3://b/run: a"
 
 
+def test_an_error_of_this_machine_s_disk_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(28, "No space left on device", "/x/y")
+    assert why("s3://b/run", full).startswith("cannot write /x/y: No space left on device;")
+    monkeypatch.setenv("CURATE_CACHE", "/nowhere/cache")
+    denied = PermissionError(13, "Permission denied", "/nowhere/cache/runs")
+    assert why("s3://b/run", denied).startswith("cannot write /nowhere/cache/runs: Permission")
+
+
 def test_no_secret_of_the_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     assert SECRET not in why("s3://b/run", OSError(f"bad signature with {SECRET}"))
