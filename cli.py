@@ -4,10 +4,10 @@ import functools
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from json import dumps
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
@@ -48,6 +48,7 @@ from .pipeline.config import (
 )
 from .pipeline.errors import CurateError, UsageError
 from .pipeline.progress import inert
+from .pipeline.storage.urls import names_a_url
 from .pipeline.student.recipe import FinetuneConfig, Overlong, Preset, Scheduler
 
 app = typer.Typer(
@@ -82,8 +83,11 @@ def command(
             try:
                 if ranks.are_several() and not trains:
                     raise UsageError(f"torchrun starts `finetune` and `compare`, not `{name}`")
-                with redirect_stdout(sys.stdout if ranks.is_first() else None):
-                    code = function(*args, **kwargs) or 0
+                with (
+                    redirect_stdout(sys.stdout if ranks.is_first() else None),
+                    _local(name, kwargs) as given,
+                ):
+                    code = function(*args, **given) or 0
                 ranks.leave()
             except CurateError as error:
                 _say_why(f"error: {inert(str(error))}")
@@ -97,6 +101,15 @@ def command(
         return run
 
     return register
+
+
+def _local(name: str, options: dict[str, Any]) -> AbstractContextManager[Any]:
+    """The options with local paths for URLs, while a command runs."""
+    if not names_a_url(options):
+        return nullcontext(options)
+    from .pipeline.remote.arguments import reached
+
+    return reached(name, options)
 
 
 def _say_why(line: str) -> None:

@@ -25,7 +25,8 @@ Data = Annotated[
     str,
     typer.Argument(
         help="A file or folder of JSON, JSONL (also .gz), CSV, Parquet or Arrow, a save_to_disk "
-        "folder, a hub id owner/name[:split], or - for JSONL on standard input.",
+        "folder, a URL of one of these (s3://…), a hub id owner/name[:split], or - for JSONL on "
+        "standard input.",
         show_default=False,
     ),
 ]

@@ -14,17 +14,17 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import CurateError
 from ..shares import WHOLE, Share
 from .files import writable
 
 _HEARTBEAT = 20.0
-_DEAD_AFTER = 120.0
+DEAD_AFTER = 120.0
 _WAIT = 0.1
 _LOCK = re.compile(r"\.lock(?:-\d+-of-(\d+))?")
 
@@ -40,21 +40,43 @@ class Holder:
     seen: float
 
 
+class Elsewhere(Protocol):
+    """What the locks of a folder mean in the place that it mirrors."""
+
+    def begun(self) -> None:
+        """This task holds its lock."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """It is this task's turn there too."""
+
+    def holders(self) -> list[Holder]:
+        """Who holds its locks there."""
+
+
+_elsewhere: dict[Path, Elsewhere] = {}
+
+
 def holders(folder: Path) -> list[Holder]:
     """Who holds a folder's locks, or died with one; reads only."""
     found = []
     for path in _locks(folder):
-        holder = _holder(path)
         try:
             age = time.time() - path.stat().st_mtime
-            pid = int((holder or {})["pid"])
-        except (OSError, KeyError, ValueError, TypeError):
-            continue  # gone meanwhile, or it names nobody
-        assert holder is not None
-        what, host = (str(holder.get(name)) for name in ("what", "host"))
-        alive = _alive(holder, age)
-        found.append(Holder(what=what, pid=pid, host=host, alive=alive, seen=max(age, 0)))
-    return found
+        except OSError:
+            continue  # gone meanwhile
+        if (named := told(_holder(path) or {}, age)) is not None:
+            found.append(named)
+    return found + (_elsewhere[folder].holders() if folder in _elsewhere else [])
+
+
+def told(holder: dict[str, Any], age: float) -> Holder | None:
+    """What a lock of an age in seconds tells of its holder; None where it names nobody."""
+    try:
+        pid = int(holder["pid"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    what, host = (str(holder.get(name)) for name in ("what", "host"))
+    return Holder(what=what, pid=pid, host=host, alive=_alive(holder, age), seen=max(age, 0))
 
 
 @contextmanager
@@ -65,27 +87,74 @@ def held(folder: Path, what: str, *, share: Share = WHOLE) -> Iterator[None]:
     folder, and tasks that share it out in another number. Each side takes its own lock first and
     then looks for the other's, so that of two at once one at least gives way.
     """
-    path = folder / (".lock" if share.whole else f".lock-{share.index}-of-{share.of}")
+    path = folder / lock_name(share)
     with _holding(path, what if share.whole else f"{what} --shard {share}"):
         for other in _locks(folder):
-            if other != path and not _go_together(other, share):
+            if other != path and not go_together(other.name, share):
                 _living_refused(other)
+        if folder in _elsewhere:
+            _elsewhere[folder].begun()
         yield
 
 
 @contextmanager
 def in_turn(folder: Path, what: str) -> Iterator[None]:
     """One task after another: waits while another living one is within."""
-    with _holding(folder / ".turn", what, wait=True):
+    there = _elsewhere.get(folder)
+    with _holding(folder / ".turn", what, wait=True), there.turn() if there else nullcontext():
         yield
 
 
+@contextmanager
+def also_held(folder: Path, there: Elsewhere) -> Iterator[None]:
+    """In the body the folder's locks are held there too."""
+    _elsewhere[folder] = there
+    try:
+        yield
+    finally:
+        del _elsewhere[folder]
+
+
+def lock_name(share: Share) -> str:
+    """The lock of a whole folder, or of one task's share of it."""
+    return ".lock" if share.whole else f".lock-{share.index}-of-{share.of}"
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file is one of a folder's locks."""
+    return _LOCK.fullmatch(name) is not None
+
+
+def signed(what: str, token: str) -> dict[str, Any]:
+    """What a lock says of this process."""
+    return {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(),
+            "started": _started(os.getpid()), "what": what, "token": token}  # fmt: skip
+
+
+def lives_here(holder: dict[str, Any]) -> bool | None:
+    """Whether a holder is another living process of this machine; None for one elsewhere."""
+    if holder.get("host") != socket.gethostname():
+        return None
+    if holder.get("boot") != _boot():
+        return False
+    pid = int(holder.get("pid", 0))
+    return pid != os.getpid() and _started(pid) == holder.get("started")
+
+
+def in_words(holder: dict[str, Any]) -> str:
+    """Who a holder is, for a person."""
+    return (
+        f"`curate {holder.get('what')}` runs as process {holder.get('pid')} on {holder.get('host')}"
+    )
+
+
 def _locks(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob(".lock*") if _LOCK.fullmatch(path.name))
+    return sorted(path for path in folder.glob(".lock*") if is_lock(path.name))
 
 
-def _go_together(other: Path, share: Share) -> bool:
-    task = _LOCK.fullmatch(other.name)
+def go_together(other: str, share: Share) -> bool:
+    """Whether the holder of a lock may work beside a share."""
+    task = _LOCK.fullmatch(other)
     return not share.whole and task is not None and task[1] == str(share.of)
 
 
@@ -118,10 +187,8 @@ def _acquired(path: Path, what: str, token: str, wait: bool) -> bool:
 
 
 def _acquire(path: Path, what: str, token: str) -> None:
-    me = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(),
-          "started": _started(os.getpid()), "what": what, "token": token}  # fmt: skip
     claim = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    claim.write_text(json.dumps(me), "utf-8")
+    claim.write_text(json.dumps(signed(what, token)), "utf-8")
     try:
         while True:
             try:
@@ -158,10 +225,7 @@ def _living_refused(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     if holder and _alive(holder, age):
-        raise CurateError(
-            f"{path.parent} is in use: `curate {holder.get('what')}` runs as process "
-            f"{holder.get('pid')} on {holder.get('host')}; wait for it or stop it"
-        )
+        raise CurateError(f"{path.parent} is in use: {in_words(holder)}; wait for it or stop it")
     return holder
 
 
@@ -177,12 +241,8 @@ def _holder(path: Path) -> dict[str, Any] | None:
 
 
 def _alive(holder: dict[str, Any], age: float) -> bool:
-    if holder.get("host") != socket.gethostname():
-        return age < _DEAD_AFTER
-    if holder.get("boot") != _boot():
-        return False
-    pid = int(holder.get("pid", 0))
-    return pid != os.getpid() and _started(pid) == holder.get("started")
+    here = lives_here(holder)
+    return age < DEAD_AFTER if here is None else here
 
 
 def _started(pid: int) -> str | None:

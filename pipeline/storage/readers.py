@@ -15,7 +15,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +24,8 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from ..errors import CurateError
+from .remote_data import fetched
+from .urls import as_url, checked, local_path
 
 _BATCH = 512
 _CHUNK = 1 << 20
@@ -67,12 +69,14 @@ class Source:
 
 
 def open_source(data: str) -> Source:
-    """Open a file, a folder, `-` (JSONL on standard input) or a hub id `owner/name[:split]`.
+    """Open a file, a folder, either's URL, `-` (JSONL on standard input) or a hub id.
 
     Raises CurateError for what is missing, empty or in no known format.
     """
     if data == "-":
         return _standard_input()
+    if (url := as_url(data)) is not None:
+        return _at(url)
     place = os.path.expanduser(data)  # unlike Path's, as typed where there is no such home
     path = Path(place)
     if os.path.isfile(place):  # unlike Path's, False for a name that is too long or empty
@@ -83,6 +87,11 @@ def open_source(data: str) -> Source:
     if _HUB_ID.fullmatch(data) and not _format_of(path):
         return _hub(data)
     raise CurateError(f"no such file or folder: {data[:200]}")
+
+
+def _at(url: str) -> Source:
+    path = local_path(checked(url)) or fetched(url, lambda name: bool(_format_of(Path(name))))
+    return replace(open_source(str(path)), name=url)
 
 
 def _standard_input() -> Source:

@@ -62,7 +62,7 @@ class RunDir:
                 **notes,
             }
             create_json(run.path / "config.json", config)
-        _refuse_changes(path, run.config["identity"], identity)
+        refuse_changes(path, run.config["identity"], identity)
         return run
 
     @classmethod
@@ -188,7 +188,8 @@ def by_record(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
             begin = end
 
 
-def _refuse_changes(path: str | Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def refuse_changes(path: str | Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """CurateError naming the first field in which a run's identity is not the one it was."""
     for field in sorted({*old, *new}):
         if old.get(field) != new.get(field):
             raise CurateError(

@@ -1,0 +1,1 @@
+"""Runs in object stores: a working folder here, mirrored into the store."""

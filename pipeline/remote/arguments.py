@@ -1,0 +1,226 @@
+"""A command's arguments that are URLs -> local paths, mirrored while it runs.
+
+DATA at a URL stays what it is: `readers` fetches it.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from json import loads
+from pathlib import Path
+from typing import Any
+
+from ..errors import CurateError, UsageError
+from ..progress import say
+from ..ranks import are_several
+from ..shares import WHOLE, Share, share_of
+from ..storage.files import writable, write_text
+from ..storage.lock import also_held, held, holders, in_turn, lock_name
+from ..storage.rundir import FORMAT
+from ..storage.urls import (
+    LOCAL,
+    PLACES,
+    as_url,
+    cache_home,
+    checked,
+    local_path,
+    speaking,
+    store_of,
+)
+from .lease import leased
+from .mirror import CONFIG, Mirror
+from .pushing import pushed
+from .tasks import Onlooker, Task
+
+OF_A_RUN = ("explain", "report", "status", "export", "compare")  # they take no other data
+RUN_OR_DATA = ("reflect", "select", "finetune", "score")
+IN_PLACE = ("reflect", "select")  # without --out they write into the run that they are given
+FILES = ("score", "generate", "evaluate", "report")  # what their --out names
+WORK, PAGE = "work", "report.html"
+
+
+@contextmanager
+def reached(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A command's options with local paths for URLs. What it writes is pushed, also after an error.
+
+    What is said meanwhile names the URLs. Raises CurateError for a store that cannot be reached and
+    a run that another job holds, UsageError for a URL where none can be.
+    """
+    given = _checked(options)
+    first = "run" if command in OF_A_RUN else "data"
+    source, out = _url(given.get(first)), _url(given.get("out"))
+    if command not in (*OF_A_RUN, *RUN_OR_DATA) or (source is not None and not _is_run(source)):
+        source = None
+    if command in IN_PLACE and given.get("out") is None:
+        out = source
+    for url in filter(None, (_url(given.get(name)) for name in PLACES)):
+        if url not in (source, out):
+            say(f"reading {url}, of which a copy is kept in {cache_home() / 'data'}")
+    if not (source or out):
+        yield given
+        return
+    if are_several():
+        raise UsageError("several processes (torchrun) work on local folders: copy the run here")
+    with ExitStack() as stack:
+        places = _Places(command, stack)
+        if out is not None:
+            is_file = source != out and _names_a_file(command, out)
+            path = (
+                places.read(out)
+                if given.get("dry_run")
+                else places.written(out, given, is_file=is_file)
+            )
+            given["out"] = path if given.get("out") is not None else None
+        if source is not None:
+            path = places.written(out, given) if source == out else places.read(source)
+            given[first] = str(path)
+            if command == "report" and given.get("out") is None:
+                places.push_at_end(source, PAGE)
+        stack.enter_context(_naming(places.shown))
+        yield given
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """With a path for each file: URL; UsageError for any other where none can be."""
+    given = dict(options)
+    for name in (*PLACES, *LOCAL):
+        url = _url(given.get(name))
+        here = local_path(url) if url else None
+        if here is not None:
+            given[name] = here if isinstance(given[name], Path) else str(here)
+        elif url and name in LOCAL:
+            raise UsageError(f"--{name.replace('_', '-')} takes a local file or folder, not {url}")
+    return given
+
+
+def _url(value: object) -> str | None:
+    url = as_url(value)
+    return checked(url) if url else None
+
+
+def _is_run(url: str) -> bool:
+    """Whether a run is there; for what cannot be looked at `readers` will say why."""
+    store = store_of(url)
+    with speaking(url):
+        try:
+            config = loads(store.fs.cat_file(store.path(CONFIG)))
+        except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+            return False
+    return isinstance(config, dict) and config.get("curate_run") == FORMAT
+
+
+class _Places:
+    """The working folders of one command; `shown` is what they stand for."""
+
+    def __init__(self, command: str, stack: ExitStack) -> None:
+        self.shown: dict[str, str] = {}
+        self._command, self._stack = command, stack
+        self._mirrors: dict[str, tuple[Mirror, Path]] = {}
+
+    def written(self, url: str, given: Mapping[str, Any], *, is_file: bool = False) -> Path:
+        """The working folder or file of a URL that this command holds from now on."""
+        if url in self._mirrors:
+            return self._mirrors[url][1]
+        share = share_of(given.get("shard"), os.environ) if self._command in IN_PLACE else WHOLE
+        mirror, path = self._mirror(url, is_file=is_file, share=share)
+        try:
+            self._stack.enter_context(held(mirror.home, self._command))
+        except CurateError as error:
+            raise CurateError(str(error).replace(str(mirror.home), url)) from None
+        name = f".{path.name}{lock_name(WHOLE)}" if is_file else None
+        lease = self._stack.enter_context(
+            leased(mirror.store, self._command, name=name, share=share)
+        )
+        if not share.whole:
+            task = Task(mirror, f"{self._command} --shard {share}")
+            self._stack.enter_context(also_held(mirror.folder, task))
+        with in_turn(mirror.home, self._command):
+            mirror.pull()
+        self._stack.enter_context(pushed(mirror, lease))
+        return path
+
+    def read(self, url: str) -> Path:
+        """The folder with what is at a URL now; as it is where a process here works in it."""
+        mirror, path = self._mirror(url)
+        if not any(holder.alive for holder in holders(mirror.home)):
+            with in_turn(mirror.home, self._command):
+                mirror.pull()
+            self._stack.enter_context(also_held(mirror.folder, Onlooker(mirror.store)))
+        return path
+
+    def push_at_end(self, url: str, name: str) -> None:
+        """Bring one file there after the command."""
+        mirror, _ = self._mirrors[url]
+        self._stack.callback(mirror.push_one, name)
+
+    def _mirror(
+        self, url: str, *, is_file: bool = False, share: Share = WHOLE
+    ) -> tuple[Mirror, Path]:
+        key = url if share.whole else f"{url} {share}"  # tasks on one machine share no folder
+        home = cache_home() / "runs" / hashlib.sha256(key.encode()).hexdigest()[:16]
+        parent, name = _parted(url)
+        with writable(home):
+            if not (home / "url").exists():
+                write_text(home / "url", f"{url}\n")
+        if is_file:
+            only = (name, f"{name}.run")
+            mirror = Mirror(store_of(parent), home, home / WORK, only=only)
+            self.shown[str(mirror.folder)] = parent
+        else:
+            mirror = Mirror(store_of(url), home, home / WORK / name)
+            self.shown[str(mirror.folder)] = url
+        self._mirrors[url] = mirror, home / WORK / name
+        return self._mirrors[url]
+
+
+def _names_a_file(command: str, out: str) -> bool:
+    """Whether a command's --out is a file, and not a folder."""
+    return command in FILES or (command == "judge" and bool(Path(_parted(out)[1]).suffix))
+
+
+def _parted(url: str) -> tuple[str, str]:
+    """The folder and the name; a bucket is its own name.
+
+    >>> _parted("s3://bucket/a/run"), _parted("memory://run")
+    (('s3://bucket/a', 'run'), ('memory://', 'run'))
+    """
+    scheme, _, place = url.partition("://")
+    folder, _, name = place.rpartition("/")
+    return f"{scheme}://{folder}", name or "root"
+
+
+@contextmanager
+def _naming(shown: Mapping[str, str]) -> Iterator[None]:
+    """What is said in the body names URLs in place of working folders."""
+    out, err = (_Naming(stream, shown) for stream in (sys.stdout, sys.stderr))
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            yield
+    except CurateError as error:
+        said = _named(str(error), shown)
+        if said.startswith("cannot write"):
+            said += f" (the working folder is in {cache_home()})"
+        raise type(error)(said) from None
+
+
+class _Naming:
+    """A text stream whose readers see URLs."""
+
+    def __init__(self, stream: Any, shown: Mapping[str, str]) -> None:
+        self._stream, self._shown = stream, shown
+
+    def write(self, text: str) -> int:
+        """As the stream does."""
+        self._stream.write(_named(text, self._shown))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _named(text: str, shown: Mapping[str, str]) -> str:
+    for folder in sorted(shown, key=len, reverse=True):
+        text = text.replace(folder, shown[folder])
+    return text
