@@ -21,6 +21,7 @@ from .pipeline.config import (
     DtypeOption,
     EngineName,
     EvaluateConfig,
+    Executor,
     ExportFormat,
     GenerateConfig,
     InputConfig,
@@ -212,6 +213,14 @@ MaxLength = Annotated[
 BatchTokens = Annotated[int | None, option("Tokens of a packed row; changes speed, not scores.")]
 Device = Annotated[str, option("auto, cpu, cuda or cuda:N.")]
 DtypeName = Annotated[DtypeOption, option("auto: bfloat16 on a GPU that has it, else float32.")]
+ExecutorName = Annotated[
+    Executor,
+    option("Where it scores: on this machine, or on the Ray cluster that RAY_ADDRESS names."),
+]
+Workers = Annotated[
+    int | None,
+    option("Ray's workers, a GPU or a CPU each [default: all the cluster has].", min=1),
+]
 ScoreAll = Annotated[
     bool, option("Score all candidates, not only what a decision needs.", "--score-all")
 ]
@@ -440,6 +449,8 @@ def select(
     batch_tokens: BatchTokens = None,
     device: Device = "auto",
     dtype: DtypeName = "auto",
+    executor: ExecutorName = "local",
+    workers: Workers = None,
     score_all: ScoreAll = False,
     max_ifd: MaxIfd = 1.0,
     max_rifd: MaxRifd = 1.0,
@@ -494,6 +505,8 @@ def score(
     batch_tokens: BatchTokens = None,
     device: Device = "auto",
     dtype: DtypeName = "auto",
+    executor: ExecutorName = "local",
+    workers: Workers = None,
     limit: Limit = None,
     instruction_column: InstructionColumn = None,
     input_column: InputColumn = None,
@@ -629,6 +642,8 @@ def run(
     batch_tokens: BatchTokens = None,
     device: Device = "auto",
     dtype: DtypeName = "auto",
+    executor: ExecutorName = "local",
+    workers: Workers = None,
     score_all: ScoreAll = False,
     max_ifd: MaxIfd = 1.0,
     max_rifd: MaxRifd = 1.0,
