@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from platform import node
 from typing import Any, TypeVar
 
 from ..errors import CurateError
@@ -47,7 +46,7 @@ def over_ray(
     """
     if not items:
         return
-    with _connected() as ray:
+    with connected() as ray:
         unit, number = _size(ray.cluster_resources(), device, workers, len(items))
         begun = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Begun).remote()
         given = {
@@ -58,8 +57,11 @@ def over_ray(
             "begun": begun,
             "folder": os.getcwd(),
         }
+        said: set[str] = set()  # each worker says it
         for row in _rows(ray, given, unit, number):
-            for line in row["said"].splitlines():
+            lines = {line: None for line in row["said"].splitlines() if line not in said}
+            said.update(lines)
+            for line in lines:
                 say(line)
             if row["error"]:
                 raise CurateError(row["error"])
@@ -67,7 +69,7 @@ def over_ray(
 
 
 @contextmanager
-def _connected() -> Iterator[Any]:
+def connected() -> Iterator[Any]:
     """Ray: the cluster that RAY_ADDRESS names, else one of this machine that ends with us."""
     require_ray()
     for name, value in QUIET.items():
@@ -97,6 +99,8 @@ def _connect(ray: Any, address: str | None) -> None:
         reason = str(error).strip().partition("\n")[0]
         place = f"at RAY_ADDRESS={address}" if address else "on this machine"
         raise CurateError(f"cannot reach Ray {place}: {reason}") from None
+    except SystemExit:  # what Ray makes of SIGTERM until we have it back
+        raise KeyboardInterrupt from None
     finally:
         with suppress(ValueError):  # not in the main thread, where Ray leaves it alone as well
             signal.signal(signal.SIGTERM, ended)
@@ -210,7 +214,7 @@ class _Worker:
         except CurateError as raised:
             error = str(raised)
         if times > 1 and not error:
-            self.heard.lines.append(f"note: a worker died; {node()} has done its work again")
+            self.heard.lines.append(f"note: a worker died over {self.items[place]}; it is done now")
         return {"item": [place], "error": [error], "said": [self.heard.taken()]}
 
     def _work(self, item: Any, times: int) -> None:

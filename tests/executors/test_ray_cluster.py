@@ -1,6 +1,7 @@
 """Work on a Ray cluster: all of it done once, whoever dies, with the scores of one process."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,10 +49,15 @@ ITEMS = [f"item-{number}" for number in range(6)]
 COMMAND = [sys.executable, "-c", "from curate.cli import main; main()"]
 
 
-def on_ray(test: Callable[..., None]) -> Callable[..., None]:
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def on_ray(test: Test) -> Test:
     """A test that needs Ray."""
     absent = pytest.mark.skipif(not HERE, reason="Ray is not installed: make test-ray")
-    return pytest.mark.ray(pytest.mark.timeout(600)(absent(test)))
+    for mark in (absent, pytest.mark.ray, pytest.mark.timeout(600)):
+        test = mark(test)
+    return test
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +113,11 @@ def die_always(device: str, folder: Path) -> Callable[[str], None]:
     return work
 
 
+def warn(device: str, folder: Path) -> Callable[[str], None]:
+    logging.getLogger("curate.pipeline").warning("this is slow")
+    return write(device, folder)
+
+
 def fail(device: str, folder: Path) -> Callable[[str], None]:
     raise CurateError(f"nothing works on {device}")
 
@@ -133,7 +144,7 @@ def test_a_dead_workers_item_is_done_by_another(
     told = capfd.readouterr()
     assert not told.out
     notes = told.err.splitlines()
-    assert len(notes) == 2 and notes[1].startswith("note: a worker died; "), told.err
+    assert notes[1:] == ["note: a worker died over item-3; it is done now"], told.err
 
 
 @on_ray
@@ -147,6 +158,14 @@ def test_an_item_that_kills_its_workers_ends_the_work(cluster: str, tmp_path: Pa
 def test_a_workers_error_is_the_callers(cluster: str, tmp_path: Path) -> None:
     with pytest.raises(CurateError, match=r"^nothing works on cpu$"):
         over(fail, tmp_path)
+
+
+@on_ray
+def test_what_workers_warn_of_is_said_once(
+    cluster: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert sorted(over(warn, tmp_path)) == ITEMS
+    assert capfd.readouterr().err.splitlines()[1:] == ["this is slow"]
 
 
 @on_ray
