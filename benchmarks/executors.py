@@ -84,7 +84,7 @@ def measure(executor: Callable[..., Iterator[Path]], workers: int, run: Any, giv
 def main() -> None:
     """Measure and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=384)
+    parser.add_argument("--records", type=int, default=192)
     parser.add_argument("--shard", type=int, default=12, help="records of a shard")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shape", choices=SHAPES, default="15m")

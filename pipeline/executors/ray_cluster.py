@@ -97,8 +97,9 @@ def _connect(ray: Any, address: str | None) -> None:
             ray.init(address or "local", logging_level="CRITICAL", log_to_driver=False, **where)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().partition("\n")[0]
+        hint = " (where it asks for a token, set RAY_AUTH_MODE=token)" if address else ""
         place = f"at RAY_ADDRESS={address}" if address else "on this machine"
-        raise CurateError(f"cannot reach Ray {place}: {reason}") from None
+        raise CurateError(f"cannot reach Ray {place}: {reason}{hint}") from None
     except SystemExit:  # what Ray makes of SIGTERM until we have it back
         raise KeyboardInterrupt from None
     finally:
