@@ -189,9 +189,8 @@ class ScoreFiles:
             return 0.0
         first = self.run.shard_paths()[0]
         if not path.exists() and engine.config.executor == "ray":  # on a device that scored
-            given = (self.run, self.identity, engine.config)
-            work = partial(over_ray, device=engine.config.device, workers=1)
-            for _ in work(noise_worker, given, [first]):
+            given, device = (self.run, self.identity, engine.config), engine.config.device
+            for _ in over_ray(noise_worker, given, [first], device=device, workers=1):
                 wait_for(path)
         elif not path.exists():
             noise = engine.rounding_noise(read_records(self.run, first))

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,6 +123,13 @@ def fail(device: str, folder: Path) -> Callable[[str], None]:
     raise CurateError(f"nothing works on {device}")
 
 
+class Absent:
+    """What only the caller can import."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, ("only_of_the_caller",)
+
+
 def over(setup: Any, folder: Path, **more: Any) -> list[str]:
     return list(over_ray(setup, (folder,), ITEMS, **{"device": "auto"} | more))
 
@@ -158,6 +166,14 @@ def test_an_item_that_kills_its_workers_ends_the_work(cluster: str, tmp_path: Pa
 def test_a_workers_error_is_the_callers(cluster: str, tmp_path: Path) -> None:
     with pytest.raises(CurateError, match=r"^nothing works on cpu$"):
         over(fail, tmp_path)
+
+
+@on_ray
+def test_a_node_without_the_package_is_one_sentence(cluster: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        CurateError, match=r"Ray ended the work .*No module named 'only_of_the_call"
+    ):
+        over(Absent(), tmp_path)
 
 
 @on_ray
