@@ -24,6 +24,7 @@ from typing import Any
 from scoring import SHAPES, candidates, make_student
 
 RESULTS = Path(__file__).parent / "results" / "executors-cpu.md"
+Taken = tuple[float, float]
 
 
 def timed_worker(
@@ -44,17 +45,18 @@ def timed_worker(
         time.sleep(0.01)
 
     def work(shard: Path) -> None:
-        begun = time.time()
+        begun, cpu = time.time(), time.process_time()
         fill(shard)
-        (log / shard.stem).write_text(f"{begun} {time.time()}")
+        (log / shard.stem).write_text(f"{begun} {time.time()} {time.process_time() - cpu}")
 
     return work
 
 
-def span(log: Path) -> float:
-    """Seconds from the first shard's beginning to the last one's end."""
+def span(log: Path) -> Taken:
+    """Seconds from the first shard's beginning to the last one's end, and of all processors."""
     times = [tuple(map(float, path.read_text().split())) for path in log.glob("part-*")]
-    return max(end for _, end in times) - min(begin for begin, _ in times)
+    begun, ended, cpu = zip(*times, strict=True)
+    return max(ended) - min(begun), sum(cpu)
 
 
 def split(data: Path, folder: Path, size: int) -> Any:
@@ -70,7 +72,7 @@ def split(data: Path, folder: Path, size: int) -> Any:
     return run
 
 
-def measure(executor: Callable[..., Iterator[Path]], workers: int, run: Any, given: Any) -> float:
+def measure(executor: Callable[..., Iterator[Path]], workers: int, run: Any, given: Any) -> Taken:
     """Seconds that so many workers take for all shards."""
     shutil.rmtree(run.path / "scores", ignore_errors=True)
     with tempfile.TemporaryDirectory() as log:
@@ -108,32 +110,32 @@ def main() -> None:
             "one process": (partial(over_processes, devices=["cpu"]), 1),
             "two processes": (partial(over_processes, devices=["cpu", "cpu"]), 2),
         }
-        taken: dict[str, list[float]] = {system: [] for system in systems}
+        taken: dict[str, list[Taken]] = {system: [] for system in systems}
         for _ in range(options.repeats):
             for system, (executor, workers) in systems.items():
                 taken[system].append(measure(executor, workers, run, given))
-                print(system, f"{taken[system][-1]:.1f} s", os.getloadavg(), file=sys.stderr)
+                print(system, taken[system][-1], os.getloadavg(), file=sys.stderr)
     report(options, taken, load)
 
 
-def report(options: Any, taken: dict[str, list[float]], load: float) -> None:
+def report(options: Any, taken: dict[str, list[Taken]], load: float) -> None:
     """Write what was measured."""
     lines = ["# Two workers beside one", "", f"`python benchmarks/executors.py {' '.join(sys.argv[1:])}`".replace(" `", "`"), "",
              f"{date.today()}; Python {platform.python_version()}, Ray {metadata.version('ray')}, torch {metadata.version('torch')}; "
-             f"{os.cpu_count()} cores, load average before {load:.2f}. {options.records} records of four candidates in shards of "
+             f"{os.cpu_count()} cores, load average before {load:.1f}, after {os.getloadavg()[0]:.1f}. {options.records} records of four candidates in shards of "
              f"{options.shard}, a student of {options.shape}; one thread a worker; medians of {options.repeats}, interleaved.", "",
-             "| | s (min to max) | records/s | of one |", "|---|---|---|---|"]  # fmt: skip
-    for system, seconds in taken.items():
+             "| | s (min to max) | records/s | of one | processor s a record |", "|---|---|---|---|---|"]  # fmt: skip
+    for system, done in taken.items():
         one = taken[
             system.replace("two", "one")
             .replace("workers", "worker")
             .replace("processes", "process")
         ]
-        ratio = statistics.median(a / b for a, b in zip(one, seconds, strict=True))
+        ratio = statistics.median(a / b for (a, _), (b, _) in zip(one, done, strict=True))
+        seconds, cpu = [s for s, _ in done], statistics.median(c for _, c in done)
         middle = statistics.median(seconds)
-        lines.append(
-            f"| {system} | {middle:.1f} ({min(seconds):.1f} to {max(seconds):.1f}) | {options.records / middle:.1f} | {ratio:.2f}x |"
-        )
+        lines.append(f"| {system} | {middle:.1f} ({min(seconds):.1f} to {max(seconds):.1f}) | {options.records / middle:.1f} "
+                     f"| {ratio:.2f}x | {cpu / options.records:.3f} |")  # fmt: skip
     RESULTS.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
