@@ -45,7 +45,7 @@ test-ray: $(RAY)/.installed
 
 $(RAY)/.installed: pyproject.toml constraints/ci.txt
 	$(PYTHON) -m venv $(RAY)
-	$(RAY)/bin/python -m pip install --quiet --constraint constraints/ci.txt --editable ".[dev,ray]"
+	$(RAY)/bin/python -m pip install --quiet --constraint constraints/ci.txt --editable ".[dev,ray]" ray==2.60.0
 	touch $@
 
 check: $(DEV)
