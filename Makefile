@@ -4,9 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEV := .venv/.dev
 VLLM := .venv-vllm
+RAY := .venv-ray
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-vllm check format clean
+.PHONY: install demo test test-vllm test-ray check format clean
 
 install: $(STAMP)
 
@@ -38,6 +39,15 @@ $(VLLM)/.installed: pyproject.toml
 		torchvision torchaudio torchcodec triton opencv-python-headless
 	touch $@
 
+# Ray on this machine's CPU.
+test-ray: $(RAY)/.installed
+	$(RAY)/bin/python -m pytest -m ray
+
+$(RAY)/.installed: pyproject.toml constraints/ci.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --constraint constraints/ci.txt --editable ".[dev,ray]" ray==2.60.0
+	touch $@
+
 check: $(DEV)
 	mkdir -p .typings && ln -sfn .. .typings/curate
 	$(BIN)/ruff format --check .
@@ -51,4 +61,4 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv $(VLLM) .typings demo-run build dist *.egg-info
+	rm -rf .venv $(VLLM) $(RAY) .typings demo-run build dist *.egg-info

@@ -22,6 +22,7 @@ AnswerFormat = Literal["alpaca_eval", "mt_bench", "jsonl"]
 RankBy = Literal["ifd", "rifd"]
 ExportFormat = Literal["llama-factory", "axolotl", "trl", "jsonl"]
 Dedup = Literal["near", "exact", "off"]
+Executor = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +217,10 @@ class ScoringConfig:
     device: str = "auto"
     dtype: DtypeOption = "auto"
     score_all: bool = False
+    executor: Executor = "local"
+    """Where it scores: on the devices of this machine, or on a Ray cluster."""
+    workers: int | None = None
+    """How many of Ray's, a GPU or CPU each; all that the cluster has if None."""
 
     def __post_init__(self) -> None:
         _choice("--template", self.template, get_args(TemplateName))
@@ -223,6 +228,15 @@ class ScoringConfig:
         _choice("--dtype", self.dtype, get_args(DtypeOption))
         _positive("--max-length", self.max_length)
         _positive("--batch-tokens", self.batch_tokens)
+        _choice("--executor", self.executor, get_args(Executor))
+        _positive("--workers", self.workers)
+        if self.workers is not None and self.executor != "ray":
+            raise UsageError("--workers is for --executor ray; --device names devices of this one")
+        if self.executor == "ray" and self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(
+                "--executor ray places its workers itself: --device takes auto, cpu or cuda, not "
+                f"{self.device!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +261,11 @@ class SelectConfig:
 
     def __post_init__(self) -> None:
         _choice("--rank-by", self.rank_by, get_args(RankBy))
+        if self.scoring.executor == "ray" and not self.share.whole:
+            raise UsageError(
+                f"--executor ray shares the shards out itself, not share {self.share}: give "
+                "--shard 0/1"
+            )
         _positive("--ngram", self.ngram)
         _positive("--diverse", self.diverse)
         if "-" in self.decontaminate:

@@ -42,7 +42,8 @@ TEACHER = (
     "--dedup --dedup-threshold"
 )
 SCORING = (
-    "--student --revision --template --tokenization --max-length --batch-tokens --device --dtype"
+    "--student --revision --template --tokenization --max-length --batch-tokens --device --dtype "
+    "--executor --workers"
 )
 CHOOSING = (
     "--score-all --max-ifd --max-rifd --only-improved --top --rank-by --decontaminate --ngram "
@@ -276,6 +277,23 @@ BAD: list[tuple[str, int, str]] = [
     ("select ok.jsonl --out run --student STUDENT --tokenization magic", 2, "magic"),
     ("select ok.jsonl --out run --student STUDENT --device gpu", 1, "--device gpu"),
     ("select ok.jsonl --out run --student STUDENT --max-length 9999", 1, "9999.*256"),
+    ("select ok.jsonl --out run --student STUDENT --executor slurm", 2, "slurm"),
+    (
+        "select ok.jsonl --out run --student STUDENT --workers 2",
+        2,
+        "--workers is for --executor ray",
+    ),
+    ("score ok.jsonl --out s.parquet --student STUDENT --executor ray --workers 0", 2, "--workers"),
+    (
+        "score ok.jsonl --out s.parquet --student STUDENT --executor ray --device cuda:0,1",
+        2,
+        "--device takes auto, cpu or cuda, not 'cuda:0,1'",
+    ),
+    (
+        "select ok.jsonl --out run --student STUDENT --executor ray --shard 1/2",
+        2,
+        "shares the shards out itself, not share 1/2",
+    ),
     # numbers
     ("select ok.jsonl --out run --student STUDENT --top many", 2, "--top takes .*'many'"),
     ("select ok.jsonl --out run --student STUDENT --top 101%", 2, "--top takes"),
@@ -599,6 +617,7 @@ def test_interrupted_is_130(place: Path) -> None:
         ("select", "--tokenization", "exact|reference"),
         ("select", "--dtype", "auto|float32|bfloat16|float16"),
         ("select", "--rank-by", "ifd|rifd"),
+        ("select", "--executor", "local|ray"),
         ("finetune", "--preset", "paper-7b|paper-13b|lora|demo"),
         ("run", "--schedule", "all|selective"),
         ("generate", "--format", "alpaca_eval|mt_bench|jsonl"),

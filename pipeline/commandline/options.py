@@ -9,6 +9,7 @@ from ..config import (
     Dedup,
     DtypeOption,
     EngineName,
+    Executor,
     RankBy,
     TemplateName,
     TokenizationName,
@@ -124,6 +125,14 @@ MaxLength = Annotated[
 BatchTokens = Annotated[int | None, option("Tokens of a packed row; changes speed, not scores.")]
 Device = Annotated[str, option("auto, cpu, cuda or cuda:N.")]
 DtypeName = Annotated[DtypeOption, option("auto: bfloat16 on a GPU that has it, else float32.")]
+ExecutorName = Annotated[
+    Executor,
+    option("Where it scores: on this machine, or on the Ray cluster that RAY_ADDRESS names."),
+]
+Workers = Annotated[
+    int | None,
+    option("Ray's workers, a GPU or a CPU each [default: all the cluster has].", min=1),
+]
 ScoreAll = Annotated[
     bool, option("Score all candidates, not only what a decision needs.", "--score-all")
 ]

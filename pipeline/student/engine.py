@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import ScoringConfig, TemplateName
 from ..errors import CurateError
+from ..executors.ray_cluster import require_ray
 from ..method.decision import Needs, needs
 from ..method.diversity import Units, units
 from ..method.ifd import SideResult, with_side
@@ -17,7 +18,7 @@ from ..method.spans import SIDES, Pair, Side, pair
 from ..records import Candidate, CandidateKind, Message, Score
 from ..templates import Template
 from .identity import ScoringIdentity
-from .model import load_student, load_tokenizer, pick_device, pick_devices
+from .model import device_here, load_student, load_tokenizer
 from .noise import SAMPLE, rounding_noise
 from .scorer import Scorer, Tick, Values
 from .sequences import Span
@@ -64,7 +65,7 @@ class ScoringEngine:
         student = load_student(
             self.config.student,
             revision=self.config.revision,
-            device=pick_device(pick_devices(self.config.device)[0]),
+            device=device_here(self.config),
             dtype=self.identity.dtype,
         )
         headers = self.tokenization.header_ids(self.template.headers())
@@ -82,7 +83,7 @@ class ScoringEngine:
         With `score_all`, everything at once. `wanted` replaces the decision's question. Returns
         how many rounds it took. May be called from several threads.
         """
-        ask = wanted or (everything if self.config.score_all else needs)
+        ask = self._asking(wanted)
         rounds = 0
         while True:
             jobs = [
@@ -95,9 +96,21 @@ class ScoringEngine:
             self._score(jobs, records, scores, tick)
             rounds += 1
 
+    def lacks(
+        self, records: Sequence[Record], scores: Sequence[Scored], wanted: Wanted | None = None
+    ) -> bool:
+        """Whether `fill` would have anything to score; takes no model."""
+        ask = self._asking(wanted)
+        return any(ask(record, known) for record, known in zip(records, scores, strict=True))
+
+    def _asking(self, wanted: Wanted | None) -> Wanted:
+        return wanted or (everything if self.config.score_all else needs)
+
     def check(self) -> None:
-        """Raise CurateError where tokenizer, template and tokenization do not go together."""
+        """Raise CurateError where what is asked for does not go together or is not installed."""
         _ = self.template, self.tokenization
+        if self.config.executor == "ray":
+            require_ray()
 
     def rounding_noise(self, records: Sequence[Record]) -> float:
         """How far half precision moves a mean NLL: measured on the responses of some records."""
@@ -127,7 +140,7 @@ class ScoringEngine:
     @property
     def window(self) -> int:
         """How many records are scored together: a CPU's rows are full sooner than a GPU's."""
-        return 1000 if pick_devices(self.config.device)[0].startswith("cuda") else 100
+        return 1000 if device_here(self.config).type == "cuda" else 100
 
     def close(self) -> None:
         """Give back the student's threads."""

@@ -49,14 +49,12 @@ def resolve(config: ScoringConfig, scores: Path) -> ScoringIdentity:
 
     Reads the student's config, no weights.
     """
-    from .model import context_of, load_config, pick_device, pick_devices, pick_dtype
+    from .model import context_of, device_here, load_config, pick_dtype
 
     context = context_of(load_config(config.student, config.revision))
     dtype = config.dtype
     if dtype == "auto":
-        dtype = known_dtype(scores, config) or pick_dtype(
-            pick_device(pick_devices(config.device)[0])
-        )
+        dtype = known_dtype(scores, config) or pick_dtype(device_here(config))
     return identify(config, context=context, dtype=dtype)
 
 

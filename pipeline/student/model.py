@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..config import Dtype
+from ..config import Dtype, ScoringConfig
 from ..errors import CurateError
 from ..storage.hub import hub_is_reachable
 from .attention import NAME, UnpackableError, register
@@ -75,6 +75,12 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CurateError(f"--device {name}: only {torch.cuda.device_count()} GPUs are here")
     return device
+
+
+def device_here(config: ScoringConfig) -> torch.device:
+    """Where this process itself computes; Ray's workers may have GPUs where it has none."""
+    first = pick_devices(config.device)[0]
+    return pick_device("auto" if config.executor == "ray" and first == "cuda" else first)
 
 
 def pick_dtype(device: torch.device) -> Dtype:

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from platform import node
 from threading import Event
 from typing import Any, Literal
 
@@ -14,11 +16,13 @@ import pyarrow as pa
 
 from ..ahead import ahead
 from ..config import ScoringConfig
+from ..errors import CurateError
 from ..executors.processes import over_processes
+from ..executors.ray_cluster import over_ray
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
 from ..shares import WHOLE, Share
 from ..storage.files import read_notes, read_parquet, write_json, write_parquet
-from ..storage.rundir import RunDir, by_record
+from ..storage.rundir import RunDir, by_record, is_run
 from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity
 from .model import pick_devices
@@ -26,6 +30,9 @@ from .model import pick_devices
 # A row's texts, so that a candidate that was reflected again is scored again.
 SHARDS_AT_WORK = 2
 CHECKPOINT_SECONDS = 30.0
+NETWORK_SECONDS = 60
+NOT_SHARED = "all nodes must see the run on one file system, under the same path"
+Work = Callable[..., Iterator[Path]]
 Purpose = Literal["choice", "decision"]
 """The first comparison of the selective schedule alone, or all that a selection compares."""
 _SCHEMA = SCORE_SCHEMA.append(pa.field("texts", pa.string()))
@@ -96,12 +103,10 @@ class ScoreFiles:
         While one shard is computed, the next is read and tokenised and the one before is written.
         """
         shards = self.run.shard_paths(share)
-        devices = pick_devices(engine.config.device)
-        if len(devices) > 1:
-            given = (self.run, self.identity, engine.config, wanted)
-            for shard in over_processes(shard_worker, devices, given, shards):
-                tick(len(read_records(self.run, shard)))
-        report = tick if len(devices) == 1 else _ignore
+        work = shared_out(engine.config)
+        if work is not None:
+            self._fill_by(work, shards, engine, wanted, tick)
+        report = tick if work is None else _ignore
         stop = Event()
         with ThreadPoolExecutor(SHARDS_AT_WORK, "shard") as pool:
 
@@ -151,32 +156,99 @@ class ScoreFiles:
             write(len(records))
         return records, scores
 
+    def _fill_by(
+        self,
+        work: Work,
+        shards: Sequence[Path],
+        engine: ScoringEngine,
+        wanted: Wanted | None,
+        tick: Callable[[int], None],
+    ) -> None:
+        """Let workers fill the shards that lack a score; they write here themselves."""
+        lacking = []
+        for shard in shards:
+            if self._lacks(shard, engine, wanted):
+                lacking.append(shard)
+            else:
+                tick(len(read_records(self.run, shard)))
+        given = (self.run, self.run.config["id"], self.identity, engine.config, wanted)
+        for shard in work(setup=shard_worker, arguments=given, items=lacking):
+            wait_for(self.folder / shard.name)
+            tick(len(read_records(self.run, shard)))
+
+    def _lacks(self, shard: Path, engine: ScoringEngine, wanted: Wanted | None) -> bool:
+        if not (self.folder / shard.name).exists():
+            return True
+        records = read_records(self.run, shard)
+        return engine.lacks(records, self.read(shard, records), wanted)
+
     def noise(self, engine: ScoringEngine) -> float:
         """The rounding noise of a mean NLL here (nats), 0 in float32; measured once, then kept."""
         path = self.folder / "noise.json"
         if self.identity.dtype == "float32":
             return 0.0
-        if not path.exists():
-            records = read_records(self.run, self.run.shard_paths()[0])
-            write_json(path, {"nll_standard_deviation": engine.rounding_noise(records)})
+        first = self.run.shard_paths()[0]
+        if not path.exists() and engine.config.executor == "ray":  # on a device that scored
+            given, device = (self.run, self.identity, engine.config), engine.config.device
+            for _ in over_ray(noise_worker, given, [first], device=device, workers=1):
+                wait_for(path)
+        elif not path.exists():
+            noise = engine.rounding_noise(read_records(self.run, first))
+            write_json(path, {"nll_standard_deviation": noise})
         return float(json.loads(path.read_text("utf-8"))["nll_standard_deviation"])
+
+
+def shared_out(config: ScoringConfig) -> Work | None:
+    """Who fills shards in place of this process, given `setup`, `arguments`, `items`."""
+    if config.executor == "ray":
+        return partial(over_ray, device=config.device, workers=config.workers)
+    devices = pick_devices(config.device)
+    return partial(over_processes, devices=devices) if len(devices) > 1 else None
 
 
 def shard_worker(
     device: str,
     run: RunDir,
+    id: str,
     identity: ScoringIdentity,
     config: ScoringConfig,
     wanted: Wanted | None,
 ) -> Callable[[Path], None]:
-    """What a process on one of several devices does: fill one shard after another."""
-    files = ScoreFiles(run, identity)
-    engine = ScoringEngine(replace(config, device=device), identity)
+    """What a worker on one of several devices does: fill one shard after another."""
+    if not is_run(run.path) or run.config["id"] != id:
+        raise CurateError(f"{node()} does not see the run {run.path}: {NOT_SHARED}")
+    files, engine = ScoreFiles(run, identity), _engine_on(device, config, identity)
 
     def fill(shard: Path) -> None:
         files.fill(shard, engine, wanted)
 
     return fill
+
+
+def noise_worker(
+    device: str, run: RunDir, identity: ScoringIdentity, config: ScoringConfig
+) -> Callable[[Path], None]:
+    """What one does to measure the rounding noise."""
+    files, engine = ScoreFiles(run, identity), _engine_on(device, config, identity)
+
+    def measure(_: Path) -> None:
+        files.noise(engine)
+
+    return measure
+
+
+def _engine_on(device: str, config: ScoringConfig, identity: ScoringIdentity) -> ScoringEngine:
+    here = replace(config, device=device, executor="local", workers=None)
+    return ScoringEngine(here, identity)
+
+
+def wait_for(path: Path) -> None:
+    """Return when a file of another machine's is seen, which a network file system may delay."""
+    for _ in range(NETWORK_SECONDS):
+        if path.exists():
+            return
+        time.sleep(1)
+    raise CurateError(f"{path} was written elsewhere and is not seen here: {NOT_SHARED}")
 
 
 def serves(path: Path, purpose: Purpose, records: int) -> bool:
