@@ -1,9 +1,10 @@
 """One writer for a run directory, or one for each share of it: lock files that name their holders.
 
 No fcntl: network file systems do not always honour it. Creating a file exclusively, replacing and
-reading one are enough. A holder on this machine is dead when its process is; one elsewhere when
-its lock has not been touched for two minutes. A dead holder's lock is never taken away, or two
-could come in: it is replaced, by the one process that holds the lock of its succession.
+reading one are enough. A holder on this machine is dead when its process is; one elsewhere, or one
+that a damaged lock does not name, when the lock has not been touched for two minutes by the file
+system's own clock. A dead holder's lock is never taken away, or two could come in: it is replaced,
+by the one process that holds the lock of its succession.
 """
 
 import json
@@ -21,6 +22,7 @@ from typing import Any
 
 from ..errors import CurateError
 from ..shares import WHOLE, Share
+from .checks import agrees, with_check
 from .files import writable
 
 _HEARTBEAT = 20.0
@@ -69,7 +71,7 @@ def held(folder: Path, what: str, *, share: Share = WHOLE) -> Iterator[None]:
     with _holding(path, what if share.whole else f"{what} --shard {share}"):
         for other in _locks(folder):
             if other != path and not _go_together(other, share):
-                _living_refused(other)
+                _living_refused(other, _touched(path))
         yield
 
 
@@ -121,7 +123,7 @@ def _acquire(path: Path, what: str, token: str) -> None:
     me = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(),
           "started": _started(os.getpid()), "what": what, "token": token}  # fmt: skip
     claim = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    claim.write_text(json.dumps(me), "utf-8")
+    claim.write_text(json.dumps(with_check(me)), "utf-8")
     try:
         while True:
             try:
@@ -136,7 +138,7 @@ def _acquire(path: Path, what: str, token: str) -> None:
 
 def _succeeds(claim: Path, path: Path, what: str) -> bool:
     """Replace a dead holder's lock by the claim; False when others came first."""
-    holder = _living_refused(path)
+    holder = _living_refused(path, _touched(claim))
     if holder is None:
         return False
     succession = path.with_name(f"{path.name}.after.{holder.get('token')}")
@@ -150,13 +152,27 @@ def _succeeds(claim: Path, path: Path, what: str) -> bool:
         succession.unlink(missing_ok=True)
 
 
-def _living_refused(path: Path) -> dict[str, Any] | None:
-    """The dead holder of a lock, None where it is gone; CurateError for one that lives."""
+def _touched(path: Path) -> float:
+    """When a file was last written or touched, by the file system's clock."""
+    return path.stat().st_mtime
+
+
+def _living_refused(path: Path, now: float) -> dict[str, Any] | None:
+    """The dead holder of a lock, None where it is gone; CurateError for one that lives.
+
+    `now` is the time of a file that was just written beside it: this machine's clock, and another
+    one's, may be wrong by hours.
+    """
     holder = _holder(path)
     try:
-        age = time.time() - path.stat().st_mtime
+        age = now - _touched(path)
     except FileNotFoundError:
         return None
+    if holder == {} and age < _DEAD_AFTER:
+        raise CurateError(
+            f"{path.parent} may be in use: {path} is damaged, and whoever holds it touched it "
+            f"lately; wait {_DEAD_AFTER:.0f} s, or remove it if nobody does"
+        )
     if holder and _alive(holder, age):
         raise CurateError(
             f"{path.parent} is in use: `curate {holder.get('what')}` runs as process "
@@ -166,14 +182,14 @@ def _living_refused(path: Path) -> dict[str, Any] | None:
 
 
 def _holder(path: Path) -> dict[str, Any] | None:
-    """Who a lock names: nobody after a power cut that left it empty; None where it is gone."""
+    """Who a lock names: nobody where it is damaged; None where it is gone."""
     try:
         holder = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
         return {}
-    return holder if isinstance(holder, dict) else {}
+    return holder if isinstance(holder, dict) and agrees(holder) else {}
 
 
 def _alive(holder: dict[str, Any], age: float) -> bool:

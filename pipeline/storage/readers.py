@@ -24,6 +24,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from ..errors import CurateError
+from .sums import check_sums
 
 _BATCH = 512
 _CHUNK = 1 << 20
@@ -110,6 +111,7 @@ def files_of(folder: Path) -> list[Path]:
             raise CurateError(f"{folder} has no train split: give one of {folder}/{splits}")
         folder = _inside(folder, "train" if "train" in splits else splits[0])
     if (folder / "state.json").is_file():
+        check_sums(folder)
         parts = _saved(folder / "state.json", "_data_files")
         return [_inside(folder, part["filename"]) for part in parts]
     found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
@@ -340,12 +342,15 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
-    with _readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with (
+        _readable(path),
+        pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_CHUNK) as file,
+    ):  # without a buffer, a row group's columns are read whole
         yield from _numbered(path, file.iter_batches(_BATCH))
 
 
 def _read_arrow(path: Path) -> Iterator[RawRow]:
-    with _readable(path), pa.memory_map(str(path)) as file:
+    with _readable(path), pa.OSFile(str(path)) as file:  # a map would count as memory
         try:
             reader = pa.ipc.open_stream(file)
         except pa.ArrowInvalid:

@@ -15,15 +15,33 @@ import pyarrow as pa
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
 from ..shares import WHOLE, Share
+from .checks import agrees, with_check
 from .files import create_json, read_parquet, write_json, write_parquet
 
 FORMAT = 1
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether a folder is a run: it has a config.json of ours."""
+    """Whether a folder is a run: it has a config.json of ours; CurateError for a damaged one."""
     config = read_json(Path(path) / "config.json")
-    return isinstance(config, dict) and config.get("curate_run") == FORMAT
+    ours = isinstance(config, dict) and config.get("curate_run") == FORMAT
+    if ours and agrees(config):
+        return True
+    if _was_run(Path(path), config):
+        raise CurateError(
+            f"{path}/config.json is damaged: begin another run with the same options, another "
+            f"--out and --journal {path}/journal, which asks for no reply again"
+        )
+    return False
+
+
+def _was_run(path: Path, config: Any) -> bool:
+    """Whether what is no config.json of a run was one: a folder may hold a model's, for one."""
+    if isinstance(config, dict):
+        return "identity" in config and not agrees(config)
+    return (path / "config.json").exists() and any(
+        (path / name).exists() for name in ("manifest.json", "candidates", "journal")
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -61,7 +79,7 @@ class RunDir:
                 "identity": dict(identity),
                 **notes,
             }
-            create_json(run.path / "config.json", config)
+            create_json(run.path / "config.json", with_check(config))
         _refuse_changes(path, run.config["identity"], identity)
         return run
 
@@ -92,8 +110,19 @@ class RunDir:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What each finished stage left: its settings, versions and counts."""
-        return read_json(self.path / "manifest.json") or {}
+        """What each finished stage left: its settings, versions and counts.
+
+        Raises CurateError where it is damaged.
+        """
+        found = read_json(self.path / "manifest.json")
+        if isinstance(found, dict) and agrees(found):
+            return found
+        if (self.path / "manifest.json").exists():
+            raise CurateError(
+                f"{self.path}/manifest.json is damaged: remove it and run the same commands again; "
+                "what is finished is found, so that nothing is asked or scored anew"
+            )
+        return {}
 
     def finish_stage(self, stage: str, entry: Mapping[str, Any]) -> None:
         """Write a finished stage into the manifest."""
@@ -108,8 +137,8 @@ class RunDir:
         config = self.config
         write_json(
             self.path / "manifest.json",
-            {"run": config["id"], "identity": config["identity"], "versions": versions(),
-             "stages": stages},
+            with_check({"run": config["id"], "identity": config["identity"],
+                        "versions": versions(), "stages": stages}),
         )  # fmt: skip
 
     def stage(self, name: str) -> dict[str, Any] | None:

@@ -22,9 +22,9 @@ from threading import Condition, Thread
 from typing import Any, BinaryIO
 
 from ..errors import CurateError
+from ..places import Places
 from ..records import Message
 from .budget import Reservation, charge, prompt_ceiling
-from .places import Places
 from .protocol import Reply, Request
 
 SYNC_REPLIES = 64

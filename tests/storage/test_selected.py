@@ -342,7 +342,6 @@ def test_what_a_crash_left_is_cleaned(tmp_path: Path) -> None:
     for folder in (sets.selected, sets.rejected):
         (folder.parent / f".{folder.name}.new").mkdir()
         (folder.parent / f".{folder.name}.new" / "half.arrow").write_text("half")
-        (folder.parent / f".{folder.name}.new.rows").write_text("half")
         folder.rename(folder.parent / f".{folder.name}.old")
     written(tmp_path, [row("b"), row("c", reason="out")])
     for folder, id in ((sets.selected, "b"), (sets.rejected, "c")):
