@@ -24,7 +24,8 @@ from curate.pipeline.storage.rundir import RunDir
 
 from ..student.data import rejected, scores_of, scoring_with, select_from
 from ..teacher.faulty_server import Answer, FaultyServer, Received
-from .test_reflection import CURATE, candidates, records, written
+from ..teacher.records_asked import records, written
+from .test_reflection import CURATE, candidates
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BETTER = "[New Instruction] Say {0} twice. [End]\n[New Answer] {0} {0}. [End]\n[Better Answer] {0}!"
