@@ -104,8 +104,13 @@ class RunDir:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The id and the identity of the run."""
-        config: dict[str, Any] = read_json(self.path / "config.json")
+        """The id and the identity of the run; CurateError where it is not there any more."""
+        config: dict[str, Any] | None = read_json(self.path / "config.json")
+        if config is None:
+            raise CurateError(
+                f"{self.path} is not there any more: if it was moved, run the same command with "
+                "its new place; what was finished is in it"
+            )
         return config
 
     @property
@@ -170,6 +175,7 @@ class RunDir:
 
     def write_shard(self, index: int, rows: list[Candidate], **notes: Any) -> None:
         """Write a candidate shard."""
+        _ = self.config  # in a run that was moved away it would stand alone
         write_parquet(self.shard_path(index), to_table(rows, CANDIDATE_SCHEMA), **notes)
 
     def read_shard(self, path: Path) -> list[Candidate]:
@@ -180,6 +186,7 @@ class RunDir:
         """The same as a table, of all columns or of some."""
         found = read_parquet(path, columns)
         if found is None:
+            _ = self.config
             raise CurateError(
                 f"the shard {path} is damaged: remove it and run the command that made it again"
             )

@@ -108,6 +108,7 @@ def write_sets(
     card: Callable[[Mapping[str, Any]], str],
 ) -> Sets:
     """Write both data sets from two passes over the rows; `card(counts)` becomes the README."""
+    _ = run.config
     types, counts = _survey(rows())
     sets = Sets(
         selected=run.path / "selected" / student,
