@@ -126,7 +126,7 @@ def checked(config: SelectConfig, run: Path) -> ScoringIdentity:
 
 
 def _say_if_unfinished(run: RunDir) -> None:
-    if not run.shard_paths():
+    if not run.shard_paths() and run.config:
         raise CurateError(f"{run.path} has no candidates yet: finish `curate reflect` first")
     if run.stage("import") is None and run.stage("reflect") is None:
         say(f"note: reflect has not finished in {run.path}; selecting from what is there")

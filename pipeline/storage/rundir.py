@@ -97,7 +97,8 @@ class RunDir:
         try:
             yield
         except CurateError:
-            if [path.name for path in self.path.iterdir()] == ["config.json"]:
+            there = self.path.iterdir() if self.path.is_dir() else ()  # it may have been moved
+            if [path.name for path in there] == ["config.json"]:
                 (self.path / "config.json").unlink()
                 self.path.rmdir()
             raise

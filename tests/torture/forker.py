@@ -2,8 +2,9 @@
 
     python -m tests.torture.forker MODULE...
 
-takes orders on standard input, a JSON object a line: {"words", "shard", "said"}. For each it says
-the child's number and, when that has ended, its exit code.
+takes orders on standard input, a JSON object a line: {"words", "shard", "said", "patience"}. For
+each it says the child's number and, when that has ended, its exit code. `patience` are seconds,
+with a server that is lost and with a request.
 """
 
 import importlib
@@ -51,6 +52,7 @@ def _obey(order: Mapping[str, Any]) -> NoReturn:
     from curate.cli import main as curate
     from curate.pipeline.stages import reflection
     from curate.pipeline.storage import importing
+    from curate.pipeline.teacher import engines, openai_server
 
     said = os.open(order["said"], os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     for stream in (1, 2):
@@ -59,13 +61,16 @@ def _obey(order: Mapping[str, Any]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
     reflection.SHARD = importing.SHARD = order["shard"]
+    if order["patience"]:
+        engines.PATIENCE, timeout = order["patience"]
+        openai_server.OpenAITeacher.__init__.__kwdefaults__["timeout"] = timeout
     sys.argv = ["curate", *order["words"]]
     code: Any = 70
     try:
         curate()
     except SystemExit as end:
         code = end.code
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - what a user would see
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -114,11 +119,14 @@ class Forker:
         self.threads = int(self._answers.readline())
         self._number = 0
 
-    def start(self, *words: str | Path, shard: int = 4) -> Child:
+    def start(
+        self, *words: str | Path, shard: int = 4, patience: tuple[float, float] | None = None
+    ) -> Child:
         """`curate` with these words."""
         self._number += 1
         said = self._folder / f"said-{self._number}.txt"
-        order = {"words": [str(word) for word in words], "shard": shard, "said": str(said)}
+        order = {"words": [str(word) for word in words], "shard": shard, "said": str(said),
+                 "patience": patience}  # fmt: skip
         self._orders.write(json.dumps(order) + "\n")
         self._orders.flush()
         return Child(int(self._answers.readline()), said, self._answers)
@@ -132,11 +140,13 @@ class Forker:
 
 
 @contextmanager
-def forking(modules: Sequence[str], folder: Path, **environment: str) -> Iterator[Forker]:
-    """A forker that has imported these modules."""
+def forking(
+    modules: Sequence[str], folder: Path, *, within: Sequence[str] = (), **environment: str
+) -> Iterator[Forker]:
+    """A forker that has imported these modules; `within` as in `serving`."""
     calm = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false", "CURATE_API_KEY": "", **environment}  # fmt: skip
-    command = [sys.executable, "-m", __name__, *modules]
+    command = [*within, sys.executable, "-m", __name__, *modules]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=os.environ | calm,
