@@ -47,7 +47,7 @@ def with_check(value: Mapping[str, Any]) -> dict[str, Any]:
 def agrees(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object is as it was written; True for one without a sum."""
     rest = {name: item for name, item in value.items() if name != _FIELD}
-    return value.get(_FIELD, _sum(rest)) == _sum(rest)
+    return bool(value.get(_FIELD, _sum(rest)) == _sum(rest))
 
 
 def _sum(value: Mapping[str, Any]) -> str:

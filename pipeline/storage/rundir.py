@@ -38,7 +38,7 @@ def is_run(path: str | Path) -> bool:
 def _was_run(path: Path, config: Any) -> bool:
     """Whether what is no config.json of a run was one: a folder may hold a model's, for one."""
     if isinstance(config, dict):
-        return "identity" in config and not agrees(config)
+        return not agrees(config) and bool({"identity", "curate_run"} & config.keys())
     return (path / "config.json").exists() and any(
         (path / name).exists() for name in ("manifest.json", "candidates", "journal")
     )

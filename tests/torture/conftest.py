@@ -15,15 +15,11 @@ from .server import Served, serving
 
 RECORDS = 12
 AT_ONCE = 4
-SEED = int(os.environ.get("CURATE_TORTURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-TRIALS = int(os.environ.get("CURATE_TORTURE_TRIALS", "300"))
+SEED = int(os.environ.get("CURATE_TORTURE_SEED") or random.SystemRandom().randrange(1, 10**6))
+os.environ["CURATE_TORTURE_SEED"] = str(SEED)  # the same for the processes that share the tests
+TRIALS = int(os.environ.get("CURATE_TORTURE_TRIALS") or 300)
 """Kills in the storage and teacher layers; those with torch are a tenth of them."""
 Landed = Callable[[str], None]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """One seed for all processes, told in the header."""
-    os.environ.setdefault("CURATE_TORTURE_SEED", str(SEED))
 
 
 def pytest_report_header() -> str:

@@ -60,10 +60,12 @@ def _obey(order: Mapping[str, Any]) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
-    reflection.SHARD = importing.SHARD = order["shard"]
+    for module in (reflection, importing):
+        vars(module)["SHARD"] = order["shard"]
     if order["patience"]:
-        engines.PATIENCE, timeout = order["patience"]
-        openai_server.OpenAITeacher.__init__.__kwdefaults__["timeout"] = timeout
+        defaults = openai_server.OpenAITeacher.__init__.__kwdefaults__
+        assert defaults is not None
+        vars(engines)["PATIENCE"], defaults["timeout"] = order["patience"]
     sys.argv = ["curate", *order["words"]]
     code: Any = 70
     try:
