@@ -342,10 +342,9 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
-    with (
-        _readable(path),
-        pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_CHUNK) as file,
-    ):  # without a buffer, a row group's columns are read whole
+    # A row group may be the whole file: its columns are read through a buffer, not at once.
+    lean = {"pre_buffer": False, "buffer_size": _CHUNK}
+    with _readable(path), pq.ParquetFile(path, page_checksum_verification=True, **lean) as file:
         yield from _numbered(path, file.iter_batches(_BATCH))
 
 
