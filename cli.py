@@ -3,18 +3,17 @@
 import functools
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import fields
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 
-from .pipeline import ranks
+from .pipeline import interrupts, ranks
 from .pipeline.config import (
     AnswerFormat,
     Dedup,
@@ -73,11 +72,10 @@ def command(
     def register(function: Callable[P, int | None]) -> Callable[P, None]:
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
-            signal.signal(signal.SIGTERM, _interrupt)
             try:
                 if ranks.are_several() and not trains:
                     raise UsageError(f"torchrun starts `finetune` and `compare`, not `{name}`")
-                with redirect_stdout(sys.stdout if ranks.is_first() else None):
+                with interrupts.heard(), redirect_stdout(sys.stdout if ranks.is_first() else None):
                     code = function(*args, **kwargs) or 0
                 ranks.leave()
             except CurateError as error:
@@ -97,10 +95,6 @@ def command(
 def _say_why(line: str) -> None:
     if ranks.first_to_end():
         print(line, file=sys.stderr)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def option(text: str, *names: str, panel: str | None = None, **more: Any) -> Any:

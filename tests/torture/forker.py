@@ -108,8 +108,8 @@ class Child:
 
     @property
     def said(self) -> str:
-        """All that it wrote."""
-        return self._said.read_text("utf-8", "replace")
+        """All that it wrote; nothing where it died before."""
+        return self._said.read_text("utf-8", "replace") if self._said.exists() else ""
 
 
 class Forker:
