@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
 RESULTS = Path(__file__).parent / "results" / "million-cpu.md"
+KEEP_ALL = ("--max-ifd", "1e9", "--max-rifd", "1e9")
 MOST = 200  # MiB that a million records may take beyond ten thousand
 WORDS = ("red", "blue", "green", "small")
 STUDENT = """
@@ -105,7 +106,7 @@ def one_size(home: Path, records: int, student: Path) -> tuple[dict[str, Measure
     )  # fmt: skip
     print(records, "reflect", found["reflect"], file=sys.stderr, flush=True)
     found["select"] = measured(
-        "select", str(run), "--student", str(student), "--device", "cpu", log=log
+        "select", str(run), "--student", str(student), "--device", "cpu", *KEEP_ALL, log=log
     )
     print(records, "select", found["select"], file=sys.stderr, flush=True)
     patterns = {"candidates/": "candidates/*", "journal/": "journal/*", "scores/": "scores/*/part*",

@@ -88,6 +88,7 @@ def test_a_selection_is_told_as_its_files_have_it(run: Path, tiny_student: Path)
     assert again in status(str(run)).next
 
     stages = json.loads((run / "manifest.json").read_text("utf-8"))
+    del stages["check"]
     stages["stages"] = {"reflect": stages["stages"]["reflect"]}
     (run / "manifest.json").write_text(json.dumps(stages), "utf-8")
     found = stage(run, "select/")
@@ -129,6 +130,7 @@ def test_a_selective_run_goes_on_without_a_training_of_other_settings(
 ) -> None:
     select_from(run, None, scoring_with(tiny_student), top="3")
     config = json.loads((run / "config.json").read_text("utf-8"))
+    del config["check"]
     config["identity"]["schedule"] = "selective"
     (run / "config.json").write_text(json.dumps(config), "utf-8")
     (again,) = status(str(run)).next
@@ -152,6 +154,9 @@ def test_half_written_things_are_counted_not_fatal(run: Path, tiny_student: Path
     assert found.stages[0].done == 3 and found.stages[2].state == "unfinished"
     assert found.next[0].startswith(f"curate reflect {run.parent / 'data.jsonl'} --out {run} ")
     (run / "manifest.json").write_text('{"stages"', "utf-8")
+    with pytest.raises(CurateError, match=r"manifest.json is damaged: remove it and run"):
+        status(str(run))
+    (run / "manifest.json").unlink()
     assert stage(run, "reflect").state == "unfinished"
     assert stage(run, "reflect").left == 3  # of the six rows of the input
 
