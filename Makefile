@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 RAY := .venv-ray
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-vllm test-ray check format clean
+.PHONY: install demo test torture test-vllm test-ray check format clean
 
 install: $(STAMP)
 
@@ -25,6 +25,12 @@ demo: $(STAMP)
 
 test: $(DEV)
 	$(BIN)/python -m pytest
+
+# Faults by the hundred, some ten minutes; `make torture CURATE_TORTURE_SEED=7` repeats one's moments.
+torture: export CURATE_TORTURE_SEED := $(CURATE_TORTURE_SEED)
+torture: export CURATE_TORTURE_TRIALS := $(CURATE_TORTURE_TRIALS)
+torture: $(DEV)
+	$(BIN)/python -m pytest tests/torture -m torture
 
 # A real vLLM server, on the CPU. It has pins of its own, and the CUDA builds of torchvision and the
 # like that it asks for break its import.

@@ -1,17 +1,16 @@
 """The command line: parses options, calls one stage, prints the result; no logic."""
 
 import functools
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from .pipeline import ranks
+from .pipeline import interrupts, ranks
 from .pipeline.commandline import options as opt
 from .pipeline.commandline.making import (
     JUDGE_TOKENS,
@@ -79,11 +78,11 @@ def command(
     def register(function: Callable[P, int | None]) -> Callable[P, None]:
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
-            signal.signal(signal.SIGTERM, _interrupt)
             try:
                 if ranks.are_several() and not trains:
                     raise UsageError(f"torchrun starts `finetune` and `compare`, not `{name}`")
                 with (
+                    interrupts.heard(),
                     redirect_stdout(sys.stdout if ranks.is_first() else None),
                     _local(name, kwargs) as given,
                 ):
@@ -115,10 +114,6 @@ def _local(name: str, options: dict[str, Any]) -> AbstractContextManager[Any]:
 def _say_why(line: str) -> None:
     if ranks.first_to_end():
         print(line, file=sys.stderr)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 # --- commands -------------------------------------------------------------------------------------

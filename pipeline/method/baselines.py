@@ -5,10 +5,19 @@ Which ids are drawn depends on the seed and the ids alone, not on the order they
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 Choice = TypeVar("Choice")
+Lots = npt.NDArray[np.uint64]
+"""A number for each id, as good as random, that decides who is drawn [N]."""
+Lengths = npt.NDArray[np.int64]
+Drawn = npt.NDArray[np.bool_]
 
 
 def lot(seed: int, *words: str) -> bytes:
@@ -16,9 +25,23 @@ def lot(seed: int, *words: str) -> bytes:
     return hashlib.sha256(json.dumps([seed, *words]).encode()).digest()
 
 
+def lots(ids: Iterable[str], *, seed: int = 0) -> Lots:
+    """The first 64 bits of each id's lot."""
+    numbers = (int.from_bytes(lot(seed, id)[:8]) for id in ids)
+    return np.fromiter(numbers, dtype=np.uint64)
+
+
 def random_subset(ids: Iterable[str], size: int, *, seed: int = 0) -> set[str]:
     """So many of the ids, each equally likely; all of them where there are no more."""
-    return set(sorted(ids, key=lambda id: lot(seed, id))[:size])
+    known = list(ids)
+    return set(compress(known, draw(lots(known, seed=seed), size)))
+
+
+def draw(numbers: Lots, size: int) -> Drawn:
+    """The places of the lowest numbers."""
+    drawn = np.zeros(len(numbers), np.bool_)
+    drawn[numbers.argsort(kind="stable")[:size]] = True
+    return drawn
 
 
 def random_choice(id: str, choices: Sequence[Choice], *, seed: int = 0) -> Choice:
@@ -38,19 +61,26 @@ def of_like_lengths(
     >>> sorted(of_like_lengths([10, 4], {"a": 3, "b": 9, "c": 12, "d": 40}))
     ['a', 'b']
     """
-    pool = sorted(lengths, key=lambda id: (-lengths[id], lot(seed, id)))
-    chosen: set[str] = set()
-    longer: list[str] = []  # unused and no shorter than what is wanted, the nearest last
+    numbers = lots(lengths, seed=seed)
+    own, longed_for = (np.array(list(n), dtype=np.int64) for n in (lengths.values(), wanted))
+    return set(compress(lengths, draw_of_like_lengths(longed_for, own, numbers)))
+
+
+def draw_of_like_lengths(wanted: Lengths, lengths: Lengths, numbers: Lots) -> Drawn:
+    """The same by places; `numbers` decide among equal lengths."""
+    pool = np.lexsort((numbers, -lengths))
+    drawn = np.zeros(len(lengths), np.bool_)
+    longer = array("q")  # unused and no shorter than what is wanted, the nearest last
     place = 0  # pool[place] is the longest of the shorter ones
-    for length in sorted(wanted, reverse=True):
+    for length in map(int, np.sort(wanted)[::-1]):
         while place < len(pool) and lengths[pool[place]] >= length:
             longer.append(pool[place])
             place += 1
         above = lengths[longer[-1]] - length if longer else None
         below = length - lengths[pool[place]] if place < len(pool) else None
         if above is not None and (below is None or above <= below):
-            chosen.add(longer.pop())
+            drawn[longer.pop()] = True
         elif below is not None:
-            chosen.add(pool[place])
+            drawn[pool[place]] = True
             place += 1
-    return chosen
+    return drawn

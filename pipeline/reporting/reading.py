@@ -13,6 +13,7 @@ from ..errors import CurateError
 from ..records import DECISION_TYPE
 from ..storage.files import read_parquet
 from ..storage.rundir import RunDir
+from ..storage.sums import check_sums
 
 _TEXTS = ["instruction", "input", "output"]
 _COLUMNS = ["id", "candidate", "ifd", "rifd", *_TEXTS, "decision"]
@@ -164,9 +165,10 @@ def _instructions(folder: Path) -> pa.Table:
 
 def _read_set(folder: Path) -> pa.Table:
     try:
+        check_sums(folder)
         tables = []
         for path in sorted(folder.glob("*.arrow")):
-            with pa.memory_map(str(path)) as file:
+            with pa.OSFile(str(path)) as file:
                 tables.append(pa.ipc.open_stream(file).read_all())
         whole = pa.concat_tables(tables)
         return whole.select([*_COLUMNS, *({"reason"} & set(whole.column_names))])

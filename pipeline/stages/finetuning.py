@@ -18,7 +18,15 @@ from ..storage.models import revision_of
 from ..storage.readers import open_source
 from ..storage.rundir import RunDir, is_run
 from ..storage.selected import finished_selection, selected_rows
-from ..student.checkpoints import MANIFEST, STAGED, check_claim, claim, publish_files, read_json
+from ..student.checkpoints import (
+    MANIFEST,
+    STAGED,
+    check_claim,
+    claim,
+    publish_files,
+    read_json,
+    refusals_told,
+)
 from ..student.launch import check_launch, deserted, quiet
 from ..student.losscurve import loss_curve, write_curve
 from ..student.recipe import FREE, FinetuneConfig, Recipe
@@ -229,7 +237,8 @@ def _publish(
 ) -> FinetuneResult:
     """Put the model into `out`, then the manifest; only then are the checkpoints dispensable."""
     staged = job.out / STAGED
-    save_trained(trainer, job.model, job.revision, staged)
+    with refusals_told(job.out):
+        save_trained(trainer, job.model, job.revision, staged)
     result = _result(job, trainer, training)
     if job.state.is_main_process:
         manifest = _manifest(job, result, about)

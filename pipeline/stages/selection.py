@@ -11,7 +11,6 @@ from typing import Any
 
 from ..config import SelectConfig, option_words
 from ..errors import CurateError, UsageError
-from ..method.baselines import of_like_lengths, random_subset
 from ..method.decision import (
     Outcome,
     Rules,
@@ -34,6 +33,7 @@ from ..storage.selected import SelectedRow, write_sets
 from ..student.engine import Record, Scored, ScoringEngine
 from ..student.further import decide_further, id_of, scored_records
 from ..student.identity import ScoringIdentity, resolve
+from ..student.originals import drawn, originals
 from ..student.scorefiles import ScoreFiles, read_records
 
 
@@ -126,7 +126,7 @@ def checked(config: SelectConfig, run: Path) -> ScoringIdentity:
 
 
 def _say_if_unfinished(run: RunDir) -> None:
-    if not run.shard_paths():
+    if not run.shard_paths() and run.config:
         raise CurateError(f"{run.path} has no candidates yet: finish `curate reflect` first")
     if run.stage("import") is None and run.stage("reflect") is None:
         say(f"note: reflect has not finished in {run.path}; selecting from what is there")
@@ -159,12 +159,12 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
     card = partial(dataset_card, run, identity.fields(), settings, student=student)
     run.forget_stage(f"select/{identity.key}")  # half made anew it is no selection
     folders = write_sets(run, identity.key, rows, card)
-    originals = partial(_originals, run, files)
-    chosen = _baselines(originals, response_lengths(folders.selected))
+    pool = partial(originals, run, files)
+    chosen = drawn(pool, response_lengths(folders.selected))
     counts = {
         **scored,
         **folders.counts,
-        "baselines": {name: len(ids) for name, ids in chosen.items()},
+        "baselines": {name: int(places.sum()) for name, places in chosen.items()},
         "sequences": engine.sequences,
     }
     if sets:
@@ -177,7 +177,7 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
         "counts": counts,
         "seconds": round(time.monotonic() - begun, 3),
     }
-    baselines = write_baselines(run, identity.key, originals, chosen, folders)
+    baselines = write_baselines(run, identity.key, pool, chosen, folders)
     run.finish_stage(f"select/{identity.key}", entry)
     return SelectResult(
         run=run.path,
@@ -265,35 +265,6 @@ def _row(record: Record, known: Scored, outcome: Outcome) -> SelectedRow:
         reason=outcome.reason,
         extra=record["original"].extra if "original" in record else None,
     )
-
-
-def _originals(run: RunDir, files: ScoreFiles) -> Iterator[SelectedRow]:
-    """The originals that could be trained on, with the scores that the decisions needed."""
-    for record, known in scored_records(run, files):
-        original = record.get("original")
-        if original is not None and original.valid:
-            yield SelectedRow(
-                id=original.id,
-                candidate=original,
-                kind="original",
-                score=known.get("original"),
-                decision=None,
-                reason=None,
-                extra=original.extra,
-            )
-
-
-def _baselines(
-    originals: Callable[[], Iterator[SelectedRow]], wanted: list[int]
-) -> dict[str, set[str]]:
-    """The ids of each baseline, given the selected responses' lengths in characters."""
-    lengths: dict[str, int] = {}
-    for row in originals() if wanted else ():
-        lengths[row.id] = len((row.candidate and row.candidate.output) or "")
-    return {
-        "random": random_subset(lengths, len(wanted)),
-        "length": of_like_lengths(wanted, lengths),
-    }
 
 
 def _settings(config: SelectConfig, sets: Sequence[Source]) -> dict[str, Any]:

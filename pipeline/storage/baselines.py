@@ -1,13 +1,16 @@
 """Fair baselines beside a selection: as many originals, chosen otherwise."""
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping
+from itertools import compress
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from .rundir import RunDir
-from .selected import SelectedRow, Sets, write_set
+from .selected import SelectedRow, Sets, batches, write_set
 
 HOW = {
     "random": "drawn at random",
@@ -25,23 +28,25 @@ def write_baselines(
     run: RunDir,
     student: str,
     originals: Callable[[], Iterator[SelectedRow]],
-    chosen: Mapping[str, set[str]],
+    chosen: Mapping[str, npt.NDArray[np.bool_]],
     selected: Sets,
 ) -> Path:
-    """RUN/baselines/<student>/, with a folder of the chosen ids' rows for each name of `HOW`."""
+    """RUN/baselines/<student>/, with a folder for each name of `HOW`.
+
+    `chosen` says of each of the originals, by its place, whether it is in it.
+    """
     folder = run.path / "baselines" / student
-    for name, ids in chosen.items():
-        rows = (row for row in originals() if row.id in ids) if ids else ()
-        card = CARD.format(name=name, number=len(ids), student=student, how=HOW[name])
+    for name, drawn in chosen.items():
+        rows = compress(originals(), drawn) if drawn.any() else ()
+        number = int(drawn.sum())
+        card = CARD.format(name=name, number=number, student=student, how=HOW[name])
         write_set(folder / name, rows, selected.schema, card)
     return folder
 
 
-def response_lengths(folder: Path) -> list[int]:
+def response_lengths(folder: Path) -> npt.NDArray[np.int64]:
     """Of each row of a selected set, in characters."""
-    lengths: list[int] = []
-    for path in sorted(folder.glob("*.arrow")):
-        with pa.memory_map(str(path)) as file:
-            for batch in pa.ipc.open_stream(file):
-                lengths += pc.utf8_length(batch.column("output")).to_pylist()
-    return lengths
+    lengths = array("q")
+    for batch in batches(folder):
+        lengths.extend(pc.utf8_length(batch.column("output")).to_pylist())
+    return np.array(lengths, np.int64)

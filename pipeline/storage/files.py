@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import CurateError
+from . import checks
 
 
 @contextmanager
@@ -84,17 +85,18 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
 
 
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
 def write_parquet(path: Path, table: pa.Table, **notes: Any) -> None:
-    """Write a Parquet file with page checksums, atomically; `notes` come back from `read_notes`."""
-    schema = table.schema.with_metadata(
-        {**(table.schema.metadata or {}), b"curate": json.dumps(notes).encode()}
-    )
-    write_atomically(
-        path,
-        lambda temporary: pq.write_table(
-            table.cast(schema), temporary, compression="zstd", write_page_checksum=True
-        ),
-    )
+    """Write a Parquet file with checksums, atomically; `notes` come back from `read_notes`."""
+    ours = {b"curate": json.dumps(notes).encode(), checks.NOTE: checks.EMPTY}
+    schema = table.schema.with_metadata({**(table.schema.metadata or {}), **ours})
+    made = pa.BufferOutputStream()
+    pq.write_table(table.cast(schema), made, compression="zstd", write_page_checksum=True)
+    data = checks.sealed(made.getvalue().to_pybytes())
+    write_atomically(path, lambda temporary: _write_bytes(temporary, data))
 
 
 def read_parquet(
@@ -102,7 +104,11 @@ def read_parquet(
 ) -> tuple[pa.Table, dict[str, Any]] | None:
     """A whole, undamaged Parquet file (or columns of it) and its notes; None if it is not."""
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+        data = path.read_bytes()
+        if not checks.intact(data):
+            return None
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        table = file.read(columns=columns)
         return table, json.loads((table.schema.metadata or {}).get(b"curate", b"{}"))
     except (OSError, ValueError, pa.ArrowException):  # ValueError: names or notes are no text
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CurateError
+from ..places import Places
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, Example
 from .readers import RawRow, Row, Source, Unreadable
 
@@ -94,7 +95,7 @@ def examples(
     Raises CurateError when the columns are not found, when no row is usable, and when one id comes
     with two contents.
     """
-    seen: dict[int, int] = {}
+    seen = Places()
     extract, misfit = None, None
     for row in source.rows():
         if limit is not None and intake.records >= limit:
@@ -281,16 +282,17 @@ def content_id(texts: Mapping[str, Any]) -> str:
 
 def _digest(example: Example) -> int:
     texts = {k: getattr(example, k) for k in ("instruction", "input", "output", "system")}
-    return int(content_id(texts)[:16], 16)
+    return int(content_id(texts)[:15], 16)
 
 
-def _is_new(id: str, digest: int, seen: dict[int, int], place: str) -> bool:
-    # 64 bits of each id: a few dozen bytes a record, whatever its length.
-    key = int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest())
-    if key not in seen:
-        seen[key] = digest
+def _is_new(id: str, digest: int, seen: Places, place: str) -> bool:
+    # 63 bits of each id and 60 of its texts, whatever their length.
+    key = int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest()) >> 1
+    known = seen.of(key)
+    if not known:
+        seen.add(key, digest)
         return True
-    if seen[key] != digest:
+    if known[0] != digest:
         raise CurateError(f"{place}: the id {id!r} stands for two different contents")
     return False
 

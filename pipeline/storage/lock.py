@@ -1,9 +1,10 @@
 """One writer for a run directory, or one for each share of it: lock files that name their holders.
 
 No fcntl: network file systems do not always honour it. Creating a file exclusively, replacing and
-reading one are enough. A holder on this machine is dead when its process is; one elsewhere when
-its lock has not been touched for two minutes. A dead holder's lock is never taken away, or two
-could come in: it is replaced, by the one process that holds the lock of its succession.
+reading one are enough. A holder on this machine is dead when its process is; one elsewhere, or one
+that a damaged lock does not name, when the lock has not been touched for two minutes by the file
+system's own clock. A dead holder's lock is never taken away, or two could come in: it is replaced,
+by the one process that holds the lock of its succession.
 """
 
 import json
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 
 from ..errors import CurateError
 from ..shares import WHOLE, Share
+from .checks import agrees, with_check
 from .files import writable
 
 _HEARTBEAT = 20.0
@@ -91,7 +93,7 @@ def held(folder: Path, what: str, *, share: Share = WHOLE) -> Iterator[None]:
     with _holding(path, what if share.whole else f"{what} --shard {share}"):
         for other in _locks(folder):
             if other != path and not go_together(other.name, share):
-                _living_refused(other)
+                _living_refused(other, _touched(path))
         if folder in _elsewhere:
             _elsewhere[folder].begun()
         yield
@@ -188,7 +190,7 @@ def _acquired(path: Path, what: str, token: str, wait: bool) -> bool:
 
 def _acquire(path: Path, what: str, token: str) -> None:
     claim = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    claim.write_text(json.dumps(signed(what, token)), "utf-8")
+    claim.write_text(json.dumps(with_check(signed(what, token))), "utf-8")
     try:
         while True:
             try:
@@ -203,7 +205,7 @@ def _acquire(path: Path, what: str, token: str) -> None:
 
 def _succeeds(claim: Path, path: Path, what: str) -> bool:
     """Replace a dead holder's lock by the claim; False when others came first."""
-    holder = _living_refused(path)
+    holder = _living_refused(path, _touched(claim))
     if holder is None:
         return False
     succession = path.with_name(f"{path.name}.after.{holder.get('token')}")
@@ -217,27 +219,42 @@ def _succeeds(claim: Path, path: Path, what: str) -> bool:
         succession.unlink(missing_ok=True)
 
 
-def _living_refused(path: Path) -> dict[str, Any] | None:
-    """The dead holder of a lock, None where it is gone; CurateError for one that lives."""
+def _touched(path: Path) -> float:
+    """When a file was last written or touched, by the file system's clock."""
+    return path.stat().st_mtime
+
+
+def _living_refused(path: Path, now: float) -> dict[str, Any] | None:
+    """The dead holder of a lock, None where it is gone; CurateError for one that lives.
+
+    `now` is the time of a file that was just written beside it: this machine's clock, and another
+    one's, may be wrong by hours.
+    """
     holder = _holder(path)
     try:
-        age = time.time() - path.stat().st_mtime
+        stat = path.stat()
     except FileNotFoundError:
         return None
+    age = now - stat.st_mtime
+    if holder == {} and stat.st_size and age < DEAD_AFTER:  # a power cut leaves an empty one
+        raise CurateError(
+            f"{path.parent} may be in use: {path} is damaged, and whoever holds it touched it "
+            f"lately; wait {DEAD_AFTER:.0f} s, or remove it if nobody does"
+        )
     if holder and _alive(holder, age):
         raise CurateError(f"{path.parent} is in use: {in_words(holder)}; wait for it or stop it")
     return holder
 
 
 def _holder(path: Path) -> dict[str, Any] | None:
-    """Who a lock names: nobody after a power cut that left it empty; None where it is gone."""
+    """Who a lock names: nobody where it is damaged; None where it is gone."""
     try:
         holder = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
         return {}
-    return holder if isinstance(holder, dict) else {}
+    return holder if isinstance(holder, dict) and agrees(holder) else {}
 
 
 def _alive(holder: dict[str, Any], age: float) -> bool:

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from ..errors import CurateError
 from .remote_data import fetched
+from .sums import check_sums
 from .urls import as_url, checked, local_path
 
 _BATCH = 512
@@ -119,6 +120,7 @@ def files_of(folder: Path) -> list[Path]:
             raise CurateError(f"{folder} has no train split: give one of {folder}/{splits}")
         folder = _inside(folder, "train" if "train" in splits else splits[0])
     if (folder / "state.json").is_file():
+        check_sums(folder)
         parts = _saved(folder / "state.json", "_data_files")
         return [_inside(folder, part["filename"]) for part in parts]
     found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
@@ -349,12 +351,14 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
-    with _readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    # A row group may be the whole file: its columns are read through a buffer, not at once.
+    lean = {"pre_buffer": False, "buffer_size": _CHUNK}
+    with _readable(path), pq.ParquetFile(path, page_checksum_verification=True, **lean) as file:
         yield from _numbered(path, file.iter_batches(_BATCH))
 
 
 def _read_arrow(path: Path) -> Iterator[RawRow]:
-    with _readable(path), pa.memory_map(str(path)) as file:
+    with _readable(path), pa.OSFile(str(path)) as file:  # a map would count as memory
         try:
             reader = pa.ipc.open_stream(file)
         except pa.ArrowInvalid:

@@ -15,15 +15,33 @@ import pyarrow as pa
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
 from ..shares import WHOLE, Share
+from .checks import agrees, with_check
 from .files import create_json, read_parquet, write_json, write_parquet
 
 FORMAT = 1
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether a folder is a run: it has a config.json of ours."""
+    """Whether a folder is a run: it has a config.json of ours; CurateError for a damaged one."""
     config = read_json(Path(path) / "config.json")
-    return isinstance(config, dict) and config.get("curate_run") == FORMAT
+    ours = isinstance(config, dict) and config.get("curate_run") == FORMAT
+    if ours and agrees(config):
+        return True
+    if _was_run(Path(path), config):
+        raise CurateError(
+            f"{path}/config.json is damaged: begin another run with the same options, another "
+            f"--out and --journal {path}/journal, which asks for no reply again"
+        )
+    return False
+
+
+def _was_run(path: Path, config: Any) -> bool:
+    """Whether what is no config.json of a run was one: a folder may hold a model's, for one."""
+    if isinstance(config, dict):
+        return not agrees(config) and bool({"identity", "curate_run"} & config.keys())
+    return (path / "config.json").exists() and any(
+        (path / name).exists() for name in ("manifest.json", "candidates", "journal")
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -61,7 +79,7 @@ class RunDir:
                 "identity": dict(identity),
                 **notes,
             }
-            create_json(run.path / "config.json", config)
+            create_json(run.path / "config.json", with_check(config))
         refuse_changes(path, run.config["identity"], identity)
         return run
 
@@ -79,21 +97,38 @@ class RunDir:
         try:
             yield
         except CurateError:
-            if [path.name for path in self.path.iterdir()] == ["config.json"]:
+            there = self.path.iterdir() if self.path.is_dir() else ()  # it may have been moved
+            if [path.name for path in there] == ["config.json"]:
                 (self.path / "config.json").unlink()
                 self.path.rmdir()
             raise
 
     @property
     def config(self) -> dict[str, Any]:
-        """The id and the identity of the run."""
-        config: dict[str, Any] = read_json(self.path / "config.json")
+        """The id and the identity of the run; CurateError where it is not there any more."""
+        config: dict[str, Any] | None = read_json(self.path / "config.json")
+        if config is None:
+            raise CurateError(
+                f"{self.path} is not there any more: if it was moved, run the same command with "
+                "its new place; what was finished is in it"
+            )
         return config
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What each finished stage left: its settings, versions and counts."""
-        return read_json(self.path / "manifest.json") or {}
+        """What each finished stage left: its settings, versions and counts.
+
+        Raises CurateError where it is damaged.
+        """
+        found = read_json(self.path / "manifest.json")
+        if isinstance(found, dict) and agrees(found):
+            return found
+        if (self.path / "manifest.json").exists():
+            raise CurateError(
+                f"{self.path}/manifest.json is damaged: remove it and run the same commands again; "
+                "what is finished is found, so that nothing is asked or scored anew"
+            )
+        return {}
 
     def finish_stage(self, stage: str, entry: Mapping[str, Any]) -> None:
         """Write a finished stage into the manifest."""
@@ -108,8 +143,8 @@ class RunDir:
         config = self.config
         write_json(
             self.path / "manifest.json",
-            {"run": config["id"], "identity": config["identity"], "versions": versions(),
-             "stages": stages},
+            with_check({"run": config["id"], "identity": config["identity"],
+                        "versions": versions(), "stages": stages}),
         )  # fmt: skip
 
     def stage(self, name: str) -> dict[str, Any] | None:
@@ -141,6 +176,7 @@ class RunDir:
 
     def write_shard(self, index: int, rows: list[Candidate], **notes: Any) -> None:
         """Write a candidate shard."""
+        _ = self.config  # in a run that was moved away it would stand alone
         write_parquet(self.shard_path(index), to_table(rows, CANDIDATE_SCHEMA), **notes)
 
     def read_shard(self, path: Path) -> list[Candidate]:
@@ -151,6 +187,7 @@ class RunDir:
         """The same as a table, of all columns or of some."""
         found = read_parquet(path, columns)
         if found is None:
+            _ = self.config
             raise CurateError(
                 f"the shard {path} is damaged: remove it and run the command that made it again"
             )

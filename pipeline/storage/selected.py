@@ -23,8 +23,11 @@ from ..records import (
 from .files import replace_folder
 from .importing import chunks
 from .rundir import RunDir
+from .sums import check_sums, write_sums
 
 _BATCH = 1000
+_SHARD = 500 << 20
+"""Bytes after which another file begins, as `datasets` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,7 @@ def write_sets(
     card: Callable[[Mapping[str, Any]], str],
 ) -> Sets:
     """Write both data sets from two passes over the rows; `card(counts)` becomes the README."""
+    _ = run.config
     types, counts = _survey(rows())
     sets = Sets(
         selected=run.path / "selected" / student,
@@ -153,11 +157,17 @@ def finished_selection(run: RunDir, name: str | None) -> tuple[str, dict[str, An
 
 def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a selected or rejected set; only those of one id if it is given."""
+    for batch in batches(folder):
+        chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
+        yield from chosen.to_pylist()
+
+
+def batches(folder: Path) -> Iterator[pa.RecordBatch]:
+    """What a set holds, one batch in memory at a time; CurateError when it is damaged."""
+    check_sums(folder)
     for path in sorted(folder.glob("*.arrow")):
-        with pa.memory_map(str(path)) as file:
-            for batch in pa.ipc.open_stream(file):
-                chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
-                yield from chosen.to_pylist()
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            yield from stream
 
 
 def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str, Any]]:
@@ -213,25 +223,45 @@ def _wider(known: pa.Field | None, found: pa.Field) -> pa.Field:
 
 
 def _write_arrow(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write what `save_to_disk` would, which reads all of a set through a memory map."""
     import datasets
 
-    # Beside the folder: a data set cannot be saved over its own source.
-    stream = folder.with_name(f"{folder.name}.rows")
-    with pa.OSFile(str(stream), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for chunk in chunks(rows, _BATCH):
-            columns = [
-                _array([_fitting(row.get(field.name), field) for row in chunk], field.type)
-                for field in schema
-            ]
-            writer.write_table(pa.table(columns, schema=schema))
     datasets.disable_progress_bars()
-    try:
-        rows_written = datasets.Dataset.from_file(str(stream))
-        # Left to itself it saves an empty set in no shard at all, which cannot be loaded.
-        shards = None if rows_written.num_rows else 1
-        rows_written.save_to_disk(str(folder), num_shards=shards)
-    finally:
-        stream.unlink()
+    empty = datasets.Dataset(schema.empty_table())
+    empty.save_to_disk(str(folder), num_shards=1)
+    (folder / "data-00000-of-00001.arrow").unlink()
+    features = empty.features.arrow_schema.metadata
+    number = _write_shards(folder, rows, schema.with_metadata(features))
+    names = [f"data-{index:05d}-of-{number:05d}.arrow" for index in range(number)]
+    for index, name in enumerate(names):
+        (folder / f"{index}.arrow").rename(folder / name)
+    state = json.loads((folder / "state.json").read_text("utf-8"))
+    state["_data_files"] = [{"filename": name} for name in names]
+    state["_fingerprint"] = write_sums(folder)[:16]
+    (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), "utf-8")
+
+
+def _write_shards(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> int:
+    """Write the rows as streams of some size, `0.arrow` and so on; one at least. How many."""
+    tables = (_table(chunk, schema) for chunk in chunks(rows, _BATCH))
+    table: pa.Table | None = next(tables, schema.empty_table())
+    number = 0
+    while table is not None:
+        path = str(folder / f"{number}.arrow")
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            while table is not None and file.tell() < _SHARD:
+                writer.write_table(table)
+                table = next(tables, None)
+        number += 1
+    return number
+
+
+def _table(rows: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    columns = [
+        _array([_fitting(row.get(field.name), field) for row in rows], field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def _fitting(value: Any, field: pa.Field) -> Any:

@@ -49,7 +49,7 @@ def per_second(paths: Sequence[Path], records: Sequence[int]) -> float | None:
     """Records a second between the first and the last shard written lately, None for one."""
     both = zip(paths, records, strict=True)
     stamped = sorted((newest([path]), number) for path, number in both)
-    recent = [(at, number) for at, number in stamped if time.time() - at < RECENT]
+    recent = [(at, number) for at, number in stamped if abs(time.time() - at) < RECENT]
     if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
         return None
     return sum(number for _, number in recent[1:]) / (recent[-1][0] - recent[0][0])

@@ -1,10 +1,12 @@
 """A training's folder: claimed by one run, its checkpoints whole or not there, published last."""
 
+import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ CLAIM = "finetune.json"  # what this folder is being trained with: written first
 MANIFEST = "training.json"  # what came out: written last
 STAGED = ".unfinished"  # what is being written; nothing of this name is ever read
 SEAL = "complete.json"
+_SCARCE = 1 << 20  # bytes: a file of weights that did not fit is cut short, and takes the rest
 KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
 
 
@@ -87,6 +90,22 @@ def publish_checkpoint(staged: Path, folder: Path) -> None:
     _flush(folder)
     for _, path in _numbered(folder)[:-KEPT]:
         shutil.rmtree(path)
+
+
+@contextmanager
+def refusals_told(place: Path) -> Iterator[None]:
+    """What a disk refuses to the libraries that write weights, as the OSError that it was."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if not re.search(r"I/?O ?error|os error|inline_container|PytorchStreamWriter", str(error)):
+            raise
+        disk = os.statvfs(place if place.exists() else place.parent)
+        full = disk.f_bavail * disk.f_frsize < _SCARCE
+        number = errno.ENOSPC if full else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
 
 
 def publish_files(staged: Path, folder: Path) -> None:

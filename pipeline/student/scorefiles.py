@@ -79,6 +79,7 @@ class ScoreFiles:
 
         `notes` are for whoever looks at the file from outside: how far it is, by which student.
         """
+        _ = self.run.config
         config = self.folder / "config.json"
         if not config.exists():
             write_json(config, self.identity.fields())

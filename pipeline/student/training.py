@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from ..errors import CurateError
-from .checkpoints import CHECKPOINTS, STAGED, last_complete, publish_checkpoint
+from .checkpoints import CHECKPOINTS, STAGED, last_complete, publish_checkpoint, refusals_told
 from .launch import fixable_errors, trackers
 from .losscurve import HELD_OUT
 from .order import EvenOrder
@@ -132,7 +132,8 @@ def _trainer(job: Job) -> Any:
                 super()._run_epoch(*args, **kwargs)
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            super()._save_checkpoint(model, trial)
+            with refusals_told(job.out):
+                super()._save_checkpoint(model, trial)
             job.state.wait_for_everyone()
             if job.state.is_main_process:
                 name = f"checkpoint-{self.state.global_step}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import httpx2
 
 from ..errors import CurateError
+from .flow import parse_date, parse_retry_after
 
 PATH = "/chat/completions"
 CONNECT_SECONDS = 5.0
@@ -18,10 +19,13 @@ LANE = 8  # connections a client: the pool's own bookkeeping costs O(connections
 
 
 class Answer(NamedTuple):
-    """What came back over HTTP: `data` is the JSON object, None where the body is none."""
+    """What came back over HTTP: `data` is the JSON object, None where the body is none.
+
+    `retry_after` is in seconds.
+    """
 
     status: int
-    retry_after: str | None
+    retry_after: float | None
     text: str
     data: dict[str, Any] | None
 
@@ -120,5 +124,6 @@ def answered(response: httpx2.Response) -> Answer:
         data = json.loads(text)
     except (ValueError, RecursionError):
         data = None
-    retry_after = response.headers.get("retry-after")
-    return Answer(response.status_code, retry_after, text, data if isinstance(data, dict) else None)
+    headers = response.headers  # a date is the server's: ours may be hours from it
+    wait = parse_retry_after(headers.get("retry-after"), now=parse_date(headers.get("date")))
+    return Answer(response.status_code, wait, text, data if isinstance(data, dict) else None)

@@ -299,9 +299,14 @@ def parse_retry_after(value: str | None, *, now: datetime | None = None) -> floa
 
 
 def _seconds_until(date: str, now: datetime) -> float | None:
+    when = parse_date(date)
+    return None if when is None else max(0.0, (when - now).total_seconds())
+
+
+def parse_date(value: str | None) -> datetime | None:
+    """An HTTP date; None where it is none."""
     try:
-        when = parsedate_to_datetime(date)
+        when = parsedate_to_datetime(value or "")
     except ValueError:
         return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - now).total_seconds())
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

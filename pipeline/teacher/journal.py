@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from errno import ENOENT
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -22,9 +23,9 @@ from threading import Condition, Thread
 from typing import Any, BinaryIO
 
 from ..errors import CurateError
+from ..places import Places
 from ..records import Message
 from .budget import Reservation, charge, prompt_ceiling
-from .places import Places
 from .protocol import Reply, Request
 
 SYNC_REPLIES = 64
@@ -104,6 +105,7 @@ class Journal:
         self._writer: _Writer | None = None
         self._open: tuple[int, BinaryIO] | None = None
         self._last_time = 0.0
+        self._beside = self._folder.parent.exists()  # a run that is moved away is not made anew
         for path in self._listed():
             self._scan(path)
 
@@ -129,6 +131,8 @@ class Journal:
         entry = self._entry(request, reply, spent)
         try:
             if self._writer is None:
+                if self._beside and not self._folder.parent.exists():
+                    raise FileNotFoundError(ENOENT, "its folder is not there any more")
                 self._writer = _Writer(self._folder)
                 self._segments.append(self._writer.path)
             offset = self._writer.write(_line(entry))

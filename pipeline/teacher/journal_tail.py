@@ -62,10 +62,14 @@ def _times(path: Path, size: int) -> tuple[list[float], int]:
 
 
 def _rate(times: list[float]) -> float | None:
-    """Replies a second over the last minute; None where there were less than two."""
+    """Replies a second over the last minute; None where there were less than two.
+
+    Another machine's clock, or this one's since, may be wrong by hours: then it is not known.
+    """
     now = time.time()
-    recent = [t for t in times if now - t <= _RECENT]
-    return len(recent) / max(now - min(recent), 1e-3) if len(recent) > 1 else None
+    recent = [t for t in times if abs(now - t) <= _RECENT]
+    span = max(now, *recent) - min(recent) if recent else 0.0
+    return len(recent) / max(span, 1e-3) if len(recent) > 1 else None
 
 
 def _lines(path: Path) -> int:

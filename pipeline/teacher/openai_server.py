@@ -12,7 +12,7 @@ import httpx2
 
 from ..errors import CurateError, TeacherFailure
 from .connections import PATH, Answer, Lanes, answered, cause, checked_key, checked_url, shown
-from .flow import RESUME, Flow, Trouble, parse_retry_after
+from .flow import RESUME, Flow, Kind, Trouble
 from .journal import clean
 from .protocol import Reply, Request
 from .rates import Rates
@@ -240,10 +240,10 @@ class OpenAITeacher:
 
     def _passing(self, status: int, answer: Answer, said: str) -> Trouble:
         reason = f"{shown(self._url)} answers HTTP {status}: {said}"
-        wait = parse_retry_after(answer.retry_after)
         if status == 429:
-            return Trouble(reason, "limited", wait)
-        return Trouble(reason, "overloaded" if status in (503, 529) else "fault", wait)
+            return Trouble(reason, "limited", answer.retry_after)
+        kind: Kind = "overloaded" if status in (503, 529) else "fault"
+        return Trouble(reason, kind, answer.retry_after)
 
     def _no_reply(self, answer: Answer, where: str) -> Trouble | CurateError:
         html = answer.data is None and answer.text.lstrip()[:1] == "<"

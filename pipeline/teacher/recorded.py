@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from ..errors import CurateError, TeacherFailure
+from ..places import Places
 from ..records import REFLECTIONS
 from .journal import clean
 from .protocol import Reply, Request, Teacher
@@ -50,7 +51,9 @@ class RecordedTeacher:
         except _UNREADABLE as error:
             raise self._unreadable(error) from error
         try:
-            self._offsets = dict(self._indexed())
+            self._offsets = Places()
+            for slot, offset in self._indexed():
+                self._offsets.add(slot, offset)
         except (OSError, CurateError) as error:
             self._file.close()
             raise error if isinstance(error, CurateError) else self._unreadable(error) from error
@@ -64,9 +67,6 @@ class RecordedTeacher:
     def revision(self) -> str | None:
         """The revision given, if any."""
         return self._revision
-
-    def __len__(self) -> int:
-        return len(self._offsets)
 
     async def ask(self, request: Request) -> Reply:
         """The recorded reply; TeacherFailure where there is none."""
@@ -93,10 +93,10 @@ class RecordedTeacher:
 
     def _line(self, id_: str, candidate: str) -> bytes:
         """The reply's line; nothing where there is none."""
-        offset = self._offsets.get(_slot(id_, candidate))
-        if offset is None:
+        offsets = self._offsets.of(_slot(id_, candidate))
+        if not offsets:
             return b""
-        self._file.seek(offset)
+        self._file.seek(offsets[-1])
         return self._file.readline()
 
     def _indexed(self) -> Iterator[tuple[int, int]]:

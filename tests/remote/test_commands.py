@@ -26,8 +26,9 @@ from curate.pipeline.storage.readers import open_source
 from curate.pipeline.storage.rundir import RunDir
 from curate.pipeline.storage.urls import store_of
 
-from ..stages.test_reflection import MODEL, Server, journaled, key_of, naming, records, written
+from ..stages.test_reflection import Server
 from ..teacher.faulty_server import Answer, FaultyServer, Received, completion
+from ..teacher.records_asked import MODEL, journaled, key_of, naming, records, written
 from . import dirstore
 from .test_mirror import eventually, files
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
@@ -12,8 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,9 @@ from curate.pipeline.stages.estimating import estimate
 from curate.pipeline.stages.reflection import ReflectResult, reflect
 from curate.pipeline.storage.rundir import RunDir
 from curate.pipeline.teacher.budget import prompt_ceiling
-from curate.pipeline.teacher.journal import request_key
 from curate.pipeline.templates import teacher_prompts
 
+from ..disks import small_disk
 from ..teacher.faulty_server import (
     Answer,
     Behaviour,
@@ -48,28 +46,13 @@ from ..teacher.faulty_server import (
     html,
     slow,
 )
-from ..teacher.faulty_server import reflect as proper
+from ..teacher.records_asked import MODEL, about, journaled, key_of, naming, records, written
 
-MODEL = "teacher-7b"
 KEY = "sk-very-secret-0123456789"
 TOO_LONG = error(400, "This model's maximum context length is 4096 tokens", code="context_length")
 NO_MARKERS = completion("I like this record as it is.")
 REFUSAL = completion("I'm sorry, but I can't help with that.")
 CURATE = "import sys; from curate.cli import main; main()"
-
-Row = dict[str, Any]
-
-
-def records(number: int, *, start: int = 0) -> list[Row]:
-    return [
-        {"id": f"r{n}", "instruction": f"Say what rec-{n:03d} is.", "output": f"It is {n}."}
-        for n in range(start, start + number)
-    ]
-
-
-def written(path: Path, rows: Iterable[Row]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
 
 
 def config(
@@ -98,37 +81,6 @@ def statuses(run: Path, id: str) -> list[str]:
     return [c.status for c in candidates(run) if c.id == id]
 
 
-def key_of(request: Received) -> str:
-    """The journal's key of a request as the server saw it."""
-    return request_key(
-        model=request.body["model"],
-        revision=None,
-        messages=request.body["messages"],
-        prompt_version=teacher_prompts().version,
-        temperature=request.body["temperature"],
-        seed=request.body.get("seed"),
-    )
-
-
-def journaled(folder: Path) -> set[str]:
-    """The keys of every whole line of a journal: what has been acknowledged."""
-    keys = set()
-    for path in folder.glob("*.jsonl"):
-        for line in path.read_bytes().splitlines():
-            try:
-                keys.add(json.loads(line)["key"])
-            except ValueError:
-                continue  # torn by a kill
-    return keys
-
-
-def about(request: Received) -> tuple[str, str]:
-    """(rec-NNN, instruction|response) of a request; `both` looks like a response."""
-    mark = re.search(r"rec-\d{3}|$", request.prompt)
-    assert mark is not None
-    return mark[0], "instruction" if "[New Instruction]" in request.prompt else "response"
-
-
 class Faults:
     """Answers by the record that a request is about: each one's faults in turn, then proper ones.
 
@@ -146,11 +98,6 @@ class Faults:
             if self.faults.get(name):
                 return self.faults[name].pop(0)
         return None
-
-
-def naming(request: Received) -> str:
-    """A proper reply whose new instruction names the record, so that `both` can be told."""
-    return proper(request).replace("harder instruction", f"harder {about(request)[0]}")
 
 
 class Server(FaultyServer):
@@ -883,7 +830,7 @@ def test_an_error_in_the_input_further_on_loses_no_reply(
     ],
 )
 def test_an_input_that_cannot_be_used_leaves_nothing_behind(
-    tmp_path: Path, rows: list[Row]
+    tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
     data = written(tmp_path / "data.jsonl", rows)
     with Server() as server:
@@ -1139,20 +1086,6 @@ def test_a_full_disk_stops_it_cleanly_and_it_goes_on(tmp_path: Path) -> None:
         )
         assert len(server.requests) == asked + 180 - kept
     assert {c.status for c in candidates(run)} == {"ok"}
-
-
-@contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Callable[[], object]]:
-    """A file system of so many bytes; what is yielded makes it larger."""
-    place.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(mounted, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    larger = ["mount", "-o", "remount,size=50m", str(place)]
-    try:
-        yield lambda: subprocess.run(larger, check=True, capture_output=True)
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_disk_that_is_really_full_loses_no_more_than_was_in_flight(tmp_path: Path) -> None:

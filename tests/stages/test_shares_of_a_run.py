@@ -31,19 +31,14 @@ from ..student.data import (
 )
 from ..student.data import records as candidate_rows
 from ..teacher.faulty_server import Answer, Received, completion
+from ..teacher.records_asked import about, journaled, key_of, naming, records, written
 from .test_reflection import (
     NO_MARKERS,
     Server,
-    about,
     config,
-    journaled,
-    key_of,
-    naming,
-    records,
     reflect_command,
     shards,
     wait_until,
-    written,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")

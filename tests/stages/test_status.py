@@ -24,7 +24,8 @@ from curate.pipeline.storage.rundir import RunDir
 
 from ..student.data import rejected, scores_of, scoring_with, select_from
 from ..teacher.faulty_server import Answer, FaultyServer, Received
-from .test_reflection import CURATE, candidates, records, written
+from ..teacher.records_asked import records, written
+from .test_reflection import CURATE, candidates
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BETTER = "[New Instruction] Say {0} twice. [End]\n[New Answer] {0} {0}. [End]\n[Better Answer] {0}!"
@@ -87,6 +88,7 @@ def test_a_selection_is_told_as_its_files_have_it(run: Path, tiny_student: Path)
     assert again in status(str(run)).next
 
     stages = json.loads((run / "manifest.json").read_text("utf-8"))
+    del stages["check"]
     stages["stages"] = {"reflect": stages["stages"]["reflect"]}
     (run / "manifest.json").write_text(json.dumps(stages), "utf-8")
     found = stage(run, "select/")
@@ -128,6 +130,7 @@ def test_a_selective_run_goes_on_without_a_training_of_other_settings(
 ) -> None:
     select_from(run, None, scoring_with(tiny_student), top="3")
     config = json.loads((run / "config.json").read_text("utf-8"))
+    del config["check"]
     config["identity"]["schedule"] = "selective"
     (run / "config.json").write_text(json.dumps(config), "utf-8")
     (again,) = status(str(run)).next
@@ -151,6 +154,9 @@ def test_half_written_things_are_counted_not_fatal(run: Path, tiny_student: Path
     assert found.stages[0].done == 3 and found.stages[2].state == "unfinished"
     assert found.next[0].startswith(f"curate reflect {run.parent / 'data.jsonl'} --out {run} ")
     (run / "manifest.json").write_text('{"stages"', "utf-8")
+    with pytest.raises(CurateError, match=r"manifest.json is damaged: remove it and run"):
+        status(str(run))
+    (run / "manifest.json").unlink()
     assert stage(run, "reflect").state == "unfinished"
     assert stage(run, "reflect").left == 3  # of the six rows of the input
 

@@ -171,9 +171,13 @@ def test_a_holder_elsewhere_lives_while_it_touches_its_lock(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}"])
-def test_a_lock_that_names_nobody(tmp_path: Path, content: str) -> None:
-    (tmp_path / ".lock").write_text(content)
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"pid": 1, "check": "0"}'])
+def test_a_damaged_lock_is_held_while_it_is_touched(tmp_path: Path, content: str) -> None:
+    lock = tmp_path / ".lock"
+    lock.write_text(content)
+    with pytest.raises(CurateError, match="is damaged, and whoever"), held(tmp_path, "select"):
+        raise AssertionError("two hold the lock")
+    os.utime(lock, (time.time() - 300,) * 2)
     with held(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -587,3 +587,15 @@ def test_rows_are_counted_where_that_is_cheap(
     assert [open_source(str(path)).count() for path in (lines, array, parquet)] == [None, None, 7]
     array.write_text("[{", "utf-8")
     assert open_source(str(array)).count() is None
+
+
+def test_a_row_group_that_is_the_whole_file_is_not_held_in_memory(tmp_path: Path) -> None:
+    texts = [random.Random(number).randbytes(500).hex() for number in range(20_000)]
+    table = pa.table({"instruction": texts, "output": texts})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=len(texts), use_dictionary=False)
+    del table
+    size = (tmp_path / "a.parquet").stat().st_size
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in open_source(str(tmp_path)).rows()]
+    assert len(held) == len(texts)
+    assert max(held) < 12 << 20 < size

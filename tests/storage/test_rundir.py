@@ -72,6 +72,40 @@ def test_a_field_that_is_no_more(tmp_path: Path) -> None:
     RunDir.create(tmp_path / "run", {**IDENTITY, "new option": None})
 
 
+@pytest.mark.parametrize("name", ["config.json", "manifest.json"])
+def test_a_changed_character_is_told(tmp_path: Path, name: str) -> None:
+    """Each one: what was written is damaged or, the sum's own name changed, still the same."""
+    run = RunDir.create(tmp_path / "run", {"input": "abc"})
+    run.finish_stage("reflect", {"records": 12})
+    (run.path / "candidates").mkdir()
+    whole = (run.path / name).read_text()
+    for place in range(len(whole)):
+        other = "9" if whole[place] != "9" else "8"
+        (run.path / name).write_text(whole[:place] + other + whole[place + 1 :])
+        try:
+            assert RunDir.open(run.path).stage("reflect") == {"records": 12}
+            assert run.config["identity"] == {"input": "abc"}
+        except CurateError as error:
+            assert f"{name} is damaged" in str(error)
+        else:
+            assert '"check"' not in (run.path / name).read_text() or other.isspace()
+
+
+def test_a_run_that_was_moved_is_not_made_anew(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run", {"input": "abc"})
+    run.path.rename(tmp_path / "moved")
+    for work in (
+        lambda: run.write_shard(0, []),
+        lambda: run.read_shard(run.shard_path(0)),
+        lambda: run.finish_stage("reflect", {}),
+    ):
+        with pytest.raises(CurateError, match="is not there any more: if it was moved"):
+            work()
+    with pytest.raises(CurateError, match="other"), run.discarded_if_empty():
+        raise CurateError("other")
+    assert not run.path.exists()
+
+
 @pytest.mark.parametrize(
     "config", [None, "", "{", "[]", '{"curate_run": 2, "identity": {}}', '{"identity": {}}']
 )

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curate.pipeline.errors import CurateError
 from curate.pipeline.records import REJECTED_SCHEMA, SELECTED_SCHEMA, Candidate, Decision, Score
+from curate.pipeline.storage import selected
+from curate.pipeline.storage.readers import open_source
 from curate.pipeline.storage.rundir import RunDir
 from curate.pipeline.storage.selected import SelectedRow, Sets, selected_rows, write_sets
 
@@ -342,10 +345,41 @@ def test_what_a_crash_left_is_cleaned(tmp_path: Path) -> None:
     for folder in (sets.selected, sets.rejected):
         (folder.parent / f".{folder.name}.new").mkdir()
         (folder.parent / f".{folder.name}.new" / "half.arrow").write_text("half")
-        (folder.parent / f".{folder.name}.new.rows").write_text("half")
         folder.rename(folder.parent / f".{folder.name}.old")
     written(tmp_path, [row("b"), row("c", reason="out")])
     for folder, id in ((sets.selected, "b"), (sets.rejected, "c")):
         assert [p.name for p in folder.parent.iterdir()] == [folder.name]
         assert datasets.load_from_disk(str(folder))["id"] == [id]
         assert all(not p.name.startswith(".") for p in folder.iterdir())
+
+
+def test_a_damaged_set_is_told(tmp_path: Path) -> None:
+    sets = written(tmp_path, [row(n) for n in range(40)])
+    (path,) = sets.selected.glob("*.arrow")
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CurateError, match=r"data-00000-of-00001.arrow is damaged .*SHA256SUMS"):
+            list(selected_rows(sets.selected))
+    with pytest.raises(CurateError, match="is damaged"):
+        open_source(str(sets.selected))
+    path.unlink()
+    with pytest.raises(CurateError, match="is damaged"):
+        list(selected_rows(sets.selected))
+
+
+def test_a_large_set_is_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(n, {"n": n}) for n in range(2500)]
+    one = written(tmp_path / "one", rows)
+    monkeypatch.setattr(selected, "_SHARD", 1)
+    several = written(tmp_path / "several", rows)
+    names = [f"data-0000{n}-of-00003.arrow" for n in range(3)]
+    assert sorted(path.name for path in several.selected.glob("*.arrow")) == names
+    assert loaded(several.selected).to_list() == loaded(one.selected).to_list()
+    assert list(selected_rows(several.selected)) == list(selected_rows(one.selected))
+    again = written(tmp_path / "again", rows)
+    states = [
+        json.loads((sets.selected / "state.json").read_text())["_fingerprint"]
+        for sets in (one, several, again)
+    ]
+    assert states[0] != states[1] == states[2]  # a cache goes by it

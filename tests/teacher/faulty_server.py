@@ -128,14 +128,21 @@ def reflect(request: Received) -> str:
 class FaultyServer:
     """The server, in a thread; `url` ends in /v1. `kill` drops all connections, `start` is back."""
 
-    def __init__(self, behaviour: Behaviour | None = None, *, reply: ReplyMaker = reflect) -> None:
+    def __init__(
+        self,
+        behaviour: Behaviour | None = None,
+        *,
+        reply: ReplyMaker = reflect,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.behaviour = behaviour
         self.reply = reply
         self.requests: list[Received] = []
         self.most_at_once = 0
         self._at_once = 0
         self._numbers = count()
-        self._port = 0
+        self._host, self._port = host, port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,7 +151,7 @@ class FaultyServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http://{self._host}:{self._port}/v1"
 
     def __enter__(self) -> "FaultyServer":
         self._thread.start()
@@ -172,7 +179,7 @@ class FaultyServer:
 
     async def _start(self) -> None:
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self._port, backlog=2048, limit=2**24
+            self._serve, self._host, self._port, backlog=2048, limit=2**24
         )
         self._port = self._server.sockets[0].getsockname()[1]
 

@@ -20,18 +20,17 @@ from curate.pipeline.teacher import batch_jobs
 from curate.pipeline.teacher.budget import prompt_ceiling
 from curate.pipeline.teacher.engines import make_teacher
 
+from ..disks import small_disk
 from ..stages.test_reflection import (
     KEY,
     by_place,
     config,
     no_thread_left,
-    records,
     reflect_command,
     shards,
-    small_disk,
-    written,
 )
 from .batch_server import BatchServer, Row, answered, expired, fine, refused
+from .records_asked import records, written
 
 __all__ = ["no_thread_left"]
 QUICK = "import curate.pipeline.teacher.batch_jobs as b; b.QUIET = 0.05"

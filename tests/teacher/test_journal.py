@@ -277,6 +277,15 @@ def test_a_folder_that_cannot_be_one(tmp_path: Path) -> None:
         journal.append(request(), reply("x"))
 
 
+def test_a_run_that_was_moved_is_not_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    journal = Journal(tmp_path / "run" / "journal", run="run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(CurateError, match=r"cannot write the journal .* not there any more"):
+        journal.append(request(), reply("x"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_replies_reach_the_disk_within_about_a_second(tmp_path: Path) -> None:
     """Seen from outside: strace is not everywhere, but the group that waits is."""
     journal = Journal(tmp_path, run="run")

@@ -37,6 +37,11 @@ def test_replies_are_counted_over_segments_and_the_last_minute_is_the_speed(tmp_
     assert growth(folder).per_second == pytest.approx(4 / 40 + 2 / 20, rel=0.05)
 
 
+def test_a_clock_that_is_hours_off_makes_no_speed(tmp_path: Path) -> None:
+    segment(tmp_path, "a.jsonl", [-7200, -7201, -7202])
+    assert growth(tmp_path).per_second is None
+
+
 def test_a_long_journal_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_tail, "_COUNTED", 10_000)
     segment(tmp_path, "a.jsonl", [20 - n / 100 for n in range(2000)])

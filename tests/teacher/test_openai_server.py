@@ -4,7 +4,8 @@ import asyncio
 import logging
 import socket
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
@@ -200,6 +201,17 @@ def test_passing_faults_are_retried(fault: Answer, quick: None) -> None:
 
 def test_a_timeout_is_retried() -> None:
     assert text_after(script(slow(5)), timeout=0.3) == "fine"
+
+
+def test_retry_after_is_a_date_of_the_servers_own_clock() -> None:
+    """Three hours ahead of ours, it would otherwise be given up as one that asks for too much."""
+    sent = datetime.now(UTC) + timedelta(hours=3)
+    date, until = (format_datetime(t, usegmt=True) for t in (sent, sent + timedelta(seconds=1)))
+    refusal = busy(retry_after=until)
+    ahead = replace(refusal, headers=(*refusal.headers, ("date", date)))
+    began = time.monotonic()
+    assert text_after(script(ahead)) == "fine"
+    assert 0.9 < time.monotonic() - began < 30
 
 
 def test_retry_after_holds_everybody_back() -> None:

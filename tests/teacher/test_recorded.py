@@ -45,7 +45,7 @@ def ask(teacher: RecordedTeacher, id_: str, candidate: CandidateKind) -> Reply:
 @pytest.mark.parametrize("name", ["replies.jsonl", "replies.jsonl.gz"])
 def test_replies_by_slot_the_last_line_wins(tmp_path: Path, name: str) -> None:
     teacher = RecordedTeacher(stored(tmp_path / name, ROWS))
-    assert (teacher.name, teacher.revision, len(teacher)) == ("recorded", None, 3)
+    assert (teacher.name, teacher.revision) == ("recorded", None)
     assert ask(teacher, "a", "instruction") == Reply(
         text="new",
         finish_reason=None,

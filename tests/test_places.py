@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from curate.pipeline.teacher import places
-from curate.pipeline.teacher.places import Places
+from curate.pipeline import places
+from curate.pipeline.places import Places
 
 
 @pytest.mark.parametrize("merged", [1, 7, 1000])

@@ -41,8 +41,9 @@ class Places:
             for place in (places if isinstance(places, tuple) else (places,))
         ]
         more = self._numpy.array(pairs, self._numpy.int64)
-        keys = self._numpy.concatenate((self._keys, more[:, 0]))
-        order = keys.argsort(kind="stable")
-        self._keys = keys[order]
-        self._places = self._numpy.concatenate((self._places, more[:, 1]))[order]
+        more = more[more[:, 0].argsort(kind="stable")]
+        where = self._keys.searchsorted(more[:, 0], "right")
+        # One after the other: only one of the two is there twice for a moment.
+        self._places = self._numpy.insert(self._places, where, more[:, 1])
+        self._keys = self._numpy.insert(self._keys, where, more[:, 0])
         self._latest.clear()

@@ -1,0 +1,55 @@
+"""Checksums inside our own files: Parquet covers its pages alone, JSON nothing.
+
+A changed byte may leave a file that can be read and says something else.
+"""
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+NOTE = b"curate.crc32"
+"""The key, in a Parquet file's metadata, of the sum of all other bytes: eight hex digits."""
+EMPTY = b"0" * 8
+_GAP = 2  # bytes of Thrift between a key and its value of eight bytes
+_FIELD = "check"
+
+
+def sealed(data: bytes) -> bytes:
+    """A Parquet file with `NOTE` = `EMPTY` in its metadata, the sum filled in."""
+    place = _place(data)
+    assert place is not None and data[place : place + 8] == EMPTY
+    return data[:place] + b"%08x" % zlib.crc32(data) + data[place + 8 :]
+
+
+def intact(data: bytes) -> bool:
+    """Whether a Parquet file is as it was sealed; True for one that never was."""
+    place = _place(data)
+    if place is None:
+        return True
+    noted = data[place : place + 8]
+    crc = zlib.crc32(data[place + 8 :], zlib.crc32(EMPTY, zlib.crc32(data[:place])))
+    return re.fullmatch(rb"[0-9a-f]{8}", noted) is not None and int(noted, 16) == crc
+
+
+def _place(data: bytes) -> int | None:
+    """Where the sum stands: the metadata are the last that holds texts of others."""
+    found = data.rfind(NOTE)
+    return None if found < 0 else found + len(NOTE) + _GAP
+
+
+def with_check(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the sum of all else."""
+    return {**value, _FIELD: _sum(value)}
+
+
+def agrees(value: Mapping[str, Any]) -> bool:
+    """Whether a JSON object is as it was written; True for one without a sum."""
+    rest = {name: item for name, item in value.items() if name != _FIELD}
+    return bool(value.get(_FIELD, _sum(rest)) == _sum(rest))
+
+
+def _sum(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
