@@ -31,6 +31,8 @@ torture: export CURATE_TORTURE_SEED := $(CURATE_TORTURE_SEED)
 torture: export CURATE_TORTURE_TRIALS := $(CURATE_TORTURE_TRIALS)
 torture: $(DEV)
 	$(BIN)/python -m pytest tests/torture -m torture
+	if [ -e $(RAY)/.installed ]; then $(RAY)/bin/python -m pytest -m ray -k "killed or dead or kills"; \
+	else echo "not run: workers killed under Ray (make test-ray installs it)"; fi
 
 # A real vLLM server, on the CPU. It has pins of its own, and the CUDA builds of torchvision and the
 # like that it asks for break its import.
