@@ -104,11 +104,12 @@ def read_parquet(
 ) -> tuple[pa.Table, dict[str, Any]] | None:
     """A whole, undamaged Parquet file (or columns of it) and its notes; None if it is not."""
     try:
-        data = path.read_bytes()
-        if not checks.intact(data):
+        with pa.OSFile(str(path)) as file:
+            data = file.read_buffer()  # Arrow's memory: its threads cannot let go of Python's
+        if not checks.intact(data.to_pybytes()):
             return None
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        table = file.read(columns=columns)
+        parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        table = parquet.read(columns=columns, use_threads=False)
         return table, json.loads((table.schema.metadata or {}).get(b"curate", b"{}"))
     except (OSError, ValueError, pa.ArrowException):  # ValueError: names or notes are no text
         return None

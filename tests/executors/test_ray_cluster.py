@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -31,6 +30,7 @@ from curate.pipeline.student.engine import Record, Scored, ScoringEngine
 from curate.pipeline.student.identity import resolve
 from curate.pipeline.student.scorefiles import ScoreFiles, shard_worker
 
+from ..stages.test_scoring import mark_first
 from ..student.data import (
     chosen,
     records,
@@ -222,14 +222,6 @@ def noise_of(result: SelectResult) -> list[str]:
     return [path.read_text() for path in result.run.glob("scores/*/noise.json")]
 
 
-def stand_in(path: Path, value: float) -> None:
-    """Change the first score of a shard, to know it again."""
-    table = pq.read_table(path)
-    place = table.schema.get_field_index("nll_response")
-    changed = pa.array([value, *table.column(place).to_pylist()[1:]], pa.float64())
-    pq.write_table(table.set_column(place, table.schema.field(place), changed), path)
-
-
 @on_ray
 def test_what_is_scored_is_not_scored_again(
     cluster: str, data: Path, tmp_path: Path, tiny_student: Path
@@ -238,7 +230,7 @@ def test_what_is_scored_is_not_scored_again(
     first = select_from(data, tmp_path / "run", scoring_with(tiny_student))
     wanted = scores_of(first)
     shards = score_shards(first)
-    stand_in(shards[0], 123.0)
+    mark_first(shards[0], 123.0)
     for shard in shards[3:]:
         shard.unlink()
     again = SelectConfig(

@@ -637,8 +637,11 @@ def test_requests_a_minute_are_kept_at_the_server(tmp_path: Path, data: Path) ->
         reflect(config(data, tmp_path / "run", server.url, rpm=600.0))
         at = starts(server)
     assert len(at) == 15
-    for number, start in enumerate(at):  # 10 a second, and a second's worth at once
-        assert number + 1 <= 10 + 10 * start + 1
+    # 10 a second, and a second's worth at once; the first one may have come late.
+    late = 0.3
+    for number, start in enumerate(at):
+        assert number + 1 <= 10 + 10 * (start + late) + 1
+    assert at[-1] > 0.4 - late
 
 
 def test_tokens_a_minute_are_kept_at_the_server(tmp_path: Path, data: Path) -> None:

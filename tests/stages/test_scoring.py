@@ -12,6 +12,7 @@ import pytest
 from curate.pipeline.config import InputConfig, ScoreConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.scoring import score, work_folder
+from curate.pipeline.storage import checks
 from curate.pipeline.storage.importing import import_candidates, input_identity
 from curate.pipeline.storage.readers import open_source
 from curate.pipeline.storage.rundir import RunDir
@@ -150,7 +151,8 @@ def mark_first(shard: Path, value: float) -> None:
     column = table.schema.get_field_index("nll_response")
     values = [value, *table.column(column).to_pylist()[1:]]
     table = table.set_column(column, table.schema.field(column), pa.array(values, pa.float64()))
-    pq.write_table(table, shard)
+    kept = {name: note for name, note in table.schema.metadata.items() if name != checks.NOTE}
+    pq.write_table(table.replace_schema_metadata(kept), shard)
 
 
 def test_out_must_be_a_file(config: ScoreConfig, tmp_path: Path) -> None:

@@ -171,13 +171,20 @@ def test_a_holder_elsewhere_lives_while_it_touches_its_lock(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"pid": 1, "check": "0"}'])
+@pytest.mark.parametrize("content", ["{", "[]", "null", "{}", '{"pid": 1, "check": "0"}'])
 def test_a_damaged_lock_is_held_while_it_is_touched(tmp_path: Path, content: str) -> None:
     lock = tmp_path / ".lock"
     lock.write_text(content)
     with pytest.raises(CurateError, match="is damaged, and whoever"), held(tmp_path, "select"):
         raise AssertionError("two hold the lock")
     os.utime(lock, (time.time() - 300,) * 2)
+    with held(tmp_path, "select"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_lock_of_a_power_cut_is_taken_over_at_once(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
     with held(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []
