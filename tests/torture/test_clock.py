@@ -191,7 +191,7 @@ def test_status_while_the_clock_jumps(
             assert holder["alive"] and holder["pid"] == working.pid
             (reflect, *_) = found["stages"]
             assert reflect["state"] == "running"
-            assert (reflect["per_second"] or 0) < 50
+            assert (reflect["per_second"] or 0) < 1000  # what a quick server does before it slows
         clock.shift(0)
         server.slower(0)
         assert working.wait() == 0, working.said

@@ -80,7 +80,8 @@ def test_a_run_moved_while_it_is_scored(
             time.sleep(0.001)
         run.rename(moved)
         if child.wait() == 1:
-            assert "not there any more" in error_of(child.said)
+            said = error_of(child.said)  # the second where it goes in the middle of a write
+            assert "not there any more" in said or "No such file or directory" in said
             landed(f"after {shards} shards")
         else:
             assert child.wait() == 0, child.said
