@@ -52,7 +52,7 @@ def test_reflect_with_slow_replies_in_flight(
     for number in range(EACH):
         begin, kept = len(server.asked()), journaled(run / "journal")
         child = curate.start(*words)
-        server.wait_for(begin + moments.randint(1, 6))
+        server.wait_for(begin + moments.randint(1, 3))  # the flow begins with few
         server.slower(600)
         time.sleep(moments.uniform(0, 0.3))
         landed("with slow replies in flight" if ended(child) else "too late")
