@@ -3,8 +3,9 @@
 No fcntl: network file systems do not always honour it. Creating a file exclusively, replacing and
 reading one are enough. A holder on this machine is dead when its process is; one elsewhere, or one
 that a damaged lock does not name, when the lock has not been touched for two minutes by the file
-system's own clock. A dead holder's lock is never taken away, or two could come in: it is replaced,
-by the one process that holds the lock of its succession.
+system's own clock. An empty lock, which a power cut leaves, is nobody's. A dead holder's lock is
+never taken away, or two could come in: it is replaced, by the one process that holds the lock of
+its succession.
 """
 
 import json

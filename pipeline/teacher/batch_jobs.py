@@ -24,6 +24,7 @@ from .openai_server import OpenAITeacher
 from .protocol import Reply, Request
 
 QUIET = 0.25  # seconds without a new request, twice in a row, after which the gathered ones go
+LEAST = 50  # requests of a job that is not halved any more
 FIRST_WAIT = 1.0  # seconds before the first look at a batch; then doubling
 
 
@@ -190,7 +191,7 @@ class BatchTeacher:
             self._queued.remove(batch.id)
             self._end.set()
             self._end = asyncio.Event()
-        if batch.full and (self._queued or len(job.requests) > 1):
+        if batch.full and (self._queued or len(job.requests) > LEAST):
             return await self._submit_again(job, batch)
         lines = [line for file in batch.files for line in await self._api.lines(file)]
         self._deliver(job, batch, lines)

@@ -87,6 +87,7 @@ def test_what_a_full_queue_refuses_goes_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(batch_jobs, "MOST_REQUESTS", 8)
+    monkeypatch.setattr(batch_jobs, "LEAST", 1)
     data = written(tmp_path / "data.jsonl", records(15))
     with BatchServer() as server:
         server.room = 5
