@@ -10,7 +10,8 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from .pipeline import interrupts, ranks
+from .pipeline.base import ranks, signals
+from .pipeline.base.progress import inert
 from .pipeline.commandline import options as opt
 from .pipeline.commandline.making import (
     JUDGE_TOKENS,
@@ -45,10 +46,9 @@ from .pipeline.config import (
     SelectConfig,
     TemplateName,
 )
+from .pipeline.config.training import FinetuneConfig, Overlong, Preset, Scheduler
 from .pipeline.errors import CurateError, UsageError
-from .pipeline.progress import inert
-from .pipeline.storage.urls import names_a_url
-from .pipeline.student.recipe import FinetuneConfig, Overlong, Preset, Scheduler
+from .pipeline.inputs.urls import names_a_url
 
 app = typer.Typer(
     name="curate",
@@ -82,7 +82,7 @@ def command(
                 if ranks.are_several() and not trains:
                     raise UsageError(f"torchrun starts `finetune` and `compare`, not `{name}`")
                 with (
-                    interrupts.heard(),
+                    signals.heard(),
                     redirect_stdout(sys.stdout if ranks.is_first() else None),
                     _local(name, kwargs) as given,
                 ):
@@ -160,11 +160,11 @@ def reflect(
     """Stage 1: ask the teacher to criticise and rewrite each record."""
     options = locals()
     if dry_run:
-        from .pipeline.stages.estimating import estimate
+        from .pipeline.stages.reflection.estimate import estimate
 
         print(estimate(made_reflect(options)))
         return 0
-    from .pipeline.stages.reflection import reflect as stage
+    from .pipeline.stages.reflection.stage import reflect as stage
 
     config = made_reflect(options, share=made_share(shard))
     result = stage(config)
@@ -210,8 +210,8 @@ def select(
 ) -> int | None:
     """Stage 2: let the student choose a version of each record, by IFD and r-IFD."""
     options = locals()
-    from .pipeline.stages.selection import score_share
-    from .pipeline.stages.selection import select as stage
+    from .pipeline.stages.selection.stage import score_share
+    from .pipeline.stages.selection.stage import select as stage
 
     config = made(
         SelectConfig,
@@ -553,8 +553,8 @@ def status(
     json: Annotated[bool, option("For programs.", "--json")] = False,
 ) -> int | None:
     """What of a run is done, failed and left, how fast it goes, and who is at it."""
-    from .pipeline.stages.status import in_words
-    from .pipeline.stages.status import status as stage
+    from .pipeline.stages.status.stage import in_words
+    from .pipeline.stages.status.stage import status as stage
 
     found = stage(run)
     if json:
@@ -577,7 +577,7 @@ def export(
     ] = None,
 ) -> int | None:
     """A selection as a training tool reads it, with its card."""
-    from .pipeline.stages.exporting import export as stage
+    from .pipeline.stages.exporting.stage import export as stage
 
     result = stage(run, to=to, out=out, selection=selection, push_to_hub=push_to_hub)
     print(f"exported {result.rows} rows: {result.out} ({', '.join(result.files)})")
@@ -631,7 +631,7 @@ def generate(
 ) -> int | None:
     """A model's answers to an evaluation set, in AlpacaEval's or MT-Bench's format."""
     options = locals()
-    from .pipeline.stages.generation import generate as stage
+    from .pipeline.stages.generation.stage import generate as stage
 
     asked = made_asked("model", model, options)
     result = stage(made(GenerateConfig, options, input=made(InputConfig, options), model=asked))
@@ -751,8 +751,8 @@ def evaluate(
 ) -> int | None:
     """Benchmark tasks through lm-eval, beside the base model's."""
     options = locals()
-    from .pipeline.stages.evaluation import evaluate as stage
-    from .pipeline.stages.evaluation import in_words
+    from .pipeline.stages.evaluation.stage import evaluate as stage
+    from .pipeline.stages.evaluation.stage import in_words
 
     result = stage(made(EvaluateConfig, options, tasks=tuple(dict.fromkeys(listed(tasks)))))
     print_outcome(result.as_dict(), in_words(result), json)

@@ -33,7 +33,7 @@ def timed_worker(
     """A worker of `student/scorefiles.py` that waits for the others and notes when it works."""
     import torch
 
-    from curate.pipeline.student.scorefiles import ScoreFiles, shard_worker
+    from curate.pipeline.scoring.score_files import ScoreFiles, shard_worker
 
     torch.set_num_threads(1)
     fill = shard_worker(device, run, *given)
@@ -62,7 +62,7 @@ def span(log: Path) -> Taken:
 def split(data: Path, folder: Path, size: int) -> Any:
     """A run with shards of so many records."""
     from curate.pipeline.records import Candidate
-    from curate.pipeline.storage.rundir import RunDir
+    from curate.pipeline.run.directory import RunDir
 
     rows = [Candidate(status="ok", **json.loads(line)) for line in data.open()]
     run = RunDir.create(folder / "sharded", {"command": "benchmark"})
@@ -95,7 +95,7 @@ def main() -> None:
     from curate.pipeline.config import ScoringConfig
     from curate.pipeline.executors.processes import over_processes
     from curate.pipeline.executors.ray_cluster import connected, over_ray
-    from curate.pipeline.student.identity import resolve
+    from curate.pipeline.scoring.identity import resolve
 
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name, connected():

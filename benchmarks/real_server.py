@@ -39,7 +39,7 @@ QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
 @contextmanager
 def served(python: Path, folder: Path) -> Iterator[str]:
     """The URL of a vLLM server that is ready."""
-    from curate.pipeline.teacher.child import Server
+    from curate.pipeline.llm.engines.child_process import Server
 
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     os.environ.update(QUIET)
@@ -85,10 +85,10 @@ def bare(job: dict[str, Any]) -> dict[str, float]:
     """As many workers as connections, which post the bodies that reflect would and read answers."""
     import httpx2
 
+    from curate.pipeline.llm.engines.openai_server import OpenAITeacher
+    from curate.pipeline.llm.protocol import Request
     from curate.pipeline.records import Candidate
-    from curate.pipeline.teacher.openai_server import OpenAITeacher
-    from curate.pipeline.teacher.protocol import Request
-    from curate.pipeline.teacher.reflector import messages_for
+    from curate.pipeline.stages.reflection.reflector import messages_for
     from curate.pipeline.templates import teacher_prompts
 
     prompts, url, concurrency = teacher_prompts(), job["url"], job["concurrency"]
@@ -125,7 +125,7 @@ def bare(job: dict[str, Any]) -> dict[str, float]:
 def reflect(job: dict[str, Any]) -> dict[str, float]:
     """The whole stage: read, ask, journal, parse, write shards."""
     from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
-    from curate.pipeline.stages.reflection import reflect as stage
+    from curate.pipeline.stages.reflection.stage import reflect as stage
 
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.jsonl"

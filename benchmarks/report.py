@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.pipeline.storage.files import write_json, write_parquet
-from curate.pipeline.storage.rundir import RunDir
+from curate.pipeline.base.files import write_json, write_parquet
+from curate.pipeline.run.directory import RunDir
 
 RESULTS = Path(__file__).parent / "results" / "report-cpu.md"
 SHARD = 1000

@@ -42,8 +42,8 @@ def candidates(folder: Path, records: int) -> Path:
     """The demo's candidates, made from its recorded replies; repeated when more are wanted."""
     from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
     from curate.pipeline.records import Candidate
-    from curate.pipeline.stages.reflection import reflect
-    from curate.pipeline.storage.rundir import RunDir
+    from curate.pipeline.run.directory import RunDir
+    from curate.pipeline.stages.reflection.stage import reflect
 
     run = folder / "run"
     teacher = TeacherConfig(engine="recorded", replies=DEMO / "replies.jsonl")
@@ -95,7 +95,7 @@ def ours_score(job: dict[str, Any]) -> list[float]:
 
 def ours_select(job: dict[str, Any]) -> list[float]:
     from curate.pipeline.config import InputConfig, ScoringConfig, SelectConfig
-    from curate.pipeline.stages.selection import select
+    from curate.pipeline.stages.selection.stage import select
 
     scoring = ScoringConfig(student=job["student"], tokenization="reference", device=job["device"],
                             dtype=job["dtype"])  # fmt: skip
@@ -123,9 +123,9 @@ def ours_equal(job: dict[str, Any]) -> list[float]:
     import numpy as np
     import torch
 
-    from curate.pipeline.student.model import load_student
-    from curate.pipeline.student.scorer import Scorer
-    from curate.pipeline.student.sequences import Span
+    from curate.pipeline.scoring.model import load_student
+    from curate.pipeline.scoring.packing import Span
+    from curate.pipeline.scoring.scorer import Scorer
 
     student = load_student(job["student"], revision=None, device=torch.device(job["device"]),
                            dtype=job["dtype"])  # fmt: skip
@@ -324,7 +324,7 @@ def useful_flop(job: dict[str, Any]) -> float:
     import numpy as np
     from transformers import AutoConfig
 
-    from curate.pipeline.student.sequences import Span, plan
+    from curate.pipeline.scoring.packing import Span, plan
 
     spans = [Span(np.array(ids, dtype=np.int32), start) for ids, start in job["spans"]]
     (row,) = plan(spans, [np.array(h, dtype=np.int32) for h in job["headers"]], 1 << 60)
@@ -382,8 +382,8 @@ def equal_spans(job: dict[str, Any], records: int) -> dict[str, Any]:
 
     from curate.pipeline.method.spans import pair
     from curate.pipeline.records import Candidate
-    from curate.pipeline.student.sequences import Span, distinct
-    from curate.pipeline.student.tokens import Tokenization
+    from curate.pipeline.scoring.packing import Span, distinct
+    from curate.pipeline.scoring.tokens import Tokenization
     from curate.pipeline.templates import Template
 
     tokens = Tokenization(

@@ -111,9 +111,9 @@ def write_records(path: Path, number: int) -> Path:
 
 def made_requests(number: int) -> list[Any]:
     """Requests as reflect makes them."""
+    from curate.pipeline.llm.protocol import Request
     from curate.pipeline.records import Candidate
-    from curate.pipeline.teacher.protocol import Request
-    from curate.pipeline.teacher.reflector import messages_for
+    from curate.pipeline.stages.reflection.reflector import messages_for
     from curate.pipeline.templates import teacher_prompts
 
     prompts, draw = teacher_prompts(), random.Random(1)
@@ -129,7 +129,7 @@ def made_requests(number: int) -> list[Any]:
 
 def client(url: str, number: int) -> dict[str, float]:
     """Our client alone: nothing is read, parsed or journaled."""
-    from curate.pipeline.teacher.openai_server import OpenAITeacher
+    from curate.pipeline.llm.engines.openai_server import OpenAITeacher
 
     requests = iter(made_requests(number))
 
@@ -153,7 +153,7 @@ def bare(url: str, number: int) -> dict[str, float]:
     """The same HTTP client, one pool, as many workers as connections; answers are not looked at."""
     import httpx2
 
-    from curate.pipeline.teacher.openai_server import OpenAITeacher
+    from curate.pipeline.llm.engines.openai_server import OpenAITeacher
 
     teacher = OpenAITeacher("m", url, ceiling=CONCURRENCY)
     bodies = iter([teacher.body(request) for request in made_requests(number)])
@@ -181,7 +181,7 @@ def bare(url: str, number: int) -> dict[str, float]:
 def reflect(url: str, records: int) -> dict[str, float]:
     """The whole stage: read, ask, journal, parse, write shards; three requests a record."""
     from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
-    from curate.pipeline.stages.reflection import reflect as stage
+    from curate.pipeline.stages.reflection.stage import reflect as stage
 
     with tempfile.TemporaryDirectory() as folder:
         data = write_records(Path(folder) / "data.jsonl", records)

@@ -84,13 +84,13 @@ def jobs(args, student):
     """A job of ours, without its folder, with the rows that both train on."""
     from accelerate import PartialState
 
+    from curate.pipeline.config.training import FinetuneConfig
+    from curate.pipeline.scoring.model import load_tokenizer
+    from curate.pipeline.scoring.tokens import Tokenization
     from curate.pipeline.stages.finetuning import data_set
-    from curate.pipeline.student.model import load_tokenizer
-    from curate.pipeline.student.recipe import FinetuneConfig
-    from curate.pipeline.student.tokens import Tokenization
-    from curate.pipeline.student.training import Job
-    from curate.pipeline.student.training_data import training_data
     from curate.pipeline.templates import Template
+    from curate.pipeline.training.rows import training_data
+    from curate.pipeline.training.trainer import Job
 
     tokens = Tokenization(load_tokenizer(str(student), None), name="exact", max_length=1)
     recipe = FinetuneConfig(model=str(student), out=Path("."), **settings(args)).recipe()
@@ -110,8 +110,8 @@ def jobs(args, student):
 
 
 def ours(job, folder, watch):
-    from curate.pipeline.student import training
-    from curate.pipeline.student.launch import quiet
+    from curate.pipeline.training import trainer as training
+    from curate.pipeline.training.launch import quiet
 
     with quiet():
         trainer = training.prepared(job(folder), training.Training(report=lambda _: None))

@@ -34,7 +34,7 @@ def shared(place: str) -> Path:
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a Llama of random weights, context 256, and a tokenizer with BOS and chat."""
-    from .student.tiny import save_student
+    from .scoring.tiny import save_student
 
     return save_student(tmp_path_factory.mktemp("students") / "tiny")
 

@@ -15,8 +15,8 @@ import typer.main
 
 from curate.cli import app
 
-from .student.tiny import byte_level, save_student
-from .teacher.faulty_server import Answer, FaultyServer, Received, always, completion, error
+from .llm.faulty_server import Answer, FaultyServer, Received, always, completion, error
+from .scoring.tiny import byte_level, save_student
 
 ROWS = [
     {"id": "first", "instruction": "Say one.", "output": "One."},

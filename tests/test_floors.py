@@ -21,7 +21,7 @@ def floors() -> dict[str, int]:
     """Each room's floor by CONTRIBUTING.md's table: a folder's name or a module's."""
     found = {}
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    for floor, rooms in re.findall(r"^\| (\d) \| ([^|]+) \|", text, re.MULTILINE):
+    for floor, rooms in re.findall(r"^\| (\d+) \| ([^|]+) \|", text, re.MULTILINE):
         for room in re.findall(r"`([\w/.]+)`", rooms):
             found[room.removesuffix("/").removesuffix(".py")] = int(floor)
     return found
@@ -70,7 +70,7 @@ def executed_at_import(tree: ast.AST) -> Iterator[ast.AST]:
 def test_every_room_has_a_floor() -> None:
     rooms = {room_of(name_of(path)) for path in MODULES} - {None}
     assert rooms == set(FLOORS)
-    assert set(FLOORS.values()) == {1, 2, 3, 4, 5, 6, 7}
+    assert set(FLOORS.values()) == set(range(1, 13))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT / "pipeline")))
@@ -82,27 +82,24 @@ def test_a_room_imports_from_floors_below_or_itself(path: Path) -> None:
         room = room_of(name)
         if room is None or own is None or room == own:
             continue
-        # Floor 1 is one room of three modules, and so are templates and progress with storage.
-        below = FLOORS[room] < FLOORS[own]
-        beside = FLOORS[room] == FLOORS[own] <= 2 and not (ROOT / "pipeline" / own).is_dir()
-        assert below or beside, f"{path}: {own} (floor {FLOORS[own]}) imports {name}"
+        assert FLOORS[room] < FLOORS[own], f"{path}: {own} (floor {FLOORS[own]}) imports {name}"
 
 
 def test_the_stages_meet_through_files_alone() -> None:
-    for path in (ROOT / "pipeline" / "stages").glob("*.py"):
-        own = name_of(path)
+    for path in (ROOT / "pipeline" / "stages").rglob("*.py"):
+        own = name_of(path).split(".")[3:4]
         for name in imports(path):
-            assert room_of(name) != "stages" or name.startswith(f"{own}."), f"{own} imports {name}"
+            assert room_of(name) != "stages" or name.split(".")[3:4] == own, f"{path}: {name}"
 
 
 def test_lm_eval_has_one_home() -> None:
     homes = {path for path in MODULES for name in imports(path) if name.split(".")[0] == "lm_eval"}
-    assert homes == {ROOT / "pipeline" / "student" / "benchmark.py"}
+    assert homes == {ROOT / "pipeline" / "stages" / "evaluation" / "benchmark.py"}
 
 
 def test_trl_has_one_home() -> None:
     homes = {path for path in MODULES for name in imports(path) if name.split(".")[0] == "trl"}
-    assert homes == {ROOT / "pipeline" / "student" / "training.py"}
+    assert homes == {ROOT / "pipeline" / "training" / "trainer.py"}
 
 
 @pytest.mark.parametrize(
@@ -110,8 +107,8 @@ def test_trl_has_one_home() -> None:
 )
 def test_heavy_libraries_are_imported_in_functions(path: Path) -> None:
     heavy = {name.split(".")[0] for name in imports(path, top_level=True)} & HEAVY
-    in_student = room_of(name_of(path)) == "student"
-    assert heavy <= ({"torch"} if in_student else set())
+    numeric = room_of(name_of(path)) in ("scoring", "training")
+    assert heavy <= ({"torch"} if numeric else set())
 
 
 def test_vllm_is_never_imported() -> None:

@@ -17,9 +17,9 @@ import typer.main
 from curate.cli import app
 from curate.pipeline.method.spans import Pair
 from curate.pipeline.records import CANDIDATES
-from curate.pipeline.student.model import load_student, load_tokenizer, pick_device
-from curate.pipeline.student.scorer import Scorer
-from curate.pipeline.student.tokens import Tokenization
+from curate.pipeline.scoring.model import load_student, load_tokenizer, pick_device
+from curate.pipeline.scoring.scorer import Scorer
+from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.templates import Template
 
 ROOT = Path(__file__).parents[1]

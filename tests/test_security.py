@@ -13,21 +13,21 @@ import torch
 import typer.testing
 
 from curate.cli import app
+from curate.pipeline.base.progress import inert, say
 from curate.pipeline.config import InputConfig, TeacherConfig, option_words
+from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
-from curate.pipeline.progress import inert, say
+from curate.pipeline.inputs.readers import open_source
+from curate.pipeline.llm.engines.continuous_batching import Settings, start_engine
 from curate.pipeline.records import Candidate
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.scoring.model import load_config, load_student, load_tokenizer, pick_device
 from curate.pipeline.stages.finetuning import finetune_run
-from curate.pipeline.storage.readers import open_source
-from curate.pipeline.storage.rundir import RunDir
-from curate.pipeline.student.checkpoints import CHECKPOINTS, last_complete, seal
-from curate.pipeline.student.model import load_config, load_student, load_tokenizer, pick_device
-from curate.pipeline.student.recipe import FinetuneConfig
-from curate.pipeline.student.trained import load_weights
-from curate.pipeline.teacher.batching import Settings, start_engine
+from curate.pipeline.training.checkpoints import CHECKPOINTS, last_complete, seal
+from curate.pipeline.training.saving import load_weights
 
-from .student.data import write_jsonl
-from .student.tiny import save_student
+from .scoring.tiny import save_student
+from .training.data import write_jsonl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[1]

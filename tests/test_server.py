@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from .student.tiny import byte_level, llama
+from .scoring.tiny import byte_level, llama
 
 pytestmark = [
     pytest.mark.skipif(

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..base.progress import say
+from ..base.sharding import Share, share_of
 from ..config import InputConfig, ReflectConfig, Role, TeacherConfig
 from ..errors import UsageError
-from ..progress import say
-from ..shares import Share, share_of
 
 if TYPE_CHECKING:
-    from ..workflows.pairwise import PairwiseConfig
+    from ..workflows.compare_judging import PairwiseConfig
 
 JUDGE_TOKENS = 1024  # of a verdict, at most
 OF_FINETUNE = (
@@ -79,7 +79,7 @@ def made_asked(role: Role, model: str | None, options: Mapping[str, Any]) -> Tea
 
 def made_pairwise(options: Mapping[str, Any]) -> "PairwiseConfig | None":
     """Who judges a comparison; None where nobody does."""
-    from ..workflows.pairwise import PairwiseConfig
+    from ..workflows.compare_judging import PairwiseConfig
 
     if options["judge"] is None and options["replies"] is None:
         named = [name for name in ("judge_questions", "base_url", "retry") if options[name]]

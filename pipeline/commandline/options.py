@@ -14,7 +14,7 @@ from ..config import (
     TemplateName,
     TokenizationName,
 )
-from ..student.recipe import Precision, Preset
+from ..config.training import Precision, Preset
 
 
 def option(text: str, *names: str, panel: str | None = None, **more: Any) -> Any:

@@ -8,8 +8,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from ..base.progress import say
 from ..errors import CurateError
-from ..progress import say
 
 Item = TypeVar("Item")
 Setup = Callable[..., Callable[[Any], None]]

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+from ..base.progress import say
 from ..errors import CurateError
-from ..progress import say
 from .processes import ATTEMPTS, Setup
 
 Item = TypeVar("Item")

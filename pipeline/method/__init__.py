@@ -1,1 +1,1 @@
-"""The paper, pure: no torch, no files."""
+"""The method, pure: no torch, no files (docs/method.md)."""

@@ -12,14 +12,12 @@ from json import loads
 from pathlib import Path
 from typing import Any
 
+from ..base.files import writable, write_text
+from ..base.progress import say
+from ..base.ranks import are_several
+from ..base.sharding import WHOLE, Share, share_of
 from ..errors import CurateError, UsageError
-from ..progress import say
-from ..ranks import are_several
-from ..shares import WHOLE, Share, share_of
-from ..storage.files import writable, write_text
-from ..storage.lock import also_held, held, holders, in_turn, lock_name
-from ..storage.rundir import FORMAT
-from ..storage.urls import (
+from ..inputs.urls import (
     LOCAL,
     PLACES,
     as_url,
@@ -29,6 +27,8 @@ from ..storage.urls import (
     speaking,
     store_of,
 )
+from ..run.directory import FORMAT
+from ..run.lock import also_held, held, holders, in_turn, lock_name
 from .lease import leased
 from .mirror import CONFIG, Mirror
 from .pushing import pushed

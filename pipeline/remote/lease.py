@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.progress import say
+from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
-from ..progress import say
-from ..shares import WHOLE, Share
-from ..storage.lock import DEAD_AFTER, go_together, in_words, is_lock, lives_here, lock_name, signed
-from ..storage.urls import Store, scheme, speaking
+from ..inputs.urls import Store, scheme, speaking
+from ..run.lock import DEAD_AFTER, go_together, in_words, is_lock, lives_here, lock_name, signed
 
 _EXCLUSIVE = ("s3", "gs", "gcs", "memory")
 """Where `mode="create"` is one request, which fails if the object is there."""

@@ -16,9 +16,9 @@ from json import dumps, loads
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..progress import say
-from ..storage.rundir import read_json
-from ..storage.urls import Store, modified, speaking, tag
+from ..base.progress import say
+from ..inputs.urls import Store, modified, speaking, tag
+from ..run.directory import read_json
 from .syncing import Index, Stat, Synced, action, begins_with, stat_of
 
 CONFIG, MANIFEST = "config.json", "manifest.json"

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from ..base.progress import say
 from ..errors import CurateError
-from ..progress import say
-from ..storage.urls import why
+from ..inputs.urls import why
 from .lease import Lease, LeaseLost
 from .mirror import Mirror
 

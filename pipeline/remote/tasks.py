@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..storage.files import write_json
-from ..storage.lock import Holder, is_lock, told
-from ..storage.rundir import RunDir, refuse_changes
-from ..storage.urls import Store, modified, speaking
+from ..base.files import write_json
+from ..inputs.urls import Store, modified, speaking
+from ..run.directory import RunDir, refuse_changes
+from ..run.lock import Holder, is_lock, told
 from .lease import created, holder_at, leased
 from .mirror import CONFIG, Mirror
 

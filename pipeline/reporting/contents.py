@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..storage.rundir import RunDir
+from ..run.directory import RunDir
 from .examples import Example, examples
-from .flow import Flow, Step, flow_of, intake, versions
 from .reading import Student
+from .record_flow import Flow, Step, flow_of, intake, versions
 from .summaries import (
     Distribution,
     Numbers,

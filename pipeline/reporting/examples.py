@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..records import Candidate, CandidateKind, candidates_from
-from ..storage.rundir import RunDir
+from ..run.directory import RunDir
 from .difference import Difference, difference
-from .flow import REFLECTED
 from .reading import candidate_texts
+from .record_flow import REFLECTED
 
 _RULES = ["selected", "instruction_rule", "response_rule", "filter_rule"]
 Winner = Literal["old", "new"]

@@ -7,11 +7,11 @@ import pyarrow.compute as pc
 
 from ..records import CANDIDATE_STATUSES, CANDIDATES
 from .contents import RunNumbers, StudentNumbers, groups_of, lengths_of, points
-from .flow_figure import ribbons, stacked
+from .labels import CANDIDATES as CANDIDATE_WORDS
 from .panels import Axis, Panel, bars, cloud, distributions
 from .reading import Student
+from .record_flow_figure import ribbons, stacked
 from .summaries import frame, histogram, linear_edges, log_edges, numbers
-from .words import CANDIDATES as CANDIDATE_WORDS
 
 Panels = Mapping[str, list[Panel]]
 NAMES = {"ifd": "IFD", "rifd": "r-IFD"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from . import words
+from . import labels as words
 from .contents import RunNumbers, StudentNumbers
 from .difference import Piece
 from .figures import Panels

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..base.files import read_parquet
+from ..base.sha256sums import check_sums
 from ..errors import CurateError
 from ..records import DECISION_TYPE
-from ..storage.files import read_parquet
-from ..storage.rundir import RunDir
-from ..storage.sums import check_sums
+from ..run.directory import RunDir
 
 _TEXTS = ["instruction", "input", "output"]
 _COLUMNS = ["id", "candidate", "ifd", "rifd", *_TEXTS, "decision"]

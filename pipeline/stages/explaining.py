@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from ..errors import CurateError
+from ..llm.journal import Journal
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from
-from ..storage.importing import NEAR_DUPLICATES
-from ..storage.rundir import RunDir
-from ..storage.selected import selected_rows
-from ..teacher.journal import Journal
+from ..run.directory import RunDir
+from ..run.importing import NEAR_DUPLICATES
+from ..run.selected import selected_rows
 
 FURTHER = {
     "contaminated": "it passed the thresholds, but an evaluation set has the same words in a row",

@@ -7,18 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..base.files import writable, write_json
+from ..base.progress import Progress
 from ..config import TemplateName
+from ..config.training import FREE, FinetuneConfig, Recipe
 from ..errors import CurateError
-from ..progress import Progress
+from ..inputs.ingest import Columns, Intake, examples
+from ..inputs.model_files import revision_of
+from ..inputs.readers import open_source
 from ..records import Example
-from ..storage.files import writable, write_json
-from ..storage.ingest import Columns, Intake, examples
-from ..storage.lock import held
-from ..storage.models import revision_of
-from ..storage.readers import open_source
-from ..storage.rundir import RunDir, is_run
-from ..storage.selected import finished_selection, selected_rows
-from ..student.checkpoints import (
+from ..run.directory import RunDir, is_run
+from ..run.lock import held
+from ..run.selected import finished_selection, selected_rows
+from ..templates import Template
+from ..training.checkpoints import (
     MANIFEST,
     STAGED,
     check_claim,
@@ -27,13 +29,11 @@ from ..student.checkpoints import (
     read_json,
     refusals_told,
 )
-from ..student.launch import check_launch, deserted, quiet
-from ..student.losscurve import loss_curve, write_curve
-from ..student.recipe import FREE, FinetuneConfig, Recipe
-from ..student.trained import model_card, save_trained, versions
-from ..student.training import FinetuneProgress, Job, Report, Training, train
-from ..student.training_data import Tokens, TrainingData, training_data
-from ..templates import Template
+from ..training.launch import check_launch, deserted, quiet
+from ..training.loss_curve import loss_curve, write_curve
+from ..training.rows import Tokens, TrainingData, training_data
+from ..training.saving import model_card, save_trained, versions
+from ..training.trainer import FinetuneProgress, Job, Report, Training, train
 
 Records = Iterable[Example | Mapping[str, Any]]
 
@@ -86,9 +86,9 @@ def finetune_records(
     title: str = "finetune",
 ) -> FinetuneResult:
     """Fine-tune on records with the tokens that scoring uses, and show the progress."""
-    from ..student.engine import student_template
-    from ..student.model import load_tokenizer
-    from ..student.tokens import Tokenization
+    from ..scoring.engine import student_template
+    from ..scoring.model import load_tokenizer
+    from ..scoring.tokens import Tokenization
 
     tokenizer = load_tokenizer(config.model, config.revision)
     template = student_template(config.template or "vicuna", tokenizer)
@@ -170,7 +170,7 @@ def finetune(
 
 
 def _within_context(config: FinetuneConfig) -> Recipe:
-    from ..student.model import context_of, load_config
+    from ..scoring.model import context_of, load_config
 
     recipe = config.recipe()
     context = context_of(load_config(config.model, config.revision)) or recipe.max_length
@@ -182,7 +182,7 @@ def _within_context(config: FinetuneConfig) -> Recipe:
 
 
 def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:
-    from ..student.model import load_config
+    from ..scoring.model import load_config
 
     size = load_config(config.model, config.revision).get_text_config().vocab_size
     largest = max(max(row.input_ids) for row in data.rows + data.held_out)

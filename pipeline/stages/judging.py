@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..base.progress import say
 from ..config import JudgeConfig
 from ..errors import TeacherFailure
-from ..method.outcomes import (
+from ..inputs.answers import AnswerPair, Matched, match_answers
+from ..inputs.judgments import VERDICTS, read_log, write_verdicts
+from ..llm.ask import Asking, answer_all, let_go_on_error, open_asking, together
+from ..llm.engines.choose import make_teacher
+from ..llm.engines.recorded import slot_of
+from ..llm.journal import request_key
+from ..llm.protocol import Reply, Request, Teacher
+from ..method.judge_results import (
     ORDERS,
     Outcome,
     PairOutcome,
@@ -22,17 +30,9 @@ from ..method.outcomes import (
 )
 from ..method.tally import Tally
 from ..method.verdicts import ASKED, RECORDED, Scale, pair_verdict
-from ..progress import say
 from ..records import CandidateStatus, user_turn
-from ..storage.answers import AnswerPair, Matched, match_answers
-from ..storage.judgments import VERDICTS, read_log, write_verdicts
-from ..storage.lock import held
-from ..storage.rundir import RunDir, folder_beside
-from ..teacher.asking import Asking, answer_all, let_go_on_error, open_asking, together
-from ..teacher.engines import make_teacher
-from ..teacher.journal import request_key
-from ..teacher.protocol import Reply, Request, Teacher
-from ..teacher.recorded import slot_of
+from ..run.directory import RunDir, folder_beside
+from ..run.lock import held
 from ..templates import JudgePrompt, judge_prompt
 
 KINDS = {"": "forward", "_reverse": "reverse"}

@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..base.files import write_text
 from ..errors import CurateError
 from ..reporting.contents import run_numbers, student_numbers
 from ..reporting.figures import status_bars, student_panels
 from ..reporting.page import Facts, StudentPage, page
 from ..reporting.reading import candidate_rows, read_student, student_keys
-from ..storage.files import write_text
-from ..storage.rundir import RunDir
+from ..run.directory import RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,18 +13,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..base.files import write_atomically
+from ..base.progress import Progress, say
 from ..config import ScoreConfig
 from ..errors import CurateError
-from ..progress import Progress, say
+from ..inputs.examples import input_identity
+from ..inputs.readers import Source, open_source
 from ..records import SCORE_SCHEMA, Score, to_table
-from ..storage.files import write_atomically
-from ..storage.importing import import_candidates, input_identity
-from ..storage.lock import held
-from ..storage.readers import Source, open_source
-from ..storage.rundir import RunDir, is_run
-from ..student.engine import ScoringEngine
-from ..student.identity import ScoringIdentity, resolve
-from ..student.scorefiles import ScoreFiles
+from ..run.directory import RunDir, is_run
+from ..run.importing import import_candidates
+from ..run.lock import held
+from ..scoring.engine import ScoringEngine
+from ..scoring.identity import ScoringIdentity, resolve
+from ..scoring.score_files import ScoreFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

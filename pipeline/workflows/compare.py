@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ..base.files import write_json
+from ..base.progress import say
+from ..base.ranks import are_several, is_first
+from ..config.training import FinetuneConfig
 from ..errors import CurateError, UsageError
 from ..method.intervals import Interval, t_interval
-from ..progress import say
-from ..ranks import are_several, is_first
 from ..records import Example
+from ..run.directory import RunDir
+from ..run.selected import finished_selection
 from ..stages.finetuning import FinetuneResult, data_set, finetune_records
-from ..storage.files import write_json
-from ..storage.rundir import RunDir
-from ..storage.selected import finished_selection
-from ..student.recipe import FinetuneConfig
-from .pairwise import Judgement, PairwiseConfig, Questions, checked_questions, judge_models
-from .pairwise import in_words as judged_in_words
+from .compare_judging import Judgement, PairwiseConfig, Questions, checked_questions, judge_models
+from .compare_judging import in_words as judged_in_words
 from .training_sets import Pool, SetName, asking, pool_of, split_off, training_set
 
 SETS: tuple[SetName, ...] = get_args(SetName)

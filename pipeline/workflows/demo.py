@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import InputConfig, ReflectConfig, ScoringConfig, SelectConfig, TeacherConfig
+from ..config.training import FinetuneConfig
 from ..records import Candidate
-from ..storage.rundir import RunDir
-from ..storage.selected import selected_rows
-from ..student.recipe import FinetuneConfig
+from ..run.directory import RunDir
+from ..run.selected import selected_rows
 from .run import RunResult, run
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"

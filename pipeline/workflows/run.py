@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..base.progress import say
 from ..config import ReflectConfig, Schedule, SelectConfig
-from ..progress import say
+from ..config.training import FinetuneConfig
 from ..records import CandidateKind
 from ..stages.finetuning import FinetuneResult, finetune_run
-from ..stages.reflection import ReflectResult, reflect
-from ..stages.selection import SelectResult, branches_of, checked, choose_branches, select
-from ..student.recipe import FinetuneConfig
+from ..stages.reflection.stage import ReflectResult, reflect
+from ..stages.selection.stage import SelectResult, branches_of, checked, choose_branches, select
 
 Branches = Callable[[int], dict[str, CandidateKind]]
 

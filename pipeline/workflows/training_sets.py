@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..method.baselines import of_like_lengths, random_choice, random_subset
+from ..method.baseline_sampling import of_like_lengths, random_choice, random_subset
 from ..records import Candidate, CandidateKind, Example
-from ..storage.rundir import RunDir
-from ..storage.selected import selected_rows
+from ..run.directory import RunDir
+from ..run.selected import selected_rows
 
 SetName = Literal["selected", "random", "length", "candidates", "all"]
 Question = tuple[str, str]

@@ -23,15 +23,15 @@ from curate.pipeline.errors import CurateError
 from curate.pipeline.executors.processes import ATTEMPTS
 from curate.pipeline.executors.ray_cluster import QUIET, over_ray
 from curate.pipeline.method.decision import Needs, needs
-from curate.pipeline.stages.selection import SelectResult, select
-from curate.pipeline.storage import importing
-from curate.pipeline.storage.rundir import RunDir
-from curate.pipeline.student.engine import Record, Scored, ScoringEngine
-from curate.pipeline.student.identity import resolve
-from curate.pipeline.student.scorefiles import ScoreFiles, shard_worker
+from curate.pipeline.run import importing
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.scoring.engine import Record, Scored, ScoringEngine
+from curate.pipeline.scoring.identity import resolve
+from curate.pipeline.scoring.score_files import ScoreFiles, shard_worker
+from curate.pipeline.stages.selection.stage import SelectResult, select
 
 from ..stages.test_scoring import mark_first
-from ..student.data import (
+from ..training.data import (
     chosen,
     records,
     score_shards,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from curate.pipeline.method.outcomes import pair_outcome, preference_outcome, rating_outcome
+from curate.pipeline.method.judge_results import pair_outcome, preference_outcome, rating_outcome
 from curate.pipeline.method.tally import Tally, mean_interval, pair_value, standard_error
 
 

@@ -20,15 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.cli import app
+from curate.pipeline.inputs.readers import open_source
+from curate.pipeline.inputs.urls import store_of
 from curate.pipeline.remote import pushing
-from curate.pipeline.storage.lock import signed
-from curate.pipeline.storage.readers import open_source
-from curate.pipeline.storage.rundir import RunDir
-from curate.pipeline.storage.urls import store_of
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.run.lock import signed
 
-from ..stages.test_reflection import Server
-from ..teacher.faulty_server import Answer, FaultyServer, Received, completion
-from ..teacher.records_asked import MODEL, journaled, key_of, naming, records, written
+from ..llm.faulty_server import Answer, FaultyServer, Received, completion
+from ..llm.records_asked import MODEL, journaled, key_of, naming, records, written
+from ..stages.reflection.test_stage import Server
 from . import dirstore
 from .test_mirror import eventually, files
 
@@ -340,7 +340,7 @@ def child(*words: object) -> list[str]:
         "import dirstore\n"
         "import curate.pipeline.remote.pushing as p; p.INTERVAL = 0.05; p.RETRIES = (0.1,)\n"
         "import curate.pipeline.remote.lease as l; l._SETTLES = 0\n"
-        "import curate.pipeline.stages.reflection as r; r.SHARD = 10\n"
+        "import curate.pipeline.stages.reflection.stage as r; r.SHARD = 10\n"
         "from curate.cli import main; main()"
     )
     return [sys.executable, "-c", program, *map(str, words)]
@@ -395,7 +395,7 @@ def test_kill_at_any_moment_loses_nothing_that_was_there(
             again = {key_of(request) for request in server.requests[begun:]} & known
             assert not again, f"{len(again)} replies were asked for again"
         assert code == 0, said
-        monkeypatch.setattr("curate.pipeline.stages.reflection.SHARD", 10)
+        monkeypatch.setattr("curate.pipeline.stages.reflection.stage.SHARD", 10)
         assert curate(*asking(data, "here", server)[3:]).code == 0
     disturbed, here = content(copied(run, place / "copy")), content(place / "here")
     for found in (disturbed, here):
@@ -480,7 +480,7 @@ def test_tasks_on_several_machines_work_into_one_run(
         code, said = ended(task(data, run, server, 1, place / "three"))
         assert code == 0, said
         assert not {key_of(request) for request in server.requests[begun:]} & known
-        monkeypatch.setattr("curate.pipeline.stages.reflection.SHARD", 10)
+        monkeypatch.setattr("curate.pipeline.stages.reflection.stage.SHARD", 10)
         assert curate(*asking(data, "here", server)[3:]).code == 0
     together, here = content(copied(run, place / "copy")), content(place / "here")
     for found in (together, here):
@@ -494,7 +494,7 @@ def test_tasks_on_several_machines_work_into_one_run(
 def test_tasks_score_and_the_whole_decides(
     place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.pipeline.storage.importing.SHARD", 1)
+    monkeypatch.setattr("curate.pipeline.run.importing.SHARD", 1)
     line = ("select", "ok.jsonl", "--out", "memory://b/run", "--student", tiny_student,
             "--device", "cpu")  # fmt: skip
     for index in range(2):

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from curate.pipeline.errors import CurateError
+from curate.pipeline.inputs.urls import Store, store_of
 from curate.pipeline.remote.lease import LeaseLost, Pace, holder_at, leased
-from curate.pipeline.storage.lock import signed
-from curate.pipeline.storage.urls import Store, store_of
+from curate.pipeline.run.lock import signed
 
 from . import dirstore  # noqa: F401 - registers itself
 

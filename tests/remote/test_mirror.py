@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from curate.pipeline.base.files import replace_folder, write_text
 from curate.pipeline.errors import CurateError
+from curate.pipeline.inputs.urls import store_of
 from curate.pipeline.remote import mirror as mirrors
 from curate.pipeline.remote import pushing
 from curate.pipeline.remote.lease import Pace, leased
 from curate.pipeline.remote.mirror import Mirror
 from curate.pipeline.remote.pushing import pushed
-from curate.pipeline.storage.files import replace_folder, write_text
-from curate.pipeline.storage.rundir import RunDir
-from curate.pipeline.storage.urls import store_of
+from curate.pipeline.run.directory import RunDir
 
 from . import dirstore  # noqa: F401 - registers itself
 

@@ -12,9 +12,9 @@ from curate.pipeline.config import (
     SelectConfig,
     TeacherConfig,
 )
-from curate.pipeline.stages.reflection import reflect
-from curate.pipeline.stages.selection import select
-from curate.pipeline.storage.rundir import RunDir
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.stages.reflection.stage import reflect
+from curate.pipeline.stages.selection.stage import select
 
 HOSTILE = "\n".join(
     [

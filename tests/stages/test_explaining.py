@@ -18,8 +18,8 @@ from curate.pipeline.config import (
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import CANDIDATES
 from curate.pipeline.stages.explaining import FURTHER, explain, in_words
-from curate.pipeline.stages.reflection import reflect
-from curate.pipeline.stages.selection import select
+from curate.pipeline.stages.reflection.stage import reflect
+from curate.pipeline.stages.selection.stage import select
 
 IDS = ["apple", "apple-pie", "banana", "cherry"]
 NEW = "Too easy.\n[New Instruction] Weigh the {0}. [End]\n[New Answer] The {0}: 12. [End]"

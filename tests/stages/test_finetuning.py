@@ -23,16 +23,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from curate.pipeline.config.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import Example
+from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.stages.finetuning import FinetuneResult, finetune
-from curate.pipeline.student.checkpoints import last_complete, publish_checkpoint
-from curate.pipeline.student.launch import fixable_errors
-from curate.pipeline.student.recipe import FinetuneConfig, Recipe
-from curate.pipeline.student.tokens import Tokenization
-from curate.pipeline.student.training import FinetuneProgress
-from curate.pipeline.student.training_data import IGNORED, response_loss, training_data
 from curate.pipeline.templates import Template
+from curate.pipeline.training.checkpoints import last_complete, publish_checkpoint
+from curate.pipeline.training.launch import fixable_errors
+from curate.pipeline.training.rows import IGNORED, response_loss, training_data
+from curate.pipeline.training.trainer import FinetuneProgress
 
 CHAT = (
     "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}"
@@ -481,7 +481,7 @@ def test_the_advice_of_an_error_can_be_followed_in_the_same_folder(
 HOLD = """
 import sys
 from pathlib import Path
-from curate.pipeline.storage.lock import held
+from curate.pipeline.run.lock import held
 with held(Path(sys.argv[1]), "finetune"):
     print("held", flush=True)
     sys.stdin.read()

@@ -17,7 +17,7 @@ from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.stages.judging import Judged, in_words, judge, recompute
 
 from ..conftest import shared
-from ..teacher.faulty_server import Answer, FaultyServer, Received, completion, cut
+from ..llm.faulty_server import Answer, FaultyServer, Received, completion, cut
 
 # --- recorded judgements --------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ from curate.pipeline.config import InputConfig, ScoringConfig, SelectConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.reporting.contents import run_numbers, student_numbers
 from curate.pipeline.reporting.reading import candidate_rows, read_student, student_keys
+from curate.pipeline.run.directory import RunDir
 from curate.pipeline.stages.report import report
-from curate.pipeline.stages.selection import select
-from curate.pipeline.storage.rundir import RunDir
+from curate.pipeline.stages.selection.stage import select
 
 from ..reporting.reading_html import Page
 from ..reporting.runs import HOSTILE, LONG_LINE, reflected, whole

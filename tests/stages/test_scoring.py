@@ -9,18 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.pipeline.base import checksums as checks
 from curate.pipeline.config import InputConfig, ScoreConfig
 from curate.pipeline.errors import CurateError
+from curate.pipeline.inputs.examples import input_identity
+from curate.pipeline.inputs.readers import open_source
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.run.importing import import_candidates
+from curate.pipeline.scoring.engine import ScoringEngine
+from curate.pipeline.scoring.identity import resolve
+from curate.pipeline.scoring.score_files import ScoreFiles
 from curate.pipeline.stages.scoring import score, work_folder
-from curate.pipeline.storage import checks
-from curate.pipeline.storage.importing import import_candidates, input_identity
-from curate.pipeline.storage.readers import open_source
-from curate.pipeline.storage.rundir import RunDir
-from curate.pipeline.student.engine import ScoringEngine
-from curate.pipeline.student.identity import resolve
-from curate.pipeline.student.scorefiles import ScoreFiles
 
-from ..student.data import records, scores_of, scoring_with, select_from, write_jsonl
+from ..training.data import records, scores_of, scoring_with, select_from, write_jsonl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

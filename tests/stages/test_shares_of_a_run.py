@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
+from curate.pipeline.base.sharding import Share
 from curate.pipeline.config import InputConfig, SelectConfig
-from curate.pipeline.shares import Share
-from curate.pipeline.stages import reflection
-from curate.pipeline.stages.reflection import ReflectResult, reflect
-from curate.pipeline.stages.selection import score_share
-from curate.pipeline.stages.status import status
-from curate.pipeline.storage import importing
-from curate.pipeline.storage.rundir import RunDir
+from curate.pipeline.run import importing
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.stages.reflection import stage as reflection
+from curate.pipeline.stages.reflection.stage import ReflectResult, reflect
+from curate.pipeline.stages.selection.stage import score_share
+from curate.pipeline.stages.status.stage import status
 
-from ..student.data import (
+from ..llm.faulty_server import Answer, Received, completion
+from ..llm.records_asked import about, journaled, key_of, naming, records, written
+from ..training.data import (
     chosen,
     rejected,
     scores_of,
@@ -29,10 +31,8 @@ from ..student.data import (
     select_from,
     write_jsonl,
 )
-from ..student.data import records as candidate_rows
-from ..teacher.faulty_server import Answer, Received, completion
-from ..teacher.records_asked import about, journaled, key_of, naming, records, written
-from .test_reflection import (
+from ..training.data import records as candidate_rows
+from .reflection.test_stage import (
     NO_MARKERS,
     Server,
     config,
@@ -178,8 +178,8 @@ def test_a_shard_that_is_too_short_still_is_another_task_s_to_make(tmp_path: Pat
 
 def select_command(data: Path, out: Path, student: Path, go: Path) -> list[str]:
     program = (
-        "import curate.pipeline.storage.importing as i; i.SHARD = 3\n"
-        f"import curate.pipeline.stages.selection\n{waiting_for(go)}\n"
+        "import curate.pipeline.run.importing as i; i.SHARD = 3\n"
+        f"import curate.pipeline.stages.selection.stage\n{waiting_for(go)}\n"
         "from curate.cli import main; main()"
     )
     return [

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from curate.pipeline.records import CANDIDATES
 
-from ..teacher.records_asked import journaled
+from ..llm.records_asked import journaled
 from .server import Served
 
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..teacher.records_asked import MODEL, records, written
+from ..llm.records_asked import MODEL, records, written
 from .forker import HEAVY, LIGHT, Forker, forking
 from .server import Served, serving
 

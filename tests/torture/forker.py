@@ -23,12 +23,14 @@ from typing import IO, Any, NoReturn
 
 from .server import ROOT
 
-LIGHT = ("curate.cli", "curate.pipeline.stages.reflection", "httpx2", "numpy", "pyarrow.parquet")
+LIGHT = (
+    "curate.cli", "curate.pipeline.stages.reflection.stage", "httpx2", "numpy", "pyarrow.parquet",
+)  # fmt: skip
 HEAVY = (
     *LIGHT, "torch", "datasets", "transformers", "safetensors.torch", "trl", "accelerate",
     "transformers.models.llama.modeling_llama", "matplotlib.pyplot",
-    "curate.pipeline.stages.selection", "curate.pipeline.stages.scoring",
-    "curate.pipeline.student.scorer", "curate.pipeline.student.training",
+    "curate.pipeline.stages.selection.stage", "curate.pipeline.stages.scoring",
+    "curate.pipeline.scoring.scorer", "curate.pipeline.training.trainer",
 )  # fmt: skip
 
 
@@ -50,9 +52,10 @@ def main(modules: Sequence[str]) -> None:
 def _obey(order: Mapping[str, Any]) -> NoReturn:
     """In the child: the command, with its own output and small shards."""
     from curate.cli import main as curate
-    from curate.pipeline.stages import reflection
-    from curate.pipeline.storage import importing
-    from curate.pipeline.teacher import engines, openai_server
+    from curate.pipeline.run import importing
+    from curate.pipeline.stages.reflection import stage as reflection
+    from curate.pipeline.llm.engines import choose as engines
+    from curate.pipeline.llm.engines import openai_server
 
     said = os.open(order["said"], os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     for stream in (1, 2):

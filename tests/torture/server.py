@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..teacher.faulty_server import Answer, FaultyServer, Received, completion
-from ..teacher.records_asked import key_of, naming
+from ..llm.faulty_server import Answer, FaultyServer, Received, completion
+from ..llm.records_asked import key_of, naming
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ..teacher.batch_server import BatchServer
-from ..teacher.faulty_server import Answer, FaultyServer, Received, always, busy, completion
+from ..llm.batch_server import BatchServer
+from ..llm.faulty_server import Answer, FaultyServer, Received, always, busy, completion
 from .checks import accounted_for, candidates, paid_once, same
 from .conftest import IDS, Landed, reflecting, selecting
 from .forker import HEAVY, LIGHT, Child, Forker, forking

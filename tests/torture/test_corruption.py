@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.pipeline.teacher.journal import Journal
+from curate.pipeline.llm.journal import Journal
 
-from ..teacher.records_asked import journaled
+from ..llm.records_asked import journaled
 from .checks import accounted_for, same
 from .conftest import IDS, TRIALS, Landed, reflecting, selecting
 from .forker import LIGHT, Forker, forking

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..teacher.records_asked import journaled
+from ..llm.records_asked import journaled
 from .checks import accounted_for, not_asked_again, paid_once, same
 from .conftest import AT_ONCE, IDS, TRIALS, Landed, reflecting, selecting
 from .forker import Child, Forker

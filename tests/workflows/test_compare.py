@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.stages.selection import SelectResult
-from curate.pipeline.student.recipe import FinetuneConfig
+from curate.pipeline.stages.selection.stage import SelectResult
 from curate.pipeline.workflows.compare import CompareConfig, CompareResult, compare, in_words
 
-from ..student.data import records, scoring_with, select_from, write_jsonl
+from ..training.data import records, scoring_with, select_from, write_jsonl
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,8 +11,8 @@ import pytest
 from datasets import load_from_disk
 
 from curate.cli import app
+from curate.pipeline.run.directory import RunDir
 from curate.pipeline.stages.explaining import explain
-from curate.pipeline.storage.rundir import RunDir
 
 LINE = re.compile(r" *(\d+)  (.+)")
 

@@ -20,11 +20,11 @@ from curate.pipeline.config import (
 )
 from curate.pipeline.errors import BudgetReached, CurateError
 from curate.pipeline.records import CANDIDATES
-from curate.pipeline.stages import reflection
-from curate.pipeline.storage.rundir import RunDir
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.workflows.run import RunResult, run
 
-from ..teacher.faulty_server import Answer, FaultyServer, Received, completion, error
+from ..llm.faulty_server import Answer, FaultyServer, Received, completion, error
 
 WORDS = [
     "river",

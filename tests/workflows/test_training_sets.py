@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from curate.pipeline.records import Candidate, Decision, Example
-from curate.pipeline.storage.rundir import RunDir
-from curate.pipeline.storage.selected import SelectedRow, write_sets
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.run.selected import SelectedRow, write_sets
 from curate.pipeline.workflows.training_sets import (
     Pool,
     asking,

@@ -1,0 +1,158 @@
+"""Files that are there whole or not at all: written under a temporary name, flushed, renamed."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import CurateError
+from . import checksums as checks
+
+
+@contextmanager
+def writable(place: Path) -> Iterator[None]:
+    """Turn what a disk refuses (full, read-only, no permission) into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise CurateError(
+            f"cannot write {place}: {error.strerror or error}; what was finished is kept, run the "
+            "same command again to go on"
+        ) from None
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place."""
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        try:
+            write(temporary)
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people to read, atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+
+def create_json(path: Path, value: Any) -> bool:
+    """Write JSON where no file is yet; False where another process was first."""
+
+    def link(temporary: Path) -> bool:
+        _write_text(temporary, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        _sync(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        _sync(path.parent)
+        return True
+
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        try:
+            return link(temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that no other writer has: neither a thread here nor a host elsewhere."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def write_parquet(path: Path, table: pa.Table, **notes: Any) -> None:
+    """Write a Parquet file with checksums, atomically; `notes` come back from `read_notes`."""
+    ours = {b"curate": json.dumps(notes).encode(), checks.NOTE: checks.EMPTY}
+    schema = table.schema.with_metadata({**(table.schema.metadata or {}), **ours})
+    made = pa.BufferOutputStream()
+    pq.write_table(table.cast(schema), made, compression="zstd", write_page_checksum=True)
+    data = checks.sealed(made.getvalue().to_pybytes())
+    write_atomically(path, lambda temporary: _write_bytes(temporary, data))
+
+
+def read_parquet(
+    path: Path, columns: list[str] | None = None
+) -> tuple[pa.Table, dict[str, Any]] | None:
+    """A whole, undamaged Parquet file (or columns of it) and its notes; None if it is not."""
+    try:
+        with pa.OSFile(str(path)) as file:
+            data = file.read_buffer()  # Arrow's memory: its threads cannot let go of Python's
+        if not checks.intact(data.to_pybytes()):
+            return None
+        parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        table = parquet.read(columns=columns, use_threads=False)
+        return table, json.loads((table.schema.metadata or {}).get(b"curate", b"{}"))
+    except (OSError, ValueError, pa.ArrowException):  # ValueError: names or notes are no text
+        return None
+
+
+def read_notes(path: Path) -> dict[str, Any] | None:
+    """The notes of a Parquet file by its footer alone; None if it is absent or damaged."""
+    try:
+        notes = json.loads((pq.read_schema(path).metadata or {}).get(b"curate", b"{}"))
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    return notes if isinstance(notes, dict) else None
+
+
+def count_of(path: Path) -> int:
+    """The rows of a Parquet file by its footer alone; 0 if it is absent or damaged."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, ValueError, pa.ArrowException):
+        return 0
+
+
+def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a new folder, then put it in the place of `path`."""
+    with writable(path):
+        temporary = path.with_name(f".{path.name}.new")
+        old = path.with_name(f".{path.name}.old")
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        for written in temporary.iterdir():
+            _sync(written)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+        _sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

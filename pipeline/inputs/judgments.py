@@ -1,0 +1,89 @@
+"""Recorded judgements: pairwise reviews in both orders, AlpacaEval's preferences, ratings."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..base.files import write_json
+from ..errors import CurateError
+from .readers import Row, open_source
+
+LogKind = Literal["pairs", "preferences", "ratings"]
+VERDICTS = "verdicts.json"
+
+_COLUMNS: dict[LogKind, tuple[str, ...]] = {
+    "pairs": ("review", "review_reverse"),
+    "preferences": ("preference", "generator_1", "generator_2"),
+    "ratings": ("judgment", "question_id", "model"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A file of judgements: what its rows are, the rows, and what it says of them all."""
+
+    kind: LogKind
+    rows: list[dict[str, Any]]
+    about: Mapping[str, Any]
+
+
+def read_log(path: Path) -> Log:
+    """A log, or the folder that `curate judge --out` wrote.
+
+    Pairs are a JSON object with the rows under `data`, or the rows alone; preferences and ratings
+    are lists. Raises CurateError for what is none of these, and for a row without the columns.
+    """
+    path = path / VERDICTS if (path / VERDICTS).is_file() else path
+    rows, about = _rows(path)
+    if not rows:
+        raise CurateError(f"{path} is empty: it has no judgements")
+    found = [kind for kind, names in _COLUMNS.items() if set(names) <= rows[0].keys()]
+    if not found:
+        known = "; ".join(f"{', '.join(names)} ({kind})" for kind, names in _COLUMNS.items())
+        raise CurateError(
+            f"{path} is no log of judgements: its columns are {', '.join(rows[0]) or 'none'}; "
+            f"known are {known}"
+        )
+    for number, row in enumerate(rows, 1):
+        missing = [name for name in _COLUMNS[found[0]] if name not in row]
+        if missing:
+            raise CurateError(f"{path}, judgement {number}: no {missing[0]!r}")
+    return Log(found[0], rows, about)
+
+
+def _rows(path: Path) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+    whole = _object(path)
+    if whole is None:
+        source = open_source(str(path))
+        rows = list(source.rows())
+        bad = next((row for row in rows if not isinstance(row, Row)), None)
+        if bad is not None:
+            raise CurateError(f"{bad.place}: {bad.reason}")
+        return [row.values for row in rows if isinstance(row, Row)], {}
+    data, about = whole["data"], whole.get("Meta_Info")
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise CurateError(f"{path}: `data` is not a list of judgements")
+    return data, about if isinstance(about, dict) else {}
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The file as one JSON object with `data`; None where it is something else."""
+    if not path.is_file():
+        return None
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            if file.read(1) != b"{":
+                return None
+            value = json.loads(b"{" + file.read())
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error):
+        return None  # JSON Lines, or what the reader of rows has a sentence for
+    return value if "data" in value else None
+
+
+def write_verdicts(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
+    """Write pairs in the form that `read_log` takes."""
+    write_json(path, {"Meta_Info": dict(about), "data": rows})

@@ -1,0 +1,78 @@
+"""DATA at a URL -> a copy in the cache, one for each state of it."""
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base.files import writable
+from ..errors import CurateError
+from .urls import Store, cache_home, checked, speaking, store_of, tag
+
+_SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` leaves
+
+
+def fetched(url: str, is_data: Callable[[str], bool]) -> Path:
+    """The local copy of a file, or of a folder's data files; what is here already is not fetched.
+
+    `is_data` tells by its name whether a file is one. Raises CurateError for what cannot be had.
+    """
+    url = checked(url)
+    store = store_of(url)
+    with speaking(url):
+        objects, is_file = _objects(store, is_data)
+    if not objects:
+        raise CurateError(f"{url} holds no data: no file in it has a known format")
+    tags = sorted((name, tag(info)) for name, info in objects.items())
+    told = all(not state.endswith(":") for _, state in tags)  # else it may change unseen
+    state = repr(tags) if told else uuid.uuid4().hex
+    folder = cache_home() / "data" / _digest(url) / _digest(state) / url.rpartition("/")[2]
+    if not folder.exists():
+        _fetch(store, objects, folder)
+    return folder / next(iter(objects)) if is_file else folder
+
+
+def _objects(
+    store: Store, is_data: Callable[[str], bool]
+) -> tuple[dict[str, Mapping[str, Any]], bool]:
+    """The files that are wanted, by their names within the folder; whether the URL is a file."""
+    store.fs.invalidate_cache()
+    info = store.fs.info(store.root)
+    if info["type"] == "file":
+        return {store.root.rpartition("/")[2]: info}, True
+    listed = {_name(store, entry): entry for entry in store.fs.ls(store.root, detail=True)}
+    if not set(_SAVED) & listed.keys():
+        files = {name: entry for name, entry in listed.items() if entry["type"] == "file"}
+        return {n: e for n, e in files.items() if is_data(n) and not n.startswith(".")}, False
+    found = store.fs.find(store.root, maxdepth=2, detail=True)
+    named = {_name(store, entry): entry for entry in found.values()}
+    return {
+        n: e for n, e in named.items() if not any(p[:1] in ("", ".") for p in n.split("/"))
+    }, False
+
+
+def _name(store: Store, entry: Mapping[str, Any]) -> str:
+    return str(entry["name"]).removeprefix(f"{store.root}/")
+
+
+def _fetch(store: Store, objects: Mapping[str, Any], folder: Path) -> None:
+    """Fill a folder beside the wanted one and put it in place, unless another was first."""
+    fresh = folder.with_name(f".{uuid.uuid4().hex}")
+    with writable(folder):
+        fresh.mkdir(parents=True)
+        try:
+            with speaking(store.url):
+                for name, info in objects.items():
+                    place = fresh / name
+                    place.parent.mkdir(exist_ok=True)
+                    store.fs.get_file(str(info["name"]), str(place))
+            if not folder.exists():
+                fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,110 @@
+"""Chooses and makes the teacher's engine."""
+
+import importlib.util
+from collections.abc import Sequence
+
+from ...config import EngineName, Role, TeacherConfig
+from ...errors import UsageError
+from ...records import REFLECTIONS
+from ..prices import Prices, prices_of
+from ..protocol import Teacher
+from ..rates import Rates
+from .endpoints import PATIENCE, Endpoints
+from .in_process import LocalTeacher
+from .openai_server import OpenAITeacher
+from .recorded import RecordedTeacher
+from .vllm_server import VLLMTeacher
+
+DOES: dict[Role, str] = {
+    "teacher": "that reflects",
+    "judge": "that judges",
+    "model": "that answers",
+}
+BATCH_PATIENCE = 3600.0  # seconds that a server may be away while a batch job is waited for
+
+
+def choose_engine(config: TeacherConfig) -> EngineName:
+    """What `auto` means: `openai` with a URL, `recorded` with replies, else what is here."""
+    if config.engine != "auto":
+        return config.engine
+    if config.base_urls:
+        return "openai"
+    if config.replies is not None:
+        return "recorded"
+    return "vllm" if _has_vllm_and_gpu() else "transformers"
+
+
+def _has_vllm_and_gpu() -> bool:
+    if importlib.util.find_spec("vllm") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def teacher_prices(config: TeacherConfig, model: str) -> Prices | None:
+    """What the teacher's tokens cost; one that runs here is not sold by the token."""
+    sold = choose_engine(config) == "openai"
+    return prices_of(
+        model if sold else "",
+        table=config.prices,
+        price_in=config.price_in,
+        price_out=config.price_out,
+    )
+
+
+def make_teacher(config: TeacherConfig, *, kinds: Sequence[str] = REFLECTIONS) -> Teacher:
+    """The engine that a configuration asks for. Raises UsageError for what does not go together.
+
+    `kinds` are the replies that a file of recorded ones may hold.
+    """
+    engine = choose_engine(config)
+    if engine == "recorded":
+        if config.replies is None:
+            raise UsageError("--engine recorded needs --replies FILE")
+        return RecordedTeacher(config.replies, name=config.teacher or "recorded", kinds=kinds)
+    if config.teacher is None:
+        raise UsageError(f"--{config.role} is needed: the name of the model {DOES[config.role]}")
+    if config.engine_args and engine != "vllm":
+        raise UsageError(f"--engine-args are for --engine vllm, not {engine}")
+    if engine != "openai" and (config.rpm or config.tpm):
+        raise UsageError(f"--rpm and --tpm are for a server at --base-url, not for {engine}")
+    if config.batch_api and (engine != "openai" or len(config.base_urls) > 1):
+        raise UsageError("--batch-api is for one server at --base-url")
+    if engine == "transformers":
+        return LocalTeacher(
+            config.teacher,
+            ceiling=config.concurrency,
+            revision=config.teacher_revision,
+            device=config.teacher_device,
+            role=config.role,
+        )
+    if engine == "vllm":
+        return VLLMTeacher(
+            config.teacher,
+            ceiling=config.concurrency,
+            revision=config.teacher_revision,
+            engine_args=config.engine_args,
+        )
+    if not config.base_urls:
+        raise UsageError("--engine openai needs --base-url, such as http://localhost:8000/v1")
+    return _at_servers(config, config.teacher)
+
+
+def _at_servers(config: TeacherConfig, model: str) -> OpenAITeacher | Endpoints:
+    rates = Rates(rpm=config.rpm, tpm=config.tpm)
+
+    def make(url: str, patience: float) -> OpenAITeacher:
+        return OpenAITeacher(
+            model,
+            url,
+            api_key=config.api_key,
+            ceiling=config.concurrency,
+            revision=config.teacher_revision,
+            rates=rates,
+            patience=patience,
+        )
+
+    if len(config.base_urls) == 1:
+        return make(config.base_urls[0], BATCH_PATIENCE if config.batch_api else PATIENCE)
+    return Endpoints(make, config.base_urls, ceiling=config.concurrency)

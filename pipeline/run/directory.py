@@ -1,0 +1,251 @@
+"""The run directory: what it is (config.json), what is done (manifest.json), where things lie."""
+
+import json
+import platform
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..base.checksums import agrees, with_check
+from ..base.files import create_json, read_parquet, write_json, write_parquet
+from ..base.sharding import WHOLE, Share
+from ..errors import CurateError
+from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
+
+FORMAT = 1
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is a run: it has a config.json of ours; CurateError for a damaged one."""
+    config = read_json(Path(path) / "config.json")
+    ours = isinstance(config, dict) and config.get("curate_run") == FORMAT
+    if ours and agrees(config):
+        return True
+    if _was_run(Path(path), config):
+        raise CurateError(
+            f"{path}/config.json is damaged: begin another run with the same options, another "
+            f"--out and --journal {path}/journal, which asks for no reply again"
+        )
+    return False
+
+
+def _was_run(path: Path, config: Any) -> bool:
+    """Whether what is no config.json of a run was one: a folder may hold a model's, for one."""
+    if isinstance(config, dict):
+        return not agrees(config) and bool({"identity", "curate_run"} & config.keys())
+    return (path / "config.json").exists() and any(
+        (path / name).exists() for name in ("manifest.json", "candidates", "journal")
+    )
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """A run directory on disk."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path, identity: Mapping[str, Any], **notes: Any) -> "RunDir":
+        """Make a run of this identity, or take up the one that is there; `notes` are kept with it.
+
+        Raises CurateError naming the field when the folder holds a run of another identity, or
+        things that are no run.
+        """
+        run = cls(Path(path))
+        if run.path.exists() and not is_run(path):
+            if not run.path.is_dir():
+                raise CurateError(f"{path} is a file, not a run directory")
+            strange = any(not p.name.startswith(".") for p in run.path.iterdir())
+            if strange and not is_run(path):  # it may have become one just now
+                raise CurateError(f"{path} is not empty and no run of curate: choose another --out")
+        if not is_run(path):
+            config = {
+                "curate_run": FORMAT,
+                "id": uuid.uuid4().hex,
+                "identity": dict(identity),
+                **notes,
+            }
+            create_json(run.path / "config.json", with_check(config))
+        refuse_changes(path, run.config["identity"], identity)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDir":
+        """A run that is there; CurateError if it is not."""
+        if not is_run(path):
+            there = "no run of curate" if Path(path).exists() else "no such run directory"
+            raise CurateError(f"{path}: {there} (a run has a config.json made by curate)")
+        return cls(Path(path))
+
+    @contextmanager
+    def discarded_if_empty(self) -> Iterator[None]:
+        """After an error, leave no run behind that holds nothing but its name."""
+        try:
+            yield
+        except CurateError:
+            there = self.path.iterdir() if self.path.is_dir() else ()  # it may have been moved
+            if [path.name for path in there] == ["config.json"]:
+                (self.path / "config.json").unlink()
+                self.path.rmdir()
+            raise
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The id and the identity of the run; CurateError where it is not there any more."""
+        config: dict[str, Any] | None = read_json(self.path / "config.json")
+        if config is None:
+            raise CurateError(
+                f"{self.path} is not there any more: if it was moved, run the same command with "
+                "its new place; what was finished is in it"
+            )
+        return config
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What each finished stage left: its settings, versions and counts.
+
+        Raises CurateError where it is damaged.
+        """
+        found = read_json(self.path / "manifest.json")
+        if isinstance(found, dict) and agrees(found):
+            return found
+        if (self.path / "manifest.json").exists():
+            raise CurateError(
+                f"{self.path}/manifest.json is damaged: remove it and run the same commands again; "
+                "what is finished is found, so that nothing is asked or scored anew"
+            )
+        return {}
+
+    def finish_stage(self, stage: str, entry: Mapping[str, Any]) -> None:
+        """Write a finished stage into the manifest."""
+        self._write_stages({**self.manifest.get("stages", {}), stage: dict(entry)})
+
+    def forget_stage(self, stage: str) -> None:
+        """Take a stage out of the manifest, before its files are made anew."""
+        stages = self.manifest.get("stages", {})
+        self._write_stages({name: entry for name, entry in stages.items() if name != stage})
+
+    def _write_stages(self, stages: Mapping[str, Any]) -> None:
+        config = self.config
+        write_json(
+            self.path / "manifest.json",
+            with_check({"run": config["id"], "identity": config["identity"],
+                        "versions": versions(), "stages": stages}),
+        )  # fmt: skip
+
+    def stage(self, name: str) -> dict[str, Any] | None:
+        """The manifest's entry of a finished stage."""
+        entry: dict[str, Any] | None = self.manifest.get("stages", {}).get(name)
+        return entry
+
+    # --- candidates ---
+
+    @property
+    def candidates(self) -> Path:
+        """The folder of candidate shards."""
+        return self.path / "candidates"
+
+    @property
+    def num_records(self) -> int | None:
+        """The records of the stage that made the candidates, None while it has not finished."""
+        stage = self.stage("reflect") or self.stage("import") or {}
+        return stage.get("records")
+
+    def shard_paths(self, share: Share = WHOLE) -> list[Path]:
+        """The finished candidate shards, in input order; those of one task's share."""
+        paths = [p for p in self.candidates.glob("part-*.parquet") if p.stem[5:].isdigit()]
+        return sorted((path for path in paths if share.takes(_index(path))), key=_index)
+
+    def shard_path(self, index: int) -> Path:
+        """The place of a candidate shard."""
+        return self.candidates / f"part-{index:05d}.parquet"
+
+    def write_shard(self, index: int, rows: list[Candidate], **notes: Any) -> None:
+        """Write a candidate shard."""
+        _ = self.config  # in a run that was moved away it would stand alone
+        write_parquet(self.shard_path(index), to_table(rows, CANDIDATE_SCHEMA), **notes)
+
+    def read_shard(self, path: Path) -> list[Candidate]:
+        """The candidates of a finished shard; CurateError when it is damaged."""
+        return candidates_from(self.shard_table(path))
+
+    def shard_table(self, path: Path, columns: list[str] | None = None) -> pa.Table:
+        """The same as a table, of all columns or of some."""
+        found = read_parquet(path, columns)
+        if found is None:
+            _ = self.config
+            raise CurateError(
+                f"the shard {path} is damaged: remove it and run the command that made it again"
+            )
+        return found[0]
+
+    def records(self) -> Iterator[list[Candidate]]:
+        """All candidates, a record at a time, in input order."""
+        for path in self.shard_paths():
+            yield from by_record(self.read_shard(path))
+
+
+def folder_beside(out: Path) -> Path:
+    """The run's folder beside a file that is its result.
+
+    Raises CurateError where the file is there without one: it is not ours to replace.
+    """
+    folder = out.with_name(f"{out.name}.run")
+    if out.is_dir():
+        raise CurateError(f"--out {out} is a folder; give the name of a file")
+    if out.exists() and not is_run(folder):
+        raise CurateError(f"{out} is there and was not made by this command: choose another --out")
+    return folder
+
+
+def _index(shard: Path) -> int:
+    return int(shard.stem.removeprefix("part-"))
+
+
+def by_record(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
+    """Split a shard's rows into the records' own: an id's rows stand together."""
+    begin = 0
+    for end in range(1, len(candidates) + 1):
+        if end == len(candidates) or candidates[end].id != candidates[begin].id:
+            yield candidates[begin:end]
+            begin = end
+
+
+def refuse_changes(path: str | Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """CurateError naming the first field in which a run's identity is not the one it was."""
+    for field in sorted({*old, *new}):
+        if old.get(field) != new.get(field):
+            raise CurateError(
+                f"{path} was made with {field} = {_shown(old.get(field))}, now it is "
+                f"{_shown(new.get(field))}: choose another --out, or give the old value"
+            )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def versions() -> dict[str, str]:
+    """The versions that numbers may depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("curate-reflection", "torch", "transformers", "datasets", "pyarrow", "trl"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,75 @@
+"""Candidates or originals from elsewhere -> the candidate shards of a run."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from ..base.files import write_json, write_text
+from ..config import InputConfig
+from ..inputs.examples import as_original, chunks, read_examples
+from ..inputs.ingest import Intake, candidate_groups, holds_candidates
+from ..inputs.readers import Source
+from ..records import Candidate
+from .directory import RunDir
+
+SHARD = 1000
+"""Records in a shard of candidates."""
+NEAR_DUPLICATES = "near_duplicates.jsonl"
+"""In a run: the records that `--dedup` left out, each with the one it repeats."""
+
+
+def originals_of(run: RunDir, intake: Intake) -> Iterator[Candidate]:
+    """The originals of a run's records, as its candidates hold them."""
+    for group in run.records():
+        intake.rows += 1
+        if group[0].candidate != "original" or not group[0].valid:
+            intake.reject(group[0].id, "no original")
+            continue
+        intake.records += 1
+        yield group[0]
+
+
+def import_candidates(run: RunDir, source: Source, config: InputConfig) -> None:
+    """Write the input as candidate shards; does nothing when that is done with this limit."""
+    done = run.stage("import")
+    if done is not None and done.get("limit") == config.limit:
+        return
+    if done is not None:
+        run.forget_stage("import")  # of another limit: unfinished until it is written anew
+    intake = Intake()
+    if holds_candidates(source):
+        groups = candidate_groups(source, intake, strict=config.strict)
+        groups = _limited(groups, config.limit)
+    else:
+        groups = ([as_original(e)] for e in read_examples(source, config, intake))
+    records = shards = 0
+    for index, chunk in enumerate(chunks(groups, SHARD)):
+        records += len(chunk)
+        run.write_shard(index, [candidate for group in chunk for candidate in group])
+        shards += 1
+    for left_over in run.shard_paths()[shards:]:  # of a larger limit
+        left_over.unlink()
+    write_unused(run.path, intake)
+    entry = {"from": source.name, "input": intake.counts(), "records": records}
+    run.finish_stage("import", {**entry, "limit": config.limit})
+
+
+def _limited(groups: Iterator[list[Candidate]], limit: int | None) -> Iterator[list[Candidate]]:
+    for number, group in enumerate(groups):
+        if limit is not None and number >= limit:
+            return
+        yield group
+
+
+def write_unused(folder: Path, intake: Intake) -> None:
+    """List what of the input was not used.
+
+    Unusable rows with place and reason (the first thousand), and all near-duplicates.
+    """
+    if intake.rejected:
+        rows = [{"place": row.place, "reason": row.reason} for row in intake.rejected]
+        write_json(folder / "rejected_input.json", rows)
+    if intake.near_duplicates:
+        lines = [json.dumps(asdict(one), ensure_ascii=False) for one in intake.near_duplicates]
+        write_text(folder / NEAR_DUPLICATES, "".join(f"{line}\n" for line in lines))

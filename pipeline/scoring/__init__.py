@@ -1,0 +1,1 @@
+"""The student: tokens, packed rows, the model's head, mean negative log-likelihoods."""

@@ -1,0 +1,223 @@
+"""Candidates -> scores: loads the student when the first score is needed, then fills in rounds."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from ..config import ScoringConfig, TemplateName
+from ..errors import CurateError
+from ..executors.ray_cluster import require_ray
+from ..method.decision import Needs, needs
+from ..method.diversity import Units, units
+from ..method.ifd import SideResult, with_side
+from ..method.spans import SIDES, Pair, Side, pair
+from ..records import Candidate, CandidateKind, Message, Score
+from ..templates import Template
+from .identity import ScoringIdentity
+from .model import device_here, load_student, load_tokenizer
+from .packing import Span
+from .rounding import SAMPLE, rounding_noise
+from .scorer import Scorer, Tick, Values
+from .tokens import SpanPair, Tokenization
+
+log = logging.getLogger(__name__)
+
+Record = dict[CandidateKind, Candidate]
+Scored = dict[CandidateKind, Score]
+Wanted = Callable[[Record, Scored], Needs]
+
+
+class ScoringEngine:
+    """Scores candidates with one student under one identity."""
+
+    def __init__(self, config: ScoringConfig, identity: ScoringIdentity) -> None:
+        self.config = config
+        self.identity = identity
+        self._loading = Lock()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The student's tokenizer."""
+        return load_tokenizer(self.config.student, self.config.revision)
+
+    @cached_property
+    def template(self) -> Template:
+        """T, rendered by the tokenizer itself for `chat`."""
+        return student_template(self.identity.template, self.tokenizer)
+
+    @cached_property
+    def tokenization(self) -> Tokenization:
+        """How texts become spans."""
+        return Tokenization(
+            self.tokenizer,
+            name=self.identity.tokenization,
+            max_length=self.identity.max_length,
+            chat=self.identity.template == "chat",
+        )
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The loaded student."""
+        student = load_student(
+            self.config.student,
+            revision=self.config.revision,
+            device=device_here(self.config),
+            dtype=self.identity.dtype,
+        )
+        headers = self.tokenization.header_ids(self.template.headers())
+        return Scorer(student, headers, batch_tokens=self.config.batch_tokens)
+
+    def fill(
+        self,
+        records: Sequence[Record],
+        scores: Sequence[Scored],
+        tick: Tick = lambda _: None,
+        wanted: Wanted | None = None,
+    ) -> int:
+        """Score what the decision needs, round after round, until it needs nothing more.
+
+        With `score_all`, everything at once. `wanted` replaces the decision's question. Returns
+        how many rounds it took. May be called from several threads.
+        """
+        ask = self._asking(wanted)
+        rounds = 0
+        while True:
+            jobs = [
+                (index, kind, side)
+                for index, (record, known) in enumerate(zip(records, scores, strict=True))
+                for kind, side in sorted(ask(record, known))
+            ]
+            if not jobs:
+                return rounds
+            self._score(jobs, records, scores, tick)
+            rounds += 1
+
+    def lacks(
+        self, records: Sequence[Record], scores: Sequence[Scored], wanted: Wanted | None = None
+    ) -> bool:
+        """Whether `fill` would have anything to score; takes no model."""
+        ask = self._asking(wanted)
+        return any(ask(record, known) for record, known in zip(records, scores, strict=True))
+
+    def _asking(self, wanted: Wanted | None) -> Wanted:
+        return wanted or (everything if self.config.score_all else needs)
+
+    def check(self) -> None:
+        """Raise CurateError where what is asked for does not go together or is not installed."""
+        _ = self.template, self.tokenization
+        if self.config.executor == "ray":
+            require_ray()
+
+    def rounding_noise(self, records: Sequence[Record]) -> float:
+        """How far half precision moves a mean NLL: measured on the responses of some records."""
+        originals = [record["original"] for record in records if "original" in record]
+        pairs = [pair(c, "ifd", self.template) for c in originals[:SAMPLE] if c.valid]
+        both = [(p.conditional, p.unconditional) for p in self.tokenization.span_pairs(pairs)]
+        return rounding_noise(self.scorer, [s for spans in both for s in spans if s is not None])
+
+    def embed(self, texts: Sequence[str]) -> list[Units]:
+        """The direction of each text's mean last hidden state, in units of 1/2048 [D].
+
+        e = m / |m| with m = the mean of h_t over the text's tokens t, h_t being the last hidden
+        state, from which the head predicts, behind the anchor token and with no template. Raises
+        CurateError where there is none.
+        """
+        spans = [self.tokenization.text_span(text) for text in texts]
+        given = [span for span in spans if span is not None]
+        means = iter(self.scorer.mean_states(given))
+        states = [next(means) if span is not None else None for span in spans]
+        return [_embedding(text, state) for text, state in zip(texts, states, strict=True)]
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences the student has computed."""
+        return self.scorer.sequences if "scorer" in self.__dict__ else 0
+
+    @property
+    def window(self) -> int:
+        """How many records are scored together: a CPU's rows are full sooner than a GPU's."""
+        return 1000 if device_here(self.config).type == "cuda" else 100
+
+    def close(self) -> None:
+        """Give back the student's threads."""
+        if "scorer" in self.__dict__:
+            self.scorer.close()
+
+    def _score(
+        self,
+        jobs: Sequence[tuple[int, CandidateKind, Side]],
+        records: Sequence[Record],
+        scores: Sequence[Scored],
+        tick: Tick,
+    ) -> None:
+        with self._loading:  # several threads may come here first
+            template, tokenization = self.template, self.tokenization
+        pairs: list[Pair] = [pair(records[i][kind], side, template) for i, kind, side in jobs]
+        spans = tokenization.span_pairs(pairs)
+        for (index, kind, side), result in zip(jobs, self._results(spans, tick), strict=True):
+            score = scores[index].get(kind) or Score(id=records[index][kind].id, candidate=kind)
+            scores[index][kind] = with_side(score, side, result)
+
+    def _results(self, spans: Sequence[SpanPair], tick: Tick) -> list[SideResult]:
+        both: list[Span | None] = [s for p in spans for s in (p.conditional, p.unconditional)]
+        given = [index for index, span in enumerate(both) if span is not None]
+        values = np.full(len(both), np.nan)
+        if given:
+            with self._loading:
+                scorer = self.scorer
+            values[given] = scorer.nll([s for s in both if s is not None], tick)
+        return [
+            SideResult(float(values[2 * i]), float(values[2 * i + 1]), p.status, p.num_tokens)
+            for i, p in enumerate(spans)
+        ]
+
+
+def _embedding(text: str, state: Values | None) -> Units:
+    if state is None or not np.isfinite(state).all():
+        raise CurateError(
+            f"the student has no finite hidden state for {text[:80]!r}: select without --diverse, "
+            "or with --dtype float32"
+        )
+    return units(state)
+
+
+def everything(
+    record: Mapping[CandidateKind, Candidate], known: Mapping[CandidateKind, Score]
+) -> Needs:
+    """Both sides of every candidate that has a pair, as far as not known."""
+    return frozenset(
+        (kind, side)
+        for kind, candidate in record.items()
+        if candidate.valid
+        for side in SIDES
+        if kind not in known or getattr(known[kind], f"{side}_status") is None
+    )
+
+
+def student_template(name: TemplateName, tokenizer: Any) -> Template:
+    """The template of that name; CurateError for `chat` with a tokenizer that has none."""
+    if name != "chat":
+        return Template(name)
+    if not getattr(tokenizer, "chat_template", None):
+        raise CurateError("--template chat: the student's tokenizer has no chat template")
+
+    return Template("chat", partial(_render_chat, tokenizer))
+
+
+def _render_chat(tokenizer: Any, messages: list[Message]) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError:
+        if messages[0]["role"] != "system":
+            raise
+        # Some templates refuse a system turn: it goes in front of the instruction then.
+        system, user = messages
+        joined = f"{system['content']}\n\n{user['content']}"
+        return _render_chat(tokenizer, [{"role": "user", "content": joined}])
+    return str(text)

@@ -1,0 +1,97 @@
+"""What a score depends on, and the short name that a student's folder gets from it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import Dtype, ScoringConfig, TemplateName, TokenizationName
+from ..errors import CurateError
+from ..inputs.model_files import revision_of as revision_of
+from ..inputs.model_files import short_name as short_name
+
+DEFAULT_MAX_LENGTH = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringIdentity:
+    """Student and revision, template, tokenization, max length and dtype, all resolved."""
+
+    student: str
+    revision: str
+    template: TemplateName
+    tokenization: TokenizationName
+    max_length: int
+    dtype: Dtype
+
+    @property
+    def key(self) -> str:
+        """The student's name and a short hash of the identity, fit for a folder's name."""
+        digest = hashlib.sha256(json.dumps(self.fields(), sort_keys=True).encode()).hexdigest()
+        return f"{self.student}-{digest[:8]}"
+
+    def in_words(self) -> str:
+        """For a person, the length resolved."""
+        return (
+            f"{self.student}: {self.template} template, {self.tokenization} tokenization, "
+            f"at most {self.max_length} tokens, {self.dtype}"
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """The identity as JSON has it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def resolve(config: ScoringConfig, scores: Path) -> ScoringIdentity:
+    """The identity of a configuration, seen with the scores that a run has already.
+
+    Reads the student's config, no weights.
+    """
+    from .model import context_of, device_here, load_config, pick_dtype
+
+    context = context_of(load_config(config.student, config.revision))
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = known_dtype(scores, config) or pick_dtype(device_here(config))
+    return identify(config, context=context, dtype=dtype)
+
+
+def identify(config: ScoringConfig, *, context: int | None, dtype: Dtype) -> ScoringIdentity:
+    """Resolve a scoring configuration. Raises CurateError for a length beyond the context."""
+    longest = min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH)
+    if config.max_length is not None and context is not None and config.max_length > context:
+        raise CurateError(
+            f"--max-length {config.max_length} is beyond the student's context of {context} tokens"
+        )
+    return ScoringIdentity(
+        student=short_name(config.student),
+        revision=revision_of(config.student, config.revision),
+        template=config.template,
+        tokenization=config.tokenization,
+        max_length=config.max_length or longest,
+        dtype=dtype,
+    )
+
+
+def known_dtype(folder: Path, config: ScoringConfig) -> Dtype | None:
+    """The dtype of scores there that differ from the configuration in nothing else it names.
+
+    So that `--dtype auto` on a machine without a GPU finds the scores that one with a GPU made.
+    """
+    found = set()
+    for path in folder.glob("*/config.json"):
+        fields: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+        if _same_but_dtype(fields, config):
+            found.add(fields["dtype"])
+    return found.pop() if len(found) == 1 else None
+
+
+def _same_but_dtype(fields: Mapping[str, Any], config: ScoringConfig) -> bool:
+    return (
+        fields["student"] == short_name(config.student)
+        and fields["template"] == config.template
+        and fields["tokenization"] == config.tokenization
+        and config.max_length in (None, fields["max_length"])
+    )

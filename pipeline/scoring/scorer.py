@@ -1,0 +1,199 @@
+"""Spans -> mean negative log-likelihoods, each distinct span computed once."""
+
+import ctypes
+import logging
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..base.prefetch import ahead
+from .model import Student
+from .packing import Ids, Pack, Span, distinct, plan
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BUDGET = {"cpu": 4096, "cuda": 32768}
+GPU_DEPTH = 4
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+Tick = Callable[[int], None]
+Values = npt.NDArray[np.float64]
+Compute = Callable[[Pack], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is computed of a row, and how its spans share what comes out."""
+
+    compute: Compute
+    share: Callable[[Pack, Values], Iterable[Any]]
+
+
+class Scorer:
+    """Scores spans with one student; may be called from several threads.
+
+    On a CPU every row is the work of one thread: cores share no row, wait for nobody, and how many
+    there are changes no bit. On a GPU rows are queued ahead of who reads their results; when its
+    memory runs out, the token budget of a row halves and the work goes on.
+    """
+
+    def __init__(
+        self, student: Student, headers: Sequence[Ids] = (), *, batch_tokens: int | None = None
+    ) -> None:
+        self.student = student
+        self.headers = tuple(headers) if student.packed else ()
+        self.budget = batch_tokens or DEFAULT_BUDGET[student.device.type]
+        self.tokens = self.sequences = 0
+        self._lock = Lock()
+        self._threads = torch.get_num_threads()
+        self._pool: ThreadPoolExecutor | None = None
+        if student.device.type == "cpu":
+            _keep_memory()
+            alone = partial(torch.set_num_threads, 1)
+            self._pool = ThreadPoolExecutor(self._threads, "row", initializer=alone)
+
+    def nll(
+        self,
+        spans: Sequence[Span],
+        tick: Tick = lambda _: None,
+        *,
+        log_probs: Compute | None = None,
+    ) -> Values:
+        """Mean NLL in nats a token [N], NaN where the model gave none; `tick(number)` as they come.
+
+        Bitwise a function of each span alone: not of its neighbours, their order or, on a CPU, the
+        budget; on a GPU rows are filled up to it, so that it is the same for all.
+        `log_probs` replaces the student's own.
+        """
+        work = _Work(log_probs or self.student.log_probs, _mean_nlls)
+        return np.array(self._each(spans, work, tick), dtype=np.float64)
+
+    def mean_states(
+        self, spans: Sequence[Span], tick: Tick = lambda _: None
+    ) -> list[Values | None]:
+        """The mean last hidden state [D] of the positions that predict each span's targets.
+
+        None where memory ran out. A function of each span alone, as `nll` is.
+        """
+
+        def means(pack: Pack) -> torch.Tensor:
+            parts = torch.split(self.student.hidden(pack), list(pack.lengths))
+            return torch.stack([part.double().mean(dim=0) for part in parts])
+
+        return self._each(spans, _Work(means, lambda _, rows: rows), tick)
+
+    def _each(self, spans: Sequence[Span], work: _Work, tick: Tick) -> list[Any]:
+        """What the work makes of each span; None where memory ran out."""
+        unique, where = distinct(spans)
+        result: list[Any] = [None] * len(unique)
+        todo = list(range(len(unique)))
+        while todo:
+            todo = self._round(unique, todo, result, tick, work)
+        return [result[index] for index in where]
+
+    def close(self) -> None:
+        """End the threads, and let torch use all of them again."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self._threads)
+
+    def _round(
+        self,
+        spans: Sequence[Span],
+        todo: Sequence[int],
+        result: list[Any],
+        tick: Tick,
+        work: _Work,
+    ) -> list[int]:
+        """Work on the spans `todo`; those that found no memory come back."""
+        chosen = [spans[index] for index in todo]
+        budget = self.budget if self.student.packed else 0
+        left: list[int] = []
+        for pack, values in self._computed(self._rows(chosen, budget), work.compute):
+            if values is not None:
+                self.sequences += len(pack.spans)
+                for index, value in zip(pack.spans, work.share(pack, values), strict=True):
+                    result[todo[index]] = value
+                tick(len(pack.spans))
+            elif len(pack.spans) > 1:
+                left += [todo[index] for index in pack.spans]
+            else:
+                log.warning("a sequence of %d tokens does not fit into memory", len(pack.ids))
+        if left:
+            self._halve(budget)
+        return left
+
+    def _rows(self, spans: Sequence[Span], budget: int) -> Iterator[Pack]:
+        rows = plan(spans, self.headers, budget)
+        if self._pool is not None:
+            return rows
+        # A GPU's kernels are picked by a row's length: all rows have the same.
+        return (replace(row, width=budget) for row in rows)
+
+    def _halve(self, budget: int) -> None:
+        with self._lock:
+            if self.budget >= budget:  # another thread may have done so
+                self.budget = max(budget // 2, 1)
+                log.warning("out of GPU memory: rows of %d tokens from now on", self.budget)
+        torch.cuda.empty_cache()
+
+    def _computed(
+        self, packs: Iterable[Pack], log_probs: Compute
+    ) -> Iterator[tuple[Pack, Values | None]]:
+        """Each row with its targets' log-probabilities; None where memory ran out."""
+
+        def start(pack: Pack) -> Callable[[], Values | None]:
+            if self._pool is None:
+                return _queued(log_probs, pack)
+            return self._pool.submit(_values, log_probs, pack).result
+
+        depth = GPU_DEPTH if self._pool is None else 2 * self._threads
+        for pack, values in ahead(packs, start, depth):
+            self.tokens += len(pack.ids)
+            yield pack, values
+
+
+def _keep_memory() -> None:
+    """Let glibc keep freed memory: else each tensor of a row is paid for in page faults again.
+
+    Blocks below 32 MiB (its largest threshold) come from one heap that keeps 512 MiB when idle.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 512 << 20),
+                                 (M_ARENA_MAX, 1)):  # fmt: skip
+            libc.mallopt(parameter, value)
+
+
+def _values(log_probs: Compute, pack: Pack) -> Values:
+    values: Values = log_probs(pack).double().cpu().numpy()
+    return values
+
+
+def _queued(log_probs: Compute, pack: Pack) -> Callable[[], Values | None]:
+    """Queue a row on the GPU; what is returned waits for it."""
+    try:
+        values = log_probs(pack)
+    except torch.cuda.OutOfMemoryError:
+        return _nothing
+    return lambda: values.double().cpu().numpy()
+
+
+def _nothing() -> None:
+    return None
+
+
+def _mean_nlls(pack: Pack, values: Values) -> Iterator[float]:
+    """The mean NLL of each span of a row; float64 sums over its own tokens."""
+    end = 0
+    for length in pack.lengths:
+        begin, end = end, end + length
+        yield -values[begin:end].sum() / length

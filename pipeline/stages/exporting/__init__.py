@@ -1,0 +1,1 @@
+"""`curate export`: a selection in the format of a training tool."""

@@ -1,0 +1,1 @@
+"""`curate generate`: answers of a model to an evaluation set."""

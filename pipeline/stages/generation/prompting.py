@@ -1,0 +1,63 @@
+"""Questions -> the tokens that the student is asked with: those that it was trained on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from ...config import TemplateName
+from ...records import conversation
+from ...scoring.engine import student_template
+from ...scoring.model import load_config, load_tokenizer
+from ...scoring.tokens import Tokenization
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as tokens and as the text that they stand for."""
+
+    tokens: tuple[int, ...]
+    text: str
+
+
+class Prompting:
+    """The template and the tokenizer of one student; the template is resolved."""
+
+    def __init__(self, model: str, revision: str | None, template: TemplateName | None) -> None:
+        load_config(model, revision)  # says in one sentence what is no model
+        tokenizer = load_tokenizer(model, revision)
+        self.template = student_template(template or trained_with(model) or "vicuna", tokenizer)
+        self._tokens = Tokenization(
+            tokenizer, name="exact", max_length=1, chat=self.template.name == "chat"
+        )
+        self._end = str(tokenizer.eos_token or "")
+        self.opens_with_bos = self._tokens.prefix_ids("") == [tokenizer.bos_token_id]
+
+    def prompt(
+        self, turns: Sequence[str], answers: Sequence[str], *, input: str, system: str | None
+    ) -> Prompt:
+        """T of the questions so far, one more than there are answers.
+
+        Of a wire format: T(x) + y + EOS as in training, and the next question behind it.
+        """
+        if self.template.chat is not None:
+            text = self.template.chat(conversation(turns, answers, input=input, system=system))
+            return Prompt(tuple(self._tokens.prefix_ids(text)), text)
+        text = self.template.prompt(turns[0], input, system=system)
+        tokens = self._tokens.prefix_ids(text)
+        for answer, question in zip(answers, turns[1:], strict=True):
+            more = self.template.next_turn(question)
+            end = [] if self._tokens.eos_id is None else [self._tokens.eos_id]
+            tokens += [*self._tokens.target_ids(answer), *end, *self._tokens.target_ids(more)]
+            text += answer + self._end + more
+        return Prompt(tuple(tokens), text)
+
+
+def trained_with(model: str) -> TemplateName | None:
+    """The template that `curate finetune` noted in a model's folder."""
+    try:
+        found = json.loads((Path(model) / "training.json").read_text("utf-8")).get("template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return next((name for name in get_args(TemplateName) if name == found), None)

@@ -1,0 +1,210 @@
+"""`curate generate`: a model's answers to an evaluation set, in the set's own formats."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...config import AnswerFormat, EngineName, GenerateConfig, TeacherConfig
+from ...errors import TeacherFailure, UsageError
+from ...inputs.answer_files import Answer, write_answers
+from ...inputs.examples import input_identity
+from ...inputs.ingest import Intake
+from ...inputs.questions import Question, read_questions
+from ...inputs.readers import open_source
+from ...llm.ask import Asking, answer_all, let_go_on_error, open_asking
+from ...llm.engines.choose import choose_engine, make_teacher
+from ...llm.journal import request_key
+from ...llm.protocol import Reply, Request
+from ...records import CandidateStatus, Message, conversation
+from ...run.directory import RunDir, folder_beside
+from ...run.lock import held
+
+MESSAGES = "messages"
+"""In a template's place where a server renders the conversation by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """The file and what is in it; a question that failed is not."""
+
+    out: Path
+    format: AnswerFormat
+    answers: int
+    cut: int
+    """Answers with a turn that ended at the token limit."""
+    failed: dict[str, int]
+    """Reasons, counted."""
+    rejected: int
+    """Rows that ask nothing."""
+    asked: int
+    reused: int
+
+
+def generate(config: GenerateConfig) -> Generated:
+    """Ask what the journal does not hold, and write the file.
+
+    Raises BudgetReached, or CurateError when the model cannot be had, with all that was paid for
+    kept.
+    """
+    source, intake = open_source(config.input.data), Intake()
+    questions = read_questions(source, config.input, intake)
+    form = _format(config, questions)
+    folder = folder_beside(config.out)
+    prompts = _prompts(config)
+    model = make_teacher(_model(config, prompts))
+    with let_go_on_error(model):
+        identity = {
+            "command": "generate",
+            **input_identity(source, config.input),
+            "model": model.name,
+            "revision": model.revision,
+            "template": prompts.name,
+            "temperature": config.model.temperature,
+            "seed": config.model.seed,
+        }
+        run = RunDir.create(folder, identity)
+    with run.discarded_if_empty(), held(run.path, "generate"):
+        journal = config.model.journal or run.path / "journal"
+        with let_go_on_error(model):
+            asking = open_asking(model, config.model, journal=journal, run=run.config["id"])
+        answers = answer_all(
+            asking,
+            questions,
+            _Answerer(config.model, asking, prompts).answer,
+            at_once=config.model.concurrency,
+            stage="generate",
+            unit="questions",
+        )
+        write_answers(config.out, form, [a for a in answers if a.failure is None], model.name)
+    return Generated(
+        out=config.out,
+        format=form,
+        answers=sum(answer.failure is None for answer in answers),
+        cut=sum(answer.cut for answer in answers),
+        failed=dict(Counter(answer.failure for answer in answers if answer.failure)),
+        rejected=intake.num_rejected,
+        asked=asking.tally.asked,
+        reused=asking.tally.from_journal,
+    )
+
+
+def _format(config: GenerateConfig, questions: list[Question]) -> AnswerFormat:
+    """As asked for; else told by the file's ending and by turns that only MT-Bench's form has."""
+    several = any(len(question.turns) > 1 for question in questions)
+    if config.format is None and config.out.suffix == ".jsonl":
+        return "mt_bench" if several else "jsonl"
+    if config.format in (None, "alpaca_eval") and several:
+        raise UsageError(
+            "some questions have several turns, and --format alpaca_eval holds one answer: take "
+            "mt_bench or jsonl"
+        )
+    return config.format or "alpaca_eval"
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+
+class Prompts:
+    """Renders a conversation: as tokens of the student's template, as its text, or as messages."""
+
+    def __init__(self, config: GenerateConfig, engine: EngineName) -> None:
+        self._by_tokens = engine == "transformers"
+        self._student: Any = None
+        if engine != "openai":
+            from .prompting import Prompting
+
+            asked = config.model
+            self._student = Prompting(asked.teacher or "", asked.teacher_revision, config.template)
+        self.name = self._student.template.name if self._student else MESSAGES
+
+    @property
+    def pass_through(self) -> str | None:
+        """The chat template by which a vLLM server takes a rendered prompt as it is."""
+        if self._student is None or self._by_tokens:
+            return None
+        bos = "{{ bos_token }}" if self._student.opens_with_bos and self.name != "chat" else ""
+        return bos + "{{ messages[0]['content'] }}"
+
+    def rendered(
+        self, question: Question, answers: tuple[str, ...]
+    ) -> tuple[tuple[Message, ...], tuple[int, ...] | None]:
+        """The messages, and the tokens where the engine takes them."""
+        turns = question.turns[: len(answers) + 1]
+        about: dict[str, Any] = {"input": question.input, "system": question.system}
+        if self._student is None:
+            return tuple(conversation(turns, answers, **about)), None
+        prompt = self._student.prompt(turns, answers, **about)
+        messages = ({"role": "user", "content": prompt.text},)
+        return messages, prompt.tokens if self._by_tokens else None
+
+
+def _prompts(config: GenerateConfig) -> Prompts:
+    engine = _engine(config.model)
+    if config.model.teacher is None:
+        raise UsageError("--model is needed: the name of the model that answers")
+    if engine == "openai" and config.template is not None:
+        raise UsageError(
+            f"--template {config.template} is for a model run here: a server renders messages by "
+            "its own chat template"
+        )
+    return Prompts(config, engine)
+
+
+def _engine(model: TeacherConfig) -> EngineName:
+    """In this process, unless a server or another engine is named."""
+    return "transformers" if model.engine == "auto" and not model.base_url else choose_engine(model)
+
+
+def _model(config: GenerateConfig, prompts: Prompts) -> TeacherConfig:
+    model = replace(config.model, engine=_engine(config.model))
+    if prompts.pass_through is None:
+        return model
+    given = ("--chat-template", prompts.pass_through)
+    return replace(model, engine_args=(*given, *model.engine_args))
+
+
+class _Answerer:
+    """Asks a question's turns, each with the answers before it."""
+
+    def __init__(self, config: TeacherConfig, asking: Asking, prompts: Prompts) -> None:
+        self._config, self._asking, self._prompts = config, asking, prompts
+
+    async def answer(self, question: Question) -> Answer:
+        """All turns, or the reason why there is no whole answer."""
+        turns: tuple[str, ...] = ()
+        cut = False
+        for _ in question.turns:
+            try:
+                reply = await self._asking.reply(self._request(question, turns), _status)
+            except TeacherFailure as error:
+                return Answer(question, turns, failure=str(error))
+            turns += (reply.text,)
+            cut = cut or reply.finish_reason == "length"
+        return Answer(question, turns, cut)
+
+    def _request(self, question: Question, answers: tuple[str, ...]) -> Request:
+        messages, tokens = self._prompts.rendered(question, answers)
+        config, model = self._config, self._asking.teacher
+        key = request_key(
+            model=model.name,
+            revision=model.revision,
+            messages=messages,
+            prompt_version=self._prompts.name,
+            temperature=config.temperature,
+            seed=config.seed,
+        )
+        return Request(
+            id=question.id,
+            candidate=f"turn_{len(answers) + 1}",
+            messages=messages,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            seed=config.seed,
+            key=key,
+            tokens=tokens,
+        )
+
+
+def _status(reply: Reply) -> CandidateStatus:
+    return "truncated" if reply.finish_reason == "length" else "ok"

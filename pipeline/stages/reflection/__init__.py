@@ -1,0 +1,1 @@
+"""Stage 1, `curate reflect`: records -> candidates, by asking the teacher."""

@@ -1,0 +1,137 @@
+"""What a reflection would ask for and cost, before it is asked: an estimate, in words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...config import TeacherConfig
+from ...llm.protocol import Reply
+from ...records import Candidate, CandidateKind
+from ...templates import TeacherPrompts
+from .reflector import messages_for
+
+CRITIQUE = 150  # tokens that a reply's critique is taken to have
+GROWTH = 1.5  # a reply's texts are taken to be so much longer than the record's own
+LETTERS = 4  # characters a token
+
+
+class Known(Protocol):
+    """What need not be asked: the reply, if there is one, and the candidate that it gives."""
+
+    def __call__(
+        self, kind: CandidateKind, pair: Candidate
+    ) -> tuple[Reply | None, Candidate] | None:
+        """None where the teacher would be asked."""
+
+
+@dataclass(slots=True)
+class Forecast:
+    """Calls to make and the tokens they may use; `held` replies are paid for already."""
+
+    records: int = 0
+    calls: int = 0
+    held: int = 0
+    prompt: int = 0
+    completion: int = 0
+    _seconds: float = 0.0
+    _measured: int = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean seconds from request to reply, of the held ones that say so."""
+        return self._seconds / self._measured if self._measured else None
+
+    def add(self, original: Candidate, prompts: TeacherPrompts, known: Known) -> None:
+        """Count one record's three reflections."""
+        self.records += 1
+        instruction = self._made("instruction", original, prompts, known)
+        self._made("response", original, prompts, known)
+        if instruction is None:
+            self._call("both", original, prompts)  # of a pair that there is not yet
+        elif instruction.valid:
+            self._made("both", instruction, prompts, known)
+
+    def _made(
+        self, kind: CandidateKind, pair: Candidate, prompts: TeacherPrompts, known: Known
+    ) -> Candidate | None:
+        found = known(kind, pair)
+        if found is None:
+            self._call(kind, pair, prompts)
+            return None
+        self._hold(found[0])
+        return found[1]
+
+    def _call(self, kind: CandidateKind, pair: Candidate, prompts: TeacherPrompts) -> None:
+        self.calls += 1
+        self.prompt += len(messages_for(kind, pair, prompts)[0]["content"]) // LETTERS
+        texts = [pair.output] if kind != "instruction" else [pair.instruction, pair.output]
+        own = sum(len(text or "") for text in texts)
+        self.completion += CRITIQUE + int(GROWTH * own) // LETTERS
+
+    def _hold(self, reply: Reply | None) -> None:
+        self.held += reply is not None
+        if reply is not None and reply.seconds is not None:
+            self._seconds += reply.seconds
+            self._measured += 1
+
+
+def forecast(originals: Iterable[Candidate], prompts: TeacherPrompts, known: Known) -> Forecast:
+    """The forecast of all records."""
+    total = Forecast()
+    for original in originals:
+        total.add(original, prompts, known)
+    return total
+
+
+def in_words(total: Forecast, config: TeacherConfig, cost: float | None) -> str:
+    """What is printed; `cost` in USD, None where no price is known."""
+    said = "price not known" if cost is None else f"about {cost:.2f} USD"
+    lines = [
+        f"{total.records} records, {total.calls} calls, about {total.prompt} prompt tokens and "
+        f"{total.completion} completion tokens (an estimate), {said}"
+    ]
+    if total.held:
+        lines.append(f"{total.held} replies are in the journal already and are not paid for again")
+    return "\n".join([*lines, f"time: {_time(total, config)}"])
+
+
+def _time(total: Forecast, config: TeacherConfig) -> str:
+    """The longest of what the rates allow and what the replies held took."""
+    if config.batch_api:
+        return "up to 24 h for each of two rounds of batch jobs, the second of what the first gives"
+    took: list[tuple[float, str]] = []
+    if config.rpm:
+        took.append((60 * total.calls / config.rpm, f"at --rpm {config.rpm:g}"))
+    if config.tpm:
+        tokens = total.prompt + total.completion
+        took.append((60 * tokens / config.tpm, f"at --tpm {config.tpm:g}"))
+    if total.seconds is not None:
+        said = f"at {config.concurrency} at once and {total.seconds:.1f} s a reply, as measured"
+        took.append((total.calls * total.seconds / config.concurrency, said))
+    if not took:
+        return "not known before the first replies"
+    longest, why = max(took)
+    return f"{'about' if total.seconds is not None else 'at least'} {duration(longest)} {why}"
+
+
+def duration(seconds: float) -> str:
+    """Rounded, in its largest units.
+
+    >>> duration(7), duration(90), duration(7300)
+    ('7 s', '1 min 30 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def projected(spent: int, before: int, *, answered: int, left: int) -> int | None:
+    """The total once `left` more replies have come, by what the `answered` ones used a reply.
+
+    >>> projected(500, 100, answered=4, left=10)
+    1500
+    """
+    return spent + (spent - before) * left // answered if answered else None

@@ -1,0 +1,1 @@
+"""Stage 2, `curate select`: candidates -> scores -> decisions -> Arrow data sets."""

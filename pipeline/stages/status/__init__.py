@@ -1,0 +1,1 @@
+"""`curate status`: what of a run is done, failed and left."""

@@ -1,0 +1,298 @@
+"""`curate status`: what of a run is done, failed and left, how fast it goes, and who is at it."""
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from ...base.files import read_notes
+from ...inputs.row_count import count_rows
+from ...llm.journal_tail import growth
+from ...records import REFLECTIONS, RETRYABLE
+from ...run.directory import RunDir, read_json
+from ...run.lock import Holder, holders
+from ...run.shard_counts import RECENT, newest, per_second, value_counts
+from ...training.checkpoints import CHECKPOINTS, CLAIM, last_complete
+from .rebuild_command import scoring_words, settings_words
+
+State = Literal["finished", "running", "unfinished"]
+STALE = "candidates were made after it: select again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStatus:
+    """One stage. `done`, `total` and `left` are records (steps of a training), None if not known.
+
+    `left` is the most that it can be; `counts` are statuses of reflections or of scores.
+    """
+
+    stage: str
+    state: State
+    done: int
+    total: int | None = None
+    left: int | None = None
+    failed: int = 0
+    damaged_shards: int = 0
+    per_second: float | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    student: str | None = None
+    """What `--student` was, where a selection tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """A run as it is now: its stages in order, its locks' holders, the commands that go on."""
+
+    run: str
+    data: str | None
+    holders: list[Holder]
+    stages: list[StageStatus]
+    next: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs: plain values only."""
+        return asdict(self)
+
+
+def status(path: str) -> RunStatus:
+    """Look at a run, also while it is being written: reads only, and takes no lock.
+
+    Raises CurateError for what is no run.
+    """
+    run = RunDir.open(path)
+    held = holders(run.path)
+    working = {holder.what.split()[0] for holder in held if holder.alive}
+    made = _candidates(run, working)
+    total = made.total if made.state == "finished" else None
+    stages = [made, *(_selection(run, name, total, working) for name in _students(run))]
+    stages += _trainings(run)
+    return RunStatus(
+        run=path,
+        data=run.config.get("data"),
+        holders=held,
+        stages=stages,
+        next=[] if working else list(_next(run, path, stages)),
+    )
+
+
+# --- candidates -----------------------------------------------------------------------------------
+
+
+def _candidates(run: RunDir, working: set[str]) -> StageStatus:
+    """The stage that made the candidates: reflect, or the import of a selection from data."""
+    reflected = run.config["identity"].get("command") == "reflect"
+    stage, worker = ("reflect", "reflect") if reflected else ("import", "select")
+    entry = run.stage(stage)
+    found, damaged = value_counts(run.shard_paths(), ["candidate", "status"])
+    counts: Counter[str] = Counter()
+    for (kind, made), number in found.items():
+        if kind in REFLECTIONS:
+            counts[str(made)] += number
+    known = StageStatus(
+        stage=stage,
+        state=_state(entry is not None, worker in working and (reflected or entry is None)),
+        done=sum(number for (kind, _), number in found.items() if kind == "original"),
+        failed=sum(counts[name] for name in RETRYABLE),
+        damaged_shards=damaged,
+        counts=dict(counts),
+    )
+    if entry is None or known.state == "running":
+        return _unfinished_candidates(run, known, entry or {})
+    unused = (entry.get("input") or {}).get("rejected")
+    notes = (f"{unused} input rows were not used",) if unused else ()
+    return replace(known, total=entry["records"], left=0, notes=notes)
+
+
+def _unfinished_candidates(run: RunDir, known: StageStatus, entry: dict[str, Any]) -> StageStatus:
+    """With what is left, by the input, and the speed, by the journal."""
+    total = entry.get("records") or _input_rows(run)
+    left = None if total is None else max(total - known.done, 0)
+    folder = run.path / entry.get("journal", _option(run, "--journal") or "journal")
+    journal = growth(folder)
+    calls = 2 if run.config["identity"].get("schedule") == "selective" else len(REFLECTIONS)
+    rate = journal.per_second / calls if journal.per_second else None
+    about = "" if journal.exact else "about "
+    notes = (f"{about}{journal.replies} replies in {folder}",) if journal.replies else ()
+    return replace(known, total=total, left=left, per_second=rate, notes=notes)
+
+
+def _input_rows(run: RunDir) -> int | None:
+    """How many rows the input has, within the limit."""
+    rows, limit = count_rows(str(run.config.get("data"))), _option(run, "--limit")
+    if limit is None:
+        return rows
+    return int(limit) if rows is None else min(rows, int(limit))
+
+
+def _options(run: RunDir, which: str) -> list[str]:
+    """The options that the run was begun with: those of its `input` or its `teacher`."""
+    words: list[str] = run.config.get("options", {}).get(which, [])
+    return words
+
+
+def _option(run: RunDir, name: str) -> str | None:
+    words = [*_options(run, "input"), *_options(run, "teacher")]
+    return words[words.index(name) + 1] if name in words else None
+
+
+# --- selections -----------------------------------------------------------------------------------
+
+
+def _students(run: RunDir) -> list[str]:
+    scored = {p.name for p in (run.path / "scores").glob("[!.]*") if p.is_dir()}
+    stages = [name.partition("/") for name in run.manifest.get("stages", {})]
+    return sorted(scored | {student for stage, _, student in stages if stage == "select"})
+
+
+def _selection(run: RunDir, student: str, total: int | None, working: set[str]) -> StageStatus:
+    """A student's scores, and the decision if it is made."""
+    paths = sorted((run.path / "scores" / student).glob("part-*.parquet"))
+    notes = [read_notes(path) or {} for path in paths]
+    through = [n.get("through", 0) if n.get("purpose") == "decision" else 0 for n in notes]
+    found, damaged = value_counts(paths, ["ifd_status", "rifd_status"])
+    counts: Counter[str] = Counter()
+    for statuses, number in found.items():
+        for name in filter(None, statuses):
+            counts[name] += number
+    entry = run.stage(f"select/{student}")
+    lately = not paths or time.time() - newest(paths) < RECENT
+    known = StageStatus(
+        stage=f"select/{student}",
+        state=_state(entry is not None, "select" in working and lately),
+        done=sum(through),
+        total=total,
+        failed=counts["failed"],
+        damaged_shards=damaged,
+        counts=dict(counts),
+        student=next((note["student"] for note in notes if "student" in note), None),
+    )
+    if entry is not None and known.state == "finished":
+        return _decided(run, student, known, entry)
+    left = None if total is None else max(total - known.done, 0)
+    scored = ("scored, not decided yet",) if left == 0 else ()
+    return replace(known, left=left, per_second=per_second(paths, through), notes=scored)
+
+
+def _decided(run: RunDir, student: str, known: StageStatus, entry: dict[str, Any]) -> StageStatus:
+    counts, seconds = entry["counts"], entry.get("seconds")
+    notes = [f"{counts['selected']} selected, {counts['rejected']} rejected"]
+    if newest(run.shard_paths()) > newest([run.path / "selected" / student / "state.json"]):
+        notes.append(STALE)
+    return replace(
+        known,
+        done=counts["records"],
+        total=counts["records"],
+        left=0,
+        per_second=counts["records"] / seconds if seconds else None,
+        notes=tuple(notes),
+    )
+
+
+# --- trainings ------------------------------------------------------------------------------------
+
+
+def _trainings(run: RunDir) -> Iterator[StageStatus]:
+    """The trainings whose folders are in the run; `total` steps are not known before the end."""
+    for claim in sorted(run.path.glob(f"*/{CLAIM}")):
+        folder = claim.parent
+        result = (read_json(folder / "training.json") or {}).get("result")
+        checkpoint = last_complete(folder / CHECKPOINTS)
+        known = StageStatus(
+            stage=f"finetune/{folder.name}",
+            state="unfinished",
+            done=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
+        )
+        if result is not None:
+            steps, rows = result["steps"], (f"{result['rows']} rows",)
+            known = replace(
+                known, state="finished", done=steps, total=steps, left=0, notes=rows,
+                per_second=steps / result["seconds"] if result["seconds"] else None,
+            )  # fmt: skip
+        yield known
+
+
+def _state(finished: bool, working: bool) -> State:
+    return "running" if working else "finished" if finished else "unfinished"
+
+
+# --- what to type ---------------------------------------------------------------------------------
+
+
+def _next(run: RunDir, path: str, stages: list[StageStatus]) -> Iterator[str]:
+    """The commands that take up what is left, in their order; capitals stand for your own."""
+    made, *later = stages
+    selections = [stage for stage in later if stage.stage.startswith("select/")]
+    if made.state != "finished" or made.damaged_shards:
+        yield shlex.join(_making(run, path, made, selections, []))
+    elif made.stage == "reflect" and made.failed:
+        troubles = ",".join(name for name in RETRYABLE if made.counts.get(name))
+        yield shlex.join(_making(run, path, made, selections, ["--retry", troubles]))
+    for stage in selections:
+        if stage.state != "finished" or STALE in stage.notes or stage.failed:
+            yield shlex.join(["curate", "select", path, *_scoring(run, stage)])
+    if not selections and run.config["identity"].get("schedule") != "selective":
+        yield f"curate select {shlex.quote(path)} --student STUDENT"
+
+
+def _making(
+    run: RunDir, path: str, made: StageStatus, selections: list[StageStatus], retry: list[str]
+) -> list[str]:
+    """The command that made the candidates, again; where it also selects, as that was done."""
+    data, teacher = str(run.config.get("data")), _options(run, "teacher")
+    given = [*_options(run, "input"), *teacher, *retry]
+    only = selections[0] if len(selections) == 1 else None
+    selecting = _scoring(run, only) if only else ["--student", "STUDENT"]
+    if run.config["identity"].get("schedule") == "selective":
+        more = ["--schedule", "selective", *selecting, "--no-finetune"]
+        return ["curate", "run", data, "--out", path, *given, *more]
+    if made.stage == "import":
+        return ["curate", "select", data, "--out", path, *given, *selecting]
+    if retry:
+        return ["curate", "reflect", path, *teacher, *retry]
+    return ["curate", "reflect", data, "--out", path, *given]
+
+
+def _scoring(run: RunDir, stage: StageStatus) -> list[str]:
+    """The options that lead to a selection's scores, and those of its decision if it is made."""
+    student = stage.stage.partition("/")[2]
+    fields = read_json(run.path / "scores" / student / "config.json") or {}
+    settings = (run.stage(stage.stage) or {}).get("settings", {})
+    named = ["--student", stage.student or "STUDENT"]
+    return [*named, *scoring_words(fields), *settings_words(settings)]
+
+
+def in_words(found: RunStatus) -> Iterator[str]:
+    """For a person: who is at it, a line a stage with what it holds, what to type next."""
+    yield f"{found.run}: from {found.data or 'unknown data'}"
+    for holder in found.holders:
+        state = "alive" if holder.alive else "dead"
+        yield (
+            f"  `curate {holder.what}`, process {holder.pid} on {holder.host}: {state}, seen "
+            f"{holder.seen:.0f} s ago"
+        )
+    for stage in found.stages:
+        yield from _stage_in_words(stage)
+    for command in found.next:
+        yield f"next: {command}"
+
+
+def _stage_in_words(stage: StageStatus) -> Iterator[str]:
+    unit = "steps" if stage.stage.startswith("finetune/") else "records"
+    parts = [f"{stage.done}{'' if stage.total is None else f' of {stage.total}'} {unit}"]
+    if stage.state != "finished":
+        parts.append(f"{'unknown' if stage.left is None else f'at most {stage.left}'} left")
+    if stage.failed:
+        parts.append(f"{stage.failed} to try again")
+    if stage.per_second:
+        parts.append(f"{stage.per_second:.3g}/s")
+        if stage.left and stage.state == "running":
+            parts.append(f"eta {stage.left / stage.per_second:.0f}s")
+    if stage.damaged_shards:
+        parts.append(f"{stage.damaged_shards} damaged shards, which are made again")
+    yield f"{stage.stage}  {stage.state}  " + ", ".join([*parts, *stage.notes])
+    if stage.counts:
+        counts = (f"{number} {name}" for name, number in sorted(stage.counts.items()))
+        yield "  " + ", ".join(counts)

@@ -1,1 +1,0 @@
-"""The student: mean negative log-likelihoods of spans."""

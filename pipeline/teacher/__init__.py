@@ -1,1 +1,0 @@
-"""The teacher: engines behind one protocol, the journal, the flow of requests."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: rows, the trainer, checkpoints and the trained model's folder."""

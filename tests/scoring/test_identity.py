@@ -1,0 +1,84 @@
+"""What a score depends on: said aloud, and short enough for a folder's name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate.pipeline.base.files import write_json
+from curate.pipeline.errors import CurateError
+from curate.pipeline.inputs.model_files import revision_of, short_name
+from curate.pipeline.scoring.identity import (
+    identify,
+    known_dtype,
+    resolve,
+)
+
+from ..training.data import scoring_with
+from .tiny import llama, save_student
+
+
+def key_of(student: Path, **settings: Any) -> str:
+    return resolve(scoring_with(student, **settings), student / "scores").key
+
+
+def test_the_length_is_the_context_but_at_most_2048_unless_given(tiny_student: Path) -> None:
+    config = scoring_with(tiny_student)
+    for context, length in ((512, 512), (4096, 2048), (None, 2048)):
+        assert identify(config, context=context, dtype="float32").max_length == length
+    given = scoring_with(tiny_student, max_length=4096)
+    assert identify(given, context=None, dtype="float32").max_length == 4096
+    assert identify(given, context=4096, dtype="float32").max_length == 4096
+    with pytest.raises(CurateError, match=r"4096.*4095"):
+        identify(given, context=4095, dtype="float32")
+
+
+def test_the_context_is_the_models_never_the_tokenizers(tmp_path: Path) -> None:
+    folder = save_student(tmp_path / "m", llama(max_position_embeddings=128))
+    assert resolve(scoring_with(folder), folder).max_length == 128
+
+
+def test_what_the_key_depends_on(tiny_student: Path) -> None:
+    first = key_of(tiny_student)
+    assert first.startswith("tiny-")
+    changed: tuple[dict[str, Any], ...] = (
+        {"template": "alpaca"},
+        {"tokenization": "reference"},
+        {"max_length": 255},
+        {"dtype": "bfloat16"},
+    )
+    for settings in changed:
+        assert key_of(tiny_student, **settings) != first
+    unchanged: tuple[dict[str, Any], ...] = ({"batch_tokens": 99}, {"score_all": True})
+    for settings in (*unchanged, {"dtype": "float32"}):
+        assert key_of(tiny_student, **settings) == first
+
+
+def test_a_folder_with_other_weights_is_another_student(tmp_path: Path) -> None:
+    folder = save_student(tmp_path / "m")
+    before = revision_of(str(folder), None)
+    assert revision_of(str(save_student(tmp_path / "n")), None) == before
+    (folder / "notes.md").write_text("no part of the model")
+    assert revision_of(str(folder), None) == before
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert revision_of(str(folder), None) != before
+
+
+def test_short_names(tmp_path: Path) -> None:
+    assert short_name("org/Model-1.5B") == "Model-1.5B"
+    assert short_name(str(tmp_path)) == tmp_path.name
+    (tmp_path / "a b(c").mkdir()
+    assert short_name(str(tmp_path / "a b(c")) == "a_b_c"
+
+
+def test_auto_finds_the_dtype_of_scores_that_are_there(tmp_path: Path, tiny_student: Path) -> None:
+    identity = resolve(scoring_with(tiny_student, dtype="bfloat16"), tmp_path)
+    folder = tmp_path / identity.key
+    folder.mkdir()
+    write_json(folder / "config.json", identity.fields())
+    assert known_dtype(tmp_path, scoring_with(tiny_student)) == "bfloat16"
+    assert resolve(scoring_with(tiny_student), tmp_path).key == identity.key
+    assert known_dtype(tmp_path, scoring_with(tiny_student, template="alpaca")) is None

@@ -1,0 +1,69 @@
+"""What a dry run says, by hand."""
+
+import pytest
+
+from curate.pipeline.config import TeacherConfig
+from curate.pipeline.llm.protocol import Reply
+from curate.pipeline.records import Candidate, CandidateKind
+from curate.pipeline.stages.reflection.forecast import duration, forecast, in_words, projected
+from curate.pipeline.templates import TeacherPrompts
+
+PROMPTS = TeacherPrompts(
+    reflect_instruction="I {instruction} {response}", reflect_response="R {instruction} {response}"
+)
+
+
+def original(id: str) -> Candidate:
+    return Candidate(id=id, candidate="original", instruction="a" * 37, input="", output="b" * 40)
+
+
+def nothing(kind: CandidateKind, pair: Candidate) -> None:
+    return None
+
+
+def test_a_record_is_three_calls_of_four_letters_a_token() -> None:
+    total = forecast([original("x")], PROMPTS, nothing)
+    assert (total.records, total.calls, total.held) == (1, 3, 0)
+    assert total.prompt == 3 * (80 // 4)
+    assert total.completion == 150 + 115 // 4 + 2 * (150 + 60 // 4)
+
+
+def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
+    def held(kind: CandidateKind, pair: Candidate) -> tuple[Reply, Candidate] | None:
+        if kind != "instruction":
+            return None
+        reply = Reply(text="", finish_reason="stop", max_tokens=9, seconds=float(pair.id))
+        valid = pair.id == "2"
+        return reply, Candidate(
+            id=pair.id, candidate=kind, status="ok" if valid else "unparsed",
+            instruction="" if valid else None, output="" if valid else None,
+        )  # fmt: skip
+
+    total = forecast([original("2"), original("4")], PROMPTS, held)
+    assert (total.calls, total.held, total.seconds) == (3, 2, 3.0)  # no `both` without a pair
+    said = in_words(total, TeacherConfig(concurrency=3, rpm=600), 1.234)
+    assert said.split("\n")[1:] == [
+        "2 replies are in the journal already and are not paid for again",
+        "time: about 3 s at 3 at once and 3.0 s a reply, as measured",
+    ]
+    assert ", about 1.23 USD\n" in said
+
+
+def test_the_time_is_what_the_rates_allow_where_nothing_was_measured() -> None:
+    total = forecast(map(original, "abcd"), PROMPTS, nothing)
+    assert in_words(total, TeacherConfig(rpm=1), None).endswith("at least 12 min 0 s at --rpm 1")
+    assert in_words(total, TeacherConfig(tpm=1), None).endswith("min at --tpm 1")
+    assert in_words(total, TeacherConfig(), None).endswith("not known before the first replies")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(7.4, "7 s"), (59.6, "1 min 0 s"), (90, "1 min 30 s"), (7300, "2 h 1 min")],
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_a_projection_goes_by_this_runs_replies() -> None:
+    assert projected(500, 100, answered=4, left=10) == 1500
+    assert projected(500, 500, answered=0, left=10) is None

@@ -1,0 +1,182 @@
+"""`torchrun` and two processes on this CPU: the same weights, one voice, resumed, ended by one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from curate.pipeline.config.training import FinetuneConfig, Recipe
+from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.stages.finetuning import FinetuneResult, finetune_run
+from curate.pipeline.training.launch import check_launch
+from curate.pipeline.training.row_order import EvenOrder
+
+from .data import write_jsonl
+
+ROWS = [
+    {"id": str(n), "instruction": f"Say {n} twice.", "output": f"{n} and {n}" + " again" * (n % 5)}
+    for n in range(13)
+]
+SETTINGS: dict[str, Any] = {
+    "preset": "demo", "epochs": 2, "batch_size": 4, "per_device_batch_size": 1, "held_out": 2,
+    "template": "wizardlm", "save_steps": 3, "keep_checkpoints": True, "device": "cpu",
+}  # fmt: skip
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]  # torchrun
+
+
+def launched(*program: object) -> subprocess.CompletedProcess[str]:
+    """Two processes; the launcher's own log is left out."""
+    return subprocess.run(
+        [*LAUNCH, *map(str, program)],
+        env={**os.environ, "LOGLEVEL": "CRITICAL"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def options() -> list[str]:
+    words = []
+    for name, value in SETTINGS.items():
+        option = f"--{name.replace('_', '-')}"
+        words += [option] if value is True else [option, str(value)]
+    return words
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_jsonl(tmp_path_factory.mktemp("rows") / "rows.jsonl", ROWS)
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, tiny_student: Path) -> FinetuneResult:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    config = FinetuneConfig(model=str(tiny_student), out=data.parent / "alone", **SETTINGS)
+    result = finetune_run(config, str(data))
+    torch.set_num_threads(threads)
+    return result
+
+
+def test_two_processes_train_what_one_does_and_one_speaks(
+    data: Path, alone: FinetuneResult, tiny_student: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    typed = re.search(r"^torchrun --nproc-per-node \d (-m \S+ finetune) ", README, re.M)
+    assert typed
+    done = launched(*typed[1].split(), data, "--model", tiny_student, "--out", out, *options())
+    assert done.returncode == 0, done.stderr
+    # 11 rows in batches of 4 leave 3 for the last step of an epoch: no row is taken twice.
+    assert done.stdout.splitlines()[0] == f"trained on 11 rows in 6 steps: {out}"
+    assert len(done.stdout.splitlines()) == 2
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["finetune"], done.stderr
+    assert_same(alone, out)
+
+
+def assert_same(alone: FinetuneResult, out: Path) -> None:
+    result = json.loads((out / "training.json").read_text("utf-8"))["result"]
+    assert result["processes"] == 2
+    losses = [loss for _, loss in result["train_loss"]]
+    assert losses == pytest.approx([loss for _, loss in alone.train_loss], abs=1e-5)
+    assert result["held_out_after"] == pytest.approx(alone.held_out_after, abs=1e-5)
+    one, two = (load_file(folder / "model.safetensors") for folder in (alone.out, out))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        assert torch.allclose(weight, two[name], atol=1e-5), name
+
+
+SEVERAL = """
+import json, os, sys
+from dataclasses import replace
+from pathlib import Path
+from torch import distributed
+from curate.cli import app, command
+from curate.pipeline.errors import CurateError
+from curate.pipeline.stages.finetuning import finetune, finetune_run
+from curate.pipeline.config.training import FinetuneConfig
+
+data, model, out, settings = sys.argv[1:]
+out = Path(out)
+config = FinetuneConfig(model=model, out=out, **json.loads(settings))
+for way in ("whole", "sharded"):
+    given = replace(config, out=out / way, fsdp=way == "sharded")
+    finetune_run(given, data)
+    # Taken up in the middle, as after a crash.
+    distributed.barrier()
+    if os.environ["RANK"] == "0":
+        (given.out / "training.json").unlink()
+        (given.out / "checkpoints/checkpoint-6/complete.json").unlink()
+    distributed.barrier()
+    finetune_run(given, data)
+
+@command("failing", trains=True)
+def failing():
+    \"\"\"Fails in one of the processes.\"\"\"
+    from curate.pipeline.stages.finetuning import data_set
+    from curate.pipeline.scoring.model import load_tokenizer
+    from curate.pipeline.scoring.tokens import Tokenization
+    from curate.pipeline.templates import Template
+
+    def full(step):  # only the first process is told of steps
+        if step.step == 2:
+            raise CurateError("the disk is full")
+
+    tokens = Tokenization(load_tokenizer(model, None), name="exact", max_length=1)
+    finetune(
+        replace(config, out=out / "failing"), data_set(data)[1], template=Template("wizardlm"),
+        tokens=tokens, progress=full,
+    )
+
+app(["failing"])
+"""
+
+
+def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
+    data: Path, alone: FinetuneResult, tiny_student: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "several.py"
+    script.write_text(SEVERAL, "utf-8")
+    ended = launched(script, data, tiny_student, tmp_path, json.dumps(SETTINGS))
+    for way in ("whole", "sharded"):
+        manifest = json.loads((tmp_path / way / "training.json").read_text("utf-8"))
+        assert manifest["result"]["resumed_from"] == 3
+        assert_same(alone, tmp_path / way)
+    assert ended.returncode == 1 and not ended.stdout
+    said = [line for line in ended.stderr.splitlines() if not line.startswith("finetune ")]
+    assert said[0] == "error: the disk is full", ended.stderr
+    assert sum(line.startswith(("error", "interrupted")) for line in said) == 1
+    assert (tmp_path / "failing/finetune.json").exists()
+
+
+def test_an_epoch_has_each_row_once_and_fillers_only_at_its_end() -> None:
+    order = EvenOrder(11, round_of=4, seed=7)
+    first = list(order)
+    assert len(order) == len(first) == 12 and sorted(first) == list(range(12))
+    assert first[-1] == 11  # the filler stands behind the rows
+    order.set_epoch(1)
+    expected = torch.randperm(11, generator=torch.Generator().manual_seed(8)).tolist()
+    assert list(order) == [*expected, 11] != first
+
+
+def test_what_a_launch_lacks_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="here is one: start them with `torchrun"):
+        check_launch(Recipe(fsdp=True))
+    with pytest.raises(UsageError, match="not both"):
+        check_launch(Recipe(fsdp=True, deepspeed="z.json"))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    check_launch(Recipe())  # a cluster's pod; torchrun did not start this
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(CurateError, match="batch of 128 cannot be shared equally by 3 processes"):
+        check_launch(Recipe())
+    check_launch(Recipe(packing=True))
+    with pytest.raises(CurateError, match=r"DeepSpeed is not|cannot be read"):
+        check_launch(Recipe(batch_size=3, deepspeed=str(tmp_path / "z.json")))
