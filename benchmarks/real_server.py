@@ -124,7 +124,7 @@ def bare(job: dict[str, Any]) -> dict[str, float]:
 
 def reflect(job: dict[str, Any]) -> dict[str, float]:
     """The whole stage: read, ask, journal, parse, write shards."""
-    from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
+    from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
     from curate.pipeline.stages.reflection.stage import reflect as stage
 
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +132,7 @@ def reflect(job: dict[str, Any]) -> dict[str, float]:
         data.write_text("".join(json.dumps(r) + "\n" for r in rows(job["records"], job["seed"])))
         config = ReflectConfig(
             input=InputConfig(data=str(data)),
-            teacher=TeacherConfig(teacher=MODEL, base_url=job["url"], concurrency=job["concurrency"],
+            teacher=ModelConfig(model=MODEL, base_url=job["url"], concurrency=job["concurrency"],
                                   max_tokens=job["max_tokens"]),
             out=Path(folder) / "run",
         )  # fmt: skip

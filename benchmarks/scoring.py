@@ -40,13 +40,13 @@ BATCH = 16
 
 def candidates(folder: Path, records: int) -> Path:
     """The demo's candidates, made from its recorded replies; repeated when more are wanted."""
-    from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
+    from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
     from curate.pipeline.records import Candidate
     from curate.pipeline.run.directory import RunDir
     from curate.pipeline.stages.reflection.stage import reflect
 
     run = folder / "run"
-    teacher = TeacherConfig(engine="recorded", replies=DEMO / "replies.jsonl")
+    teacher = ModelConfig(engine="recorded", replies=DEMO / "replies.jsonl")
     reflect(ReflectConfig(input=InputConfig(data=str(DEMO / "records.jsonl")), teacher=teacher,
                           out=run))  # fmt: skip
     whole = [g for g in RunDir.open(run).records() if len([c for c in g if c.valid]) == 4]

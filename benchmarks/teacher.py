@@ -180,14 +180,14 @@ def bare(url: str, number: int) -> dict[str, float]:
 
 def reflect(url: str, records: int) -> dict[str, float]:
     """The whole stage: read, ask, journal, parse, write shards; three requests a record."""
-    from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
+    from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
     from curate.pipeline.stages.reflection.stage import reflect as stage
 
     with tempfile.TemporaryDirectory() as folder:
         data = write_records(Path(folder) / "data.jsonl", records)
         config = ReflectConfig(
             input=InputConfig(data=str(data)),
-            teacher=TeacherConfig(teacher="m", base_url=url, concurrency=CONCURRENCY),
+            teacher=ModelConfig(model="m", base_url=url, concurrency=CONCURRENCY),
             out=Path(folder) / "run",
         )
         begun, cpu = time.perf_counter(), time.process_time()

@@ -14,7 +14,7 @@ import typer.testing
 
 from curate.cli import app
 from curate.pipeline.base.progress import inert, say
-from curate.pipeline.config import InputConfig, TeacherConfig, option_words
+from curate.pipeline.config import InputConfig, ModelConfig, option_words
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
@@ -204,11 +204,11 @@ def test_what_drives_a_terminal_is_shown_as_text(
 def test_no_key_is_noted_with_the_options() -> None:
     secret = "sk-secret"
     for url in (f"http://me:{secret}@host/v1", f"http://host/v1?key={secret}"):
-        teacher = TeacherConfig(teacher="t", base_url=url, api_key=secret)
+        teacher = ModelConfig(model="t", base_url=url, api_key=secret)
         assert option_words(teacher) == ["--teacher", "t"]
     args = ("--api-key", secret)
-    assert option_words(TeacherConfig(teacher="t", engine_args=args)) == ["--teacher", "t"]
-    harmless = TeacherConfig(teacher="t", base_url="http://h/v1", engine_args=("--a", "b c"))
+    assert option_words(ModelConfig(model="t", engine_args=args)) == ["--teacher", "t"]
+    harmless = ModelConfig(model="t", base_url="http://h/v1", engine_args=("--a", "b c"))
     assert option_words(harmless) == [
         "--teacher", "t", "--base-url", "http://h/v1", "--engine-args", "--a 'b c'",
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base.progress import say
 from ..base.sharding import Share, share_of
-from ..config import InputConfig, ReflectConfig, Role, TeacherConfig
+from ..config import InputConfig, ModelConfig, ReflectConfig, Role
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def numbers(name: str, text: str) -> tuple[int, ...]:
         raise UsageError(f"{name} takes whole numbers, separated by commas, not {text!r}") from None
 
 
-def made_teacher(options: Mapping[str, Any]) -> TeacherConfig:
-    """The teacher's configuration; the key comes from the environment alone."""
+def made_model(options: Mapping[str, Any]) -> ModelConfig:
+    """The configuration of a model that is asked; the key comes from the environment alone."""
     key = os.environ.get("CURATE_API_KEY") or os.environ.get("OPENAI_API_KEY")
     retry = tuple(listed(options["retry"] or ""))
     engine_args = tuple(shlex.split(options["engine_args"] or ""))
     return made(
-        TeacherConfig,
+        ModelConfig,
         options,
         api_key=key,
         base_url=tuple(options["base_url"] or ()),
@@ -63,18 +63,9 @@ def made_teacher(options: Mapping[str, Any]) -> TeacherConfig:
     )
 
 
-def made_asked(role: Role, model: str | None, options: Mapping[str, Any]) -> TeacherConfig:
+def made_asked(role: Role, model: str | None, options: Mapping[str, Any]) -> ModelConfig:
     """The configuration of a model that is asked in another part than the teacher's."""
-    return made_teacher(
-        {
-            "prompts": None,
-            **options,
-            "teacher": model,
-            "teacher_revision": options["revision"],
-            "teacher_device": options["device"],
-            "role": role,
-        }
-    )
+    return made_model({"prompts": None, **options, "model": model, "role": role})
 
 
 def made_pairwise(options: Mapping[str, Any]) -> "PairwiseConfig | None":
@@ -107,5 +98,6 @@ def made_share(text: str | None) -> Share:
 
 def made_reflect(options: Mapping[str, Any], **more: Any) -> ReflectConfig:
     """The configuration of reflect."""
-    teacher = made_teacher(options)
+    asked = dict(options) | {name: options[f"teacher_{name}"] for name in ("revision", "device")}
+    teacher = made_model(asked | {"model": options["teacher"]})
     return made(ReflectConfig, options, input=made(InputConfig, options), teacher=teacher, **more)

@@ -44,10 +44,10 @@ class InputConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherConfig:
+class ModelConfig:
     """Which model is asked, how it is reached and what it may cost."""
 
-    teacher: str | None = None
+    model: str | None = None
     role: Role = "teacher"
     engine: EngineName = "auto"
     base_url: str | tuple[str, ...] | None = None
@@ -82,9 +82,9 @@ class TeacherConfig:
     """Statuses whose requests are asked again."""
     prompts: Path | None = None
     """A folder with prompts of one's own."""
-    teacher_revision: str | None = None
-    """What pins the teacher's weights: a hub id's commit; a folder is pinned by its files."""
-    teacher_device: str = "auto"
+    revision: str | None = None
+    """What pins the model's weights: a hub id's commit; a folder is pinned by its files."""
+    device: str = "auto"
     """Where the `transformers` engine runs."""
     engine_args: tuple[str, ...] = ()
     """Options of the `vllm` engine's server, passed on as they are."""
@@ -121,7 +121,7 @@ class ReflectConfig:
     """`curate reflect`."""
 
     input: InputConfig
-    teacher: TeacherConfig
+    teacher: ModelConfig
     out: Path | None = None
     """The run; None where the input is one."""
     schedule: Schedule = "all"
@@ -155,7 +155,7 @@ class JudgeConfig:
 
     first: str
     second: str
-    judge: TeacherConfig
+    judge: ModelConfig
     columns: InputConfig
     """How A and B are read; its `limit` counts pairs."""
     questions: str | None = None
@@ -169,7 +169,7 @@ class GenerateConfig:
     """`curate generate`."""
 
     input: InputConfig
-    model: TeacherConfig
+    model: ModelConfig
     out: Path
     format: AnswerFormat | None = None
     """Told by the file's ending and the data if None."""
@@ -286,17 +286,22 @@ class ScoreConfig:
     out: Path
 
 
-def option_words(config: InputConfig | TeacherConfig) -> list[str]:
+OF_TEACHER = {"model": "--teacher", "revision": "--teacher-revision", "device": "--teacher-device"}
+
+
+def option_words(config: InputConfig | ModelConfig) -> list[str]:
     """The options as they would be typed, without those at their defaults and without secrets.
 
     An address or engine options that may hold a key are left out.
 
-    >>> option_words(TeacherConfig(teacher="m", max_tokens=99))
+    >>> option_words(ModelConfig(model="m", max_tokens=99))
     ['--teacher', 'm', '--max-tokens', '99']
     """
     words = []
     for option in fields(config):
         value, name = getattr(config, option.name), "--" + option.name.replace("_", "-")
+        if isinstance(config, ModelConfig):
+            name = OF_TEACHER.get(option.name, name)
         if value == option.default or option.name in ("data", "api_key", "retry"):
             continue
         values = value if isinstance(value, tuple) else (value,)

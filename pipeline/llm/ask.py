@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..base.progress import Progress, say
-from ..config import TeacherConfig
+from ..config import ModelConfig
 from ..errors import CurateError
 from ..records import CandidateStatus
 from .budget import Budget, prompt_ceiling
@@ -142,7 +142,7 @@ def _usable(status: CandidateStatus) -> bool:
     return status in ("ok", "unchanged")
 
 
-def open_asking(teacher: Teacher, config: TeacherConfig, *, journal: Path, run: str) -> Asking:
+def open_asking(teacher: Teacher, config: ModelConfig, *, journal: Path, run: str) -> Asking:
     """The journal opened and said aloud, the budget counted from what this run has spent."""
     opened = Journal(journal, run=run, model=teacher.name)
     if len(opened):
@@ -152,12 +152,12 @@ def open_asking(teacher: Teacher, config: TeacherConfig, *, journal: Path, run: 
     return Asking(teacher, opened, budget_of(config, opened, run), retry=config.retry)
 
 
-def budget_of(config: TeacherConfig, journal: Journal, run: str) -> Budget:
+def budget_of(config: ModelConfig, journal: Journal, run: str) -> Budget:
     """The budget, with what the journal says that this run has spent."""
     return Budget(
         max_total_tokens=config.max_total_tokens,
         max_cost=config.max_cost,
-        prices=teacher_prices(config, config.teacher or ""),
+        prices=teacher_prices(config, config.model or ""),
         spent=journal.spent(run),
         spent_at_half=journal.spent_at_half(run),
         half=config.batch_api,

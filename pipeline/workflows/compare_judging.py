@@ -10,7 +10,7 @@ from typing import Any
 
 from ..base.files import write_text
 from ..base.progress import say
-from ..config import GenerateConfig, InputConfig, JudgeConfig, TeacherConfig
+from ..config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig
 from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..inputs.questions import Question, read_questions
@@ -25,7 +25,7 @@ from ..stages.judging import judge
 class PairwiseConfig:
     """Who judges, and what the trained models are asked."""
 
-    judge: TeacherConfig
+    judge: ModelConfig
     questions: str | None = None
     """Data with instructions; those of the held-out records if None."""
     max_tokens: int = 1024
@@ -138,7 +138,7 @@ def judge_models(
             pair = answers[name], answers[against]
             found[name] = _compared(config.judge, *pair, len(questions.rows))
     return Judgement(
-        judge=config.judge.teacher or "recorded",
+        judge=config.judge.model or "recorded",
         against=against,
         seed=seed,
         source=questions.source,
@@ -152,13 +152,13 @@ def _answered(config: PairwiseConfig, asked: Path, model: Path, out: Path, devic
     done = generate(
         GenerateConfig(
             input=InputConfig(data=str(asked)),
-            model=TeacherConfig(
-                teacher=str(model),
+            model=ModelConfig(
+                model=str(model),
                 role="model",
                 engine="transformers",
                 concurrency=config.judge.concurrency,
                 max_tokens=config.max_tokens,
-                teacher_device=device,
+                device=device,
             ),
             out=out,
         )
@@ -177,14 +177,14 @@ def _let_go_of_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _compared(asked: TeacherConfig, first: Path, second: Path, questions: int) -> Against:
+def _compared(asked: ModelConfig, first: Path, second: Path, questions: int) -> Against:
     """The verdicts' file is named after all that they depend on: new answers get a file of theirs.
 
     The journal is one for all, as the same pair may come again; a recorded reply has only the
     question's id, so there each file keeps its own.
     """
     contents = [path.read_text("utf-8") for path in (first, second)]
-    about = [asked.teacher, asked.teacher_revision, asked.engine, str(asked.replies), *contents]
+    about = [asked.model, asked.revision, asked.engine, str(asked.replies), *contents]
     out = first.with_name(f"{first.stem}-vs-{second.stem}-{_digest(json.dumps(about))}.json")
     journal = None if asked.replies else first.parent / "journal"
     result = judge(

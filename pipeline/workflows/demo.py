@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import InputConfig, ReflectConfig, ScoringConfig, SelectConfig, TeacherConfig
+from ..config import InputConfig, ModelConfig, ReflectConfig, ScoringConfig, SelectConfig
 from ..config.training import FinetuneConfig
 from ..records import Candidate
 from ..run.directory import RunDir
@@ -31,7 +31,7 @@ def demo(out: Path) -> DemoResult:
     done = run(
         ReflectConfig(
             input=InputConfig(data=str(DEMO / "records.jsonl")),
-            teacher=TeacherConfig(engine="recorded", replies=DEMO / "replies.jsonl"),
+            teacher=ModelConfig(engine="recorded", replies=DEMO / "replies.jsonl"),
             out=out,
         ),
         SelectConfig(input=InputConfig(data=str(out)), scoring=scoring),

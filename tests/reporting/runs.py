@@ -7,10 +7,10 @@ import datasets
 
 from curate.pipeline.config import (
     InputConfig,
+    ModelConfig,
     ReflectConfig,
     ScoringConfig,
     SelectConfig,
-    TeacherConfig,
 )
 from curate.pipeline.run.directory import RunDir
 from curate.pipeline.stages.reflection.stage import reflect
@@ -92,7 +92,7 @@ def reflected(folder: Path) -> Path:
     reflect(
         ReflectConfig(
             input=InputConfig(data=str(data)),
-            teacher=TeacherConfig(replies=_lines(folder / "replies.jsonl", replies())),
+            teacher=ModelConfig(replies=_lines(folder / "replies.jsonl", replies())),
             out=run,
         )
     )

@@ -10,10 +10,10 @@ from datasets import load_from_disk
 
 from curate.pipeline.config import (
     InputConfig,
+    ModelConfig,
     ReflectConfig,
     ScoringConfig,
     SelectConfig,
-    TeacherConfig,
 )
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import CANDIDATES
@@ -42,7 +42,7 @@ def reflected(folder: Path, *, journal: Path | None = None) -> Path:
     reflect(
         ReflectConfig(
             input=InputConfig(data=str(folder / "data.jsonl")),
-            teacher=TeacherConfig(replies=folder / "replies.jsonl", journal=journal),
+            teacher=ModelConfig(replies=folder / "replies.jsonl", journal=journal),
             out=folder / "run",
         )
     )
@@ -172,7 +172,7 @@ def test_a_near_duplicate_that_was_left_out(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (tmp_path / "replies.jsonl").write_text("", "utf-8")
-    teacher = TeacherConfig(replies=tmp_path / "replies.jsonl")
+    teacher = ModelConfig(replies=tmp_path / "replies.jsonl")
     given = InputConfig(data=str(data))
     mine = tmp_path / "run"
     reflect(ReflectConfig(input=given, teacher=teacher, out=mine, dedup="exact"))

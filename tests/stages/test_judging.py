@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from curate.pipeline.config import InputConfig, JudgeConfig, TeacherConfig
+from curate.pipeline.config import InputConfig, JudgeConfig, ModelConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.stages.judging import Judged, in_words, judge, recompute
 
@@ -121,12 +121,12 @@ def prefers_good(request: Received) -> str:
 
 
 def config(files: tuple[Path, Path], url: str | None, **more: Any) -> JudgeConfig:
-    asked = {name: more.pop(name) for name in list(more) if name in TeacherConfig.__slots__}
+    asked = {name: more.pop(name) for name in list(more) if name in ModelConfig.__slots__}
     asked = {"teacher": "j", "base_url": url, "max_tokens": 64, **asked}
     return JudgeConfig(
         first=str(files[0]),
         second=str(files[1]),
-        judge=TeacherConfig(role="judge", **asked),
+        judge=ModelConfig(role="judge", **asked),
         columns=InputConfig(data=str(files[0]), limit=more.pop("limit", None)),
         **{"out": files[0].parent / "out", **more},
     )

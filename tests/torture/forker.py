@@ -52,10 +52,10 @@ def main(modules: Sequence[str]) -> None:
 def _obey(order: Mapping[str, Any]) -> NoReturn:
     """In the child: the command, with its own output and small shards."""
     from curate.cli import main as curate
-    from curate.pipeline.run import importing
-    from curate.pipeline.stages.reflection import stage as reflection
     from curate.pipeline.llm.engines import choose as engines
     from curate.pipeline.llm.engines import openai_server
+    from curate.pipeline.run import importing
+    from curate.pipeline.stages.reflection import stage as reflection
 
     said = os.open(order["said"], os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     for stream in (1, 2):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from curate.pipeline.config import TeacherConfig
+from curate.pipeline.config import ModelConfig
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.stages.judging import recompute
@@ -63,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Com
 
 def judging(url: str, questions: str | None = None, **more: Any) -> PairwiseConfig:
     asked = {"teacher": "j", "base_url": url, "max_tokens": 64, "concurrency": 4, **more}
-    judge = TeacherConfig(role="judge", **asked)
+    judge = ModelConfig(role="judge", **asked)
     return PairwiseConfig(judge=judge, questions=questions, max_tokens=12)
 
 

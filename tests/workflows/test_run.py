@@ -12,11 +12,11 @@ from datasets import load_from_disk
 
 from curate.pipeline.config import (
     InputConfig,
+    ModelConfig,
     ReflectConfig,
     Schedule,
     ScoringConfig,
     SelectConfig,
-    TeacherConfig,
 )
 from curate.pipeline.errors import BudgetReached, CurateError
 from curate.pipeline.records import CANDIDATES
@@ -95,9 +95,7 @@ def do(
 ) -> RunResult:
     settings: dict[str, Any] = {"teacher": "t", "base_url": url, "max_tokens": 64} | teacher
     return run(
-        ReflectConfig(
-            input=InputConfig(data=str(data)), teacher=TeacherConfig(**settings), out=out
-        ),
+        ReflectConfig(input=InputConfig(data=str(data)), teacher=ModelConfig(**settings), out=out),
         SelectConfig(
             input=InputConfig(data=str(out)),
             scoring=ScoringConfig(student=str(student), device="cpu", **(scoring or {})),

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 
-from ...config import EngineName, Role, TeacherConfig
+from ...config import EngineName, ModelConfig, Role
 from ...errors import UsageError
 from ...records import REFLECTIONS
 from ..prices import Prices, prices_of
@@ -23,7 +23,7 @@ DOES: dict[Role, str] = {
 BATCH_PATIENCE = 3600.0  # seconds that a server may be away while a batch job is waited for
 
 
-def choose_engine(config: TeacherConfig) -> EngineName:
+def choose_engine(config: ModelConfig) -> EngineName:
     """What `auto` means: `openai` with a URL, `recorded` with replies, else what is here."""
     if config.engine != "auto":
         return config.engine
@@ -42,7 +42,7 @@ def _has_vllm_and_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def teacher_prices(config: TeacherConfig, model: str) -> Prices | None:
+def teacher_prices(config: ModelConfig, model: str) -> Prices | None:
     """What the teacher's tokens cost; one that runs here is not sold by the token."""
     sold = choose_engine(config) == "openai"
     return prices_of(
@@ -53,7 +53,7 @@ def teacher_prices(config: TeacherConfig, model: str) -> Prices | None:
     )
 
 
-def make_teacher(config: TeacherConfig, *, kinds: Sequence[str] = REFLECTIONS) -> Teacher:
+def make_teacher(config: ModelConfig, *, kinds: Sequence[str] = REFLECTIONS) -> Teacher:
     """The engine that a configuration asks for. Raises UsageError for what does not go together.
 
     `kinds` are the replies that a file of recorded ones may hold.
@@ -62,8 +62,8 @@ def make_teacher(config: TeacherConfig, *, kinds: Sequence[str] = REFLECTIONS) -
     if engine == "recorded":
         if config.replies is None:
             raise UsageError("--engine recorded needs --replies FILE")
-        return RecordedTeacher(config.replies, name=config.teacher or "recorded", kinds=kinds)
-    if config.teacher is None:
+        return RecordedTeacher(config.replies, name=config.model or "recorded", kinds=kinds)
+    if config.model is None:
         raise UsageError(f"--{config.role} is needed: the name of the model {DOES[config.role]}")
     if config.engine_args and engine != "vllm":
         raise UsageError(f"--engine-args are for --engine vllm, not {engine}")
@@ -73,25 +73,25 @@ def make_teacher(config: TeacherConfig, *, kinds: Sequence[str] = REFLECTIONS) -
         raise UsageError("--batch-api is for one server at --base-url")
     if engine == "transformers":
         return LocalTeacher(
-            config.teacher,
+            config.model,
             ceiling=config.concurrency,
-            revision=config.teacher_revision,
-            device=config.teacher_device,
+            revision=config.revision,
+            device=config.device,
             role=config.role,
         )
     if engine == "vllm":
         return VLLMTeacher(
-            config.teacher,
+            config.model,
             ceiling=config.concurrency,
-            revision=config.teacher_revision,
+            revision=config.revision,
             engine_args=config.engine_args,
         )
     if not config.base_urls:
         raise UsageError("--engine openai needs --base-url, such as http://localhost:8000/v1")
-    return _at_servers(config, config.teacher)
+    return _at_servers(config, config.model)
 
 
-def _at_servers(config: TeacherConfig, model: str) -> OpenAITeacher | Endpoints:
+def _at_servers(config: ModelConfig, model: str) -> OpenAITeacher | Endpoints:
     rates = Rates(rpm=config.rpm, tpm=config.tpm)
 
     def make(url: str, patience: float) -> OpenAITeacher:
@@ -100,7 +100,7 @@ def _at_servers(config: TeacherConfig, model: str) -> OpenAITeacher | Endpoints:
             url,
             api_key=config.api_key,
             ceiling=config.concurrency,
-            revision=config.teacher_revision,
+            revision=config.revision,
             rates=rates,
             patience=patience,
         )

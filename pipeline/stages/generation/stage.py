@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...config import AnswerFormat, EngineName, GenerateConfig, TeacherConfig
+from ...config import AnswerFormat, EngineName, GenerateConfig, ModelConfig
 from ...errors import TeacherFailure, UsageError
 from ...inputs.answer_files import Answer, write_answers
 from ...inputs.examples import input_identity
@@ -115,7 +115,7 @@ class Prompts:
             from .prompting import Prompting
 
             asked = config.model
-            self._student = Prompting(asked.teacher or "", asked.teacher_revision, config.template)
+            self._student = Prompting(asked.model or "", asked.revision, config.template)
         self.name = self._student.template.name if self._student else MESSAGES
 
     @property
@@ -141,7 +141,7 @@ class Prompts:
 
 def _prompts(config: GenerateConfig) -> Prompts:
     engine = _engine(config.model)
-    if config.model.teacher is None:
+    if config.model.model is None:
         raise UsageError("--model is needed: the name of the model that answers")
     if engine == "openai" and config.template is not None:
         raise UsageError(
@@ -151,12 +151,12 @@ def _prompts(config: GenerateConfig) -> Prompts:
     return Prompts(config, engine)
 
 
-def _engine(model: TeacherConfig) -> EngineName:
+def _engine(model: ModelConfig) -> EngineName:
     """In this process, unless a server or another engine is named."""
     return "transformers" if model.engine == "auto" and not model.base_url else choose_engine(model)
 
 
-def _model(config: GenerateConfig, prompts: Prompts) -> TeacherConfig:
+def _model(config: GenerateConfig, prompts: Prompts) -> ModelConfig:
     model = replace(config.model, engine=_engine(config.model))
     if prompts.pass_through is None:
         return model
@@ -167,7 +167,7 @@ def _model(config: GenerateConfig, prompts: Prompts) -> TeacherConfig:
 class _Answerer:
     """Asks a question's turns, each with the answers before it."""
 
-    def __init__(self, config: TeacherConfig, asking: Asking, prompts: Prompts) -> None:
+    def __init__(self, config: ModelConfig, asking: Asking, prompts: Prompts) -> None:
         self._config, self._asking, self._prompts = config, asking, prompts
 
     async def answer(self, question: Question) -> Answer:

@@ -31,7 +31,7 @@ def estimate(config: ReflectConfig) -> str:
     with _holding(config) as held:
         originals = originals_to_reflect(config, source)(intake)
         total = forecast(originals, teacher_prompts(settings.prompts), held)
-    prices = teacher_prices(settings, settings.teacher or "")
+    prices = teacher_prices(settings, settings.model or "")
     budget = Budget(prices=prices, half=settings.batch_api)
     cost = budget.price(total.prompt, total.completion) if prices else None
     waiting = sum(len(job.requests) for job in _submitted(config))

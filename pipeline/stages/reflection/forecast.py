@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...config import TeacherConfig
+from ...config import ModelConfig
 from ...llm.protocol import Reply
 from ...records import Candidate, CandidateKind
 from ...templates import TeacherPrompts
@@ -83,7 +83,7 @@ def forecast(originals: Iterable[Candidate], prompts: TeacherPrompts, known: Kno
     return total
 
 
-def in_words(total: Forecast, config: TeacherConfig, cost: float | None) -> str:
+def in_words(total: Forecast, config: ModelConfig, cost: float | None) -> str:
     """What is printed; `cost` in USD, None where no price is known."""
     said = "price not known" if cost is None else f"about {cost:.2f} USD"
     lines = [
@@ -95,7 +95,7 @@ def in_words(total: Forecast, config: TeacherConfig, cost: float | None) -> str:
     return "\n".join([*lines, f"time: {_time(total, config)}"])
 
 
-def _time(total: Forecast, config: TeacherConfig) -> str:
+def _time(total: Forecast, config: ModelConfig) -> str:
     """The longest of what the rates allow and what the replies held took."""
     if config.batch_api:
         return "up to 24 h for each of two rounds of batch jobs, the second of what the first gives"

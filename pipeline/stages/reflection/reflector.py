@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...config import TeacherConfig
+from ...config import ModelConfig
 from ...errors import TeacherFailure
 from ...llm.ask import Asking
 from ...llm.engines.recorded import slot_of
@@ -26,7 +26,7 @@ NO_PAIR = "no instruction pair"
 class Reflector:
     """Reflects pairs through `asking`."""
 
-    def __init__(self, asking: Asking, prompts: TeacherPrompts, config: TeacherConfig) -> None:
+    def __init__(self, asking: Asking, prompts: TeacherPrompts, config: ModelConfig) -> None:
         self.teacher, self.prompts, self.config = asking.teacher, prompts, config
         self._asking = asking
 

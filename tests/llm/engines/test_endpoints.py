@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from curate.pipeline.config import TeacherConfig
+from curate.pipeline.config import ModelConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.llm.engines import endpoints
 from curate.pipeline.llm.engines.choose import make_teacher
@@ -169,6 +169,6 @@ def test_a_wrong_key_at_one_stops_the_run() -> None:
 
 def test_the_engine_of_several_addresses() -> None:
     urls = ("http://localhost:1/v1", "http://localhost:2/v1")
-    assert isinstance(make_teacher(TeacherConfig(teacher="m", base_url=urls)), Endpoints)
+    assert isinstance(make_teacher(ModelConfig(model="m", base_url=urls)), Endpoints)
     with pytest.raises(UsageError, match="twice"):
-        TeacherConfig(teacher="m", base_url=(urls[0], urls[0]))
+        ModelConfig(model="m", base_url=(urls[0], urls[0]))

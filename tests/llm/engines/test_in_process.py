@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from curate.pipeline.config import TeacherConfig
+from curate.pipeline.config import ModelConfig
 from curate.pipeline.errors import CurateError, TeacherFailure, UsageError
 from curate.pipeline.inputs.model_files import folder_hash
 from curate.pipeline.llm.engines.choose import choose_engine, make_teacher
@@ -237,11 +237,11 @@ def test_a_folder_is_known_by_its_name_and_its_files(folder: Path) -> None:
 
 def test_auto_takes_what_is_given_or_here(folder: Path, tmp_path: Path) -> None:
     url = "http://localhost:1/v1"
-    assert choose_engine(TeacherConfig(teacher="m", base_url=url)) == "openai"
-    assert choose_engine(TeacherConfig(replies=tmp_path / "r.jsonl")) == "recorded"
-    assert isinstance(make_teacher(TeacherConfig(teacher="m", base_url=url)), OpenAITeacher)
+    assert choose_engine(ModelConfig(model="m", base_url=url)) == "openai"
+    assert choose_engine(ModelConfig(replies=tmp_path / "r.jsonl")) == "recorded"
+    assert isinstance(make_teacher(ModelConfig(model="m", base_url=url)), OpenAITeacher)
     if not torch.cuda.is_available():
-        assert choose_engine(TeacherConfig(teacher="m")) == "transformers"
-        assert isinstance(make_teacher(TeacherConfig(teacher=str(folder))), LocalTeacher)
+        assert choose_engine(ModelConfig(model="m")) == "transformers"
+        assert isinstance(make_teacher(ModelConfig(model=str(folder))), LocalTeacher)
     with pytest.raises(UsageError, match="--engine vllm"):
-        make_teacher(TeacherConfig(teacher="m", engine_args=("--x",), engine="transformers"))
+        make_teacher(ModelConfig(model="m", engine_args=("--x",), engine="transformers"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
+from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
 from curate.pipeline.errors import CurateError, TeacherFailure
 from curate.pipeline.llm.engines.recorded import RecordedTeacher
 from curate.pipeline.llm.protocol import Reply, Request
@@ -104,7 +104,7 @@ def test_another_file_of_the_same_ids_is_another_teacher_to_a_shared_journal(
         replies = tmp_path / f"{name}.jsonl"
         reply = f"[Better Answer] {answer} [End]"
         replies.write_text(json.dumps({"id": "1", "candidate": "response", "reply": reply}) + "\n")
-        teacher = TeacherConfig(replies=replies, journal=tmp_path / "journal")
+        teacher = ModelConfig(replies=replies, journal=tmp_path / "journal")
         run = tmp_path / f"run-{name}"
         result = reflect(ReflectConfig(input=InputConfig(data=str(data)), teacher=teacher, out=run))
         made = {c.candidate: c for group in RunDir.open(run).records() for c in group}

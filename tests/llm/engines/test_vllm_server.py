@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from curate.pipeline.config import TeacherConfig
+from curate.pipeline.config import ModelConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.llm.engines.choose import make_teacher
 from curate.pipeline.llm.engines.vllm_server import VLLMTeacher
@@ -225,7 +225,7 @@ def test_no_key_of_ours_reaches_the_server(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_a_missing_vllm_is_one_sentence() -> None:
     with pytest.raises(CurateError) as caught:
-        make_teacher(TeacherConfig(teacher="m", engine="vllm"))
+        make_teacher(ModelConfig(model="m", engine="vllm"))
     assert str(caught.value) == (
         'vLLM is not installed here: pip install "curate-reflection[vllm]"'
     )
@@ -243,7 +243,7 @@ def test_real_vllm_answers_restarts_and_ends(
     folder = save_tiny_chat_model(tmp_path / "tiny")
     args = "--dtype float32 --enforce-eager --max-model-len 512 --max-num-seqs 16"
     args += " --gpu-memory-utilization 0.15"
-    config = TeacherConfig(teacher=str(folder), engine="vllm", engine_args=tuple(args.split()))
+    config = ModelConfig(model=str(folder), engine="vllm", engine_args=tuple(args.split()))
     chats = [request(n, max_tokens=4 + 2 * n) for n in range(24)]
     long = Request(**{**_fields(request()), "messages": _turn("x" * 600)})
 

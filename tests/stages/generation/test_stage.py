@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from curate.pipeline.config import GenerateConfig, InputConfig, TeacherConfig, TemplateName
+from curate.pipeline.config import GenerateConfig, InputConfig, ModelConfig, TemplateName
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.inputs.answers import match_answers
 from curate.pipeline.inputs.questions import Question
@@ -45,7 +45,7 @@ def config(data: Path, out: Path, model: Path | str, **more: Any) -> GenerateCon
     asked = {"max_tokens": NEW, "teacher_device": "cpu", "concurrency": 8, **more}
     return GenerateConfig(
         input=InputConfig(data=str(data), **input),
-        model=TeacherConfig(teacher=str(model), role="model", **asked),
+        model=ModelConfig(model=str(model), role="model", **asked),
         out=out,
         **form,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
+from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.run.directory import RunDir
 from curate.pipeline.stages.reflection.estimate import estimate
@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def config(data: Path, out: Path | None, url: str = "", **settings: Any) -> ReflectConfig:
-    teacher = TeacherConfig(teacher="teacher-7b", base_url=url, max_tokens=64)
+    teacher = ModelConfig(model="teacher-7b", base_url=url, max_tokens=64)
     return ReflectConfig(input=InputConfig(data=str(data)), teacher=teacher, out=out, **settings)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from curate.pipeline.config import TeacherConfig
+from curate.pipeline.config import ModelConfig
 from curate.pipeline.llm.protocol import Reply
 from curate.pipeline.records import Candidate, CandidateKind
 from curate.pipeline.stages.reflection.forecast import duration, forecast, in_words, projected
@@ -41,7 +41,7 @@ def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
 
     total = forecast([original("2"), original("4")], PROMPTS, held)
     assert (total.calls, total.held, total.seconds) == (3, 2, 3.0)  # no `both` without a pair
-    said = in_words(total, TeacherConfig(concurrency=3, rpm=600), 1.234)
+    said = in_words(total, ModelConfig(concurrency=3, rpm=600), 1.234)
     assert said.split("\n")[1:] == [
         "2 replies are in the journal already and are not paid for again",
         "time: about 3 s at 3 at once and 3.0 s a reply, as measured",
@@ -51,9 +51,9 @@ def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
 
 def test_the_time_is_what_the_rates_allow_where_nothing_was_measured() -> None:
     total = forecast(map(original, "abcd"), PROMPTS, nothing)
-    assert in_words(total, TeacherConfig(rpm=1), None).endswith("at least 12 min 0 s at --rpm 1")
-    assert in_words(total, TeacherConfig(tpm=1), None).endswith("min at --tpm 1")
-    assert in_words(total, TeacherConfig(), None).endswith("not known before the first replies")
+    assert in_words(total, ModelConfig(rpm=1), None).endswith("at least 12 min 0 s at --rpm 1")
+    assert in_words(total, ModelConfig(tpm=1), None).endswith("min at --tpm 1")
+    assert in_words(total, ModelConfig(), None).endswith("not known before the first replies")
 
 
 @pytest.mark.parametrize(

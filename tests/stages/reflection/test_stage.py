@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curate.pipeline.config import InputConfig, ReflectConfig, TeacherConfig
+from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling
 from curate.pipeline.records import CANDIDATES, Candidate
@@ -61,7 +61,7 @@ def config(
     """The stage's configuration as `curate reflect` makes it."""
     settings: dict[str, Any] = {"teacher": MODEL, "base_url": url, "max_tokens": 256} | teacher
     return ReflectConfig(
-        input=InputConfig(data=str(data), limit=limit), teacher=TeacherConfig(**settings), out=out
+        input=InputConfig(data=str(data), limit=limit), teacher=ModelConfig(**settings), out=out
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from curate.pipeline.config import InputConfig, ReflectConfig, SelectConfig, TeacherConfig
+from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig, SelectConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import RETRYABLE
 from curate.pipeline.run.directory import RunDir
@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for kind in ("instruction", "response", "both")
     ]
     written(tmp_path / "replies.jsonl", replies[:-1])
-    teacher = TeacherConfig(replies=tmp_path / "replies.jsonl")
+    teacher = ModelConfig(replies=tmp_path / "replies.jsonl")
     out = tmp_path / "run"
     reflect(ReflectConfig(input=InputConfig(data=str(data)), teacher=teacher, out=out))
     return out
@@ -207,7 +207,7 @@ def test_a_shard_reflected_by_a_limit_counts_towards_it(
 ) -> None:
     data = written(tmp_path / "data.jsonl", records(9))
     replies = written(tmp_path / "replies.jsonl", [])
-    teacher = TeacherConfig(engine="recorded", replies=replies)
+    teacher = ModelConfig(engine="recorded", replies=replies)
     input = InputConfig(data=str(data), limit=3)
     reflect(ReflectConfig(input=input, teacher=teacher, out=tmp_path / "run"))
     (tmp_path / "run" / "manifest.json").unlink()
