@@ -8,27 +8,15 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from .. import config
+from ..config.options import options_of
 from ..errors import CurateError, UsageError
 
-_UNMARKED = frozenset(
-    (
-        "data",
-        "run",
-        "out",
-        "a",
-        "b",
-        "questions",
-        "judge_questions",
-        "held_out_data",
-        "decontaminate",
-    )
-)
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/(/?)")
 _REMOTE = ("in", "out")
 _HERE = ("file", "local")
@@ -53,19 +41,17 @@ def as_url(value: object) -> str | None:
 
 
 def url_options() -> frozenset[str]:
-    """The options that may be URLs: the configurations' fields that `place` marks "in" or "out"."""
-    classes = [item for item in vars(config).values() if is_dataclass(item)]
-    marked = [f for item in classes for f in fields(item) if f.metadata.get("place") in _REMOTE]
-    return frozenset(f.name for f in marked) | _UNMARKED
+    """The options that may be URLs, by what the configurations' fields say of their `place`."""
+    commands = [item for item in vars(config).values() if is_dataclass(item)]
+    every = (item for command in commands for item in options_of(command).items())
+    return frozenset(name for name, option in every if option.about["place"] in _REMOTE)
 
 
 def names_a_url(options: Mapping[str, object]) -> bool:
     """Whether one of a command's options is a URL where files are named."""
-    may_be = url_options()
-    return any(
-        as_url(value) is not None and (name in may_be or isinstance(value, Path))
-        for name, value in options.items()
-    )
+    urls = {name: value for name, value in options.items() if as_url(value)}
+    may_be = url_options() if urls else frozenset()
+    return any(name in may_be or isinstance(value, Path) for name, value in urls.items())
 
 
 def scheme(url: str) -> str:
