@@ -42,7 +42,7 @@ def as_url(value: object) -> str | None:
 
 def url_options() -> frozenset[str]:
     """The options that may be URLs, by what the configurations' fields say of their `place`."""
-    commands = [item for item in vars(config).values() if is_dataclass(item)]
+    commands = [c for c in vars(config).values() if isinstance(c, type) and is_dataclass(c)]
     every = (item for command in commands for item in options_of(command).items())
     return frozenset(name for name, option in every if option.about["place"] in _REMOTE)
 
