@@ -1,8 +1,6 @@
 """Recorded judgements: pairwise reviews in both orders, AlpacaEval's preferences, ratings."""
 
-import gzip
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, Literal
 from ..base.files import write_json
 from ..errors import CurateError
 from .readers import Row, open_source
+from .readers.text_files import opened
 
 LogKind = Literal["pairs", "preferences", "ratings"]
 VERDICTS = "verdicts.json"
@@ -75,11 +74,11 @@ def _object(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with opened(path) as file:
             if file.read(1) != b"{":
                 return None
             value = json.loads(b"{" + file.read())
-    except (OSError, EOFError, ValueError, RecursionError, zlib.error):
+    except (CurateError, ValueError, RecursionError):
         return None  # JSON Lines, or what the reader of rows has a sentence for
     return value if "data" in value else None
 
