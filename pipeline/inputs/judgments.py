@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import isfile  # unlike Path's, False for a name that is too long
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ def read_log(path: Path) -> Log:
     Pairs are a JSON object with the rows under `data`, or the rows alone; preferences and ratings
     are lists. Raises CurateError for what is none of these, and for a row without the columns.
     """
-    path = path / VERDICTS if (path / VERDICTS).is_file() else path
+    path = path / VERDICTS if isfile(path / VERDICTS) else path
     rows, about = _rows(path)
     if not rows:
         raise CurateError(f"{path} is empty: it has no judgements")
@@ -71,7 +72,7 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
 
 def _object(path: Path) -> dict[str, Any] | None:
     """The file as one JSON object with `data`; None where it is something else."""
-    if not path.is_file():
+    if not isfile(path):
         return None
     try:
         with opened(path) as file:

@@ -16,13 +16,13 @@ _LARGE = 64 << 20
 
 def short_name(model: str) -> str:
     """The last part of a path or hub id, with plain characters only."""
-    name = Path(model).resolve().name if Path(model).exists() else model.rpartition("/")[2]
+    name = Path(model).resolve().name if os.path.exists(model) else model.rpartition("/")[2]
     return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "model"
 
 
 def revision_of(model: str, revision: str | None) -> str:
     """What pins a model's files: the hub's commit, or a hash of a folder's files."""
-    if Path(model).is_dir():
+    if os.path.isdir(model):
         return folder_hash(Path(model))
     from huggingface_hub import HfApi, try_to_load_from_cache
 
