@@ -132,7 +132,7 @@ def count_rows(data: str) -> int | None:
     """The most rows that local files or a folder may have; None where that is not cheap to know."""
     path = Path(os.path.expanduser(data))
     try:
-        return _count(list_folder(path).files if path.is_dir() else [path])
+        return _count(list_folder(path).files if os.path.isdir(path) else [path])
     except (CurateError, OSError):
         return None
 
@@ -143,7 +143,8 @@ def _count(paths: list[Path]) -> int | None:
         if sum(map(_effort, paths)) > _COUNTED:
             return None
         return sum(map(_rows_of, paths))
-    except (CurateError, OSError, KeyError, pa.ArrowException):  # told when the rows are read
+    except (CurateError, OSError, ValueError, LookupError, pa.ArrowException):
+        # It is told when the rows are read.
         return None
 
 
