@@ -23,9 +23,14 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "redecide-cpu.md"
 WORDS = (ROOT / "README.md").read_text("utf-8").split()
-WORDS_IN = {"original": (12, 55), "instruction": (40, 120), "response": (12, 110), "both": (40, 150)}
+WORDS_IN = {
+    "original": (12, 55),
+    "instruction": (40, 120),
+    "response": (12, 110),
+    "both": (40, 150),
+}
 """The mean numbers of words in a candidate's instruction and response, as in reflected Alpaca."""
-SCORING = ("--device", "cpu", "--template", "wizardlm", "--max-length", "128")
+SCORING = ("--device", "cpu", "--template", "wizardlm", "--max-length", "1024")
 STUDENT = """
 import sys
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -33,7 +38,7 @@ demo, out = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(demo)
 config = LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
                      num_key_value_heads=1, intermediate_size=8, vocab_size=len(tokenizer),
-                     max_position_embeddings=256, tie_word_embeddings=True,
+                     max_position_embeddings=2048, tie_word_embeddings=True,
                      bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
 LlamaForCausalLM(config).save_pretrained(out)
 tokenizer.save_pretrained(out)
@@ -49,16 +54,21 @@ def candidates(records: int) -> Iterator[dict[str, Any]]:
                 name: " ".join(rng.choices(WORDS, k=1 + int(rng.expovariate(1 / mean))))
                 for name, mean in (("instruction", asked), ("output", answered))
             }
-            yield {"id": f"{number:08d}", "candidate": kind, **texts, "source": "words", "n": number}
+            yield {
+                "id": f"{number:08d}",
+                "candidate": kind,
+                **texts,
+                "source": "words",
+                "n": number,
+            }
 
 
 def run_curate(tree: Path, home: Path, *words: str) -> float:
     """Run a tree's `curate` with these words; its processor seconds."""
-    command = [sys.executable, "-c", "from curate.cli import main; main()", *words]
+    program = f"import sys; sys.path.insert(0, {str(packages(tree, home))!r}); "
+    program += "from curate.cli import main; main()"
     with (home / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(packages(tree, home))}
-        )
+        process = subprocess.Popen([sys.executable, "-c", program, *words], stdout=log, stderr=log)
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -96,10 +106,15 @@ def counts(run: Path) -> dict[str, Any]:
     stages = json.loads((run / "manifest.json").read_text("utf-8"))["stages"]
     (entry,) = (entry for name, entry in stages.items() if name.startswith("select/"))
     found = entry["counts"]
-    return {name: found[name] for name in ("selected", "rejected", "by_candidate", "by_rule", "baselines")}
+    return {
+        name: found[name]
+        for name in ("selected", "rejected", "by_candidate", "by_rule", "baselines")
+    }
 
 
-def compared(trees: dict[str, Path], home: Path, sizes: list[int], repeats: int) -> dict[str, list[float]]:
+def compared(
+    trees: dict[str, Path], home: Path, sizes: list[int], repeats: int
+) -> dict[str, list[float]]:
     """Of each version the median processor seconds at each size."""
     found: dict[str, list[float]] = {name: [] for name in trees}
     for size in sizes:
@@ -120,7 +135,9 @@ def compared(trees: dict[str, Path], home: Path, sizes: list[int], repeats: int)
 
 def table(found: dict[str, list[float]], sizes: list[int]) -> Iterator[str]:
     """A row a version, and the ratio."""
-    yield "| version | " + " | ".join(f"{size:,} records, s" for size in sizes) + " | a record, ms |"
+    yield (
+        "| version | " + " | ".join(f"{size:,} records, s" for size in sizes) + " | a record, ms |"
+    )
     yield "|---" * (len(sizes) + 2) + "|"
     cost = {name: 1000 * (s[-1] - s[0]) / (sizes[-1] - sizes[0]) for name, s in found.items()}
     for name, seconds in found.items():
@@ -134,7 +151,7 @@ def main() -> None:
     """Measure both versions and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("older", type=Path, help="a checkout of the older version")
-    parser.add_argument("--sizes", type=int, nargs=2, default=[2_000, 12_000])
+    parser.add_argument("--sizes", type=int, nargs=2, default=[1_000, 6_000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -143,7 +160,13 @@ def main() -> None:
     trees = {f"older ({commit})": given.older, "this version": ROOT}
     with tempfile.TemporaryDirectory(prefix="redecide-") as name:
         home = Path(name)
-        words = [sys.executable, "-c", STUDENT, str(ROOT / "data/demo/student"), str(home / "student")]
+        words = [
+            sys.executable,
+            "-c",
+            STUDENT,
+            str(ROOT / "data/demo/student"),
+            str(home / "student"),
+        ]
         subprocess.run(words, check=True, capture_output=True)
         found = compared(trees, home, given.sizes, given.repeats)
     text = "\n".join([

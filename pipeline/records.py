@@ -147,6 +147,26 @@ DECISION_TYPE = pa.struct(
     ]
     + [pa.field("near_tie", pa.bool_())]
 )
+DECISIONS_SCHEMA = pa.schema(
+    _text("id", "candidate", "reason", "ifd_status", "rifd_status")
+    + [
+        pa.field(name, pa.int64())
+        for name in (
+            "row",
+            "original_row",
+            "instruction_chars",
+            "response_chars",
+            "original_response_chars",
+        )
+    ]
+    + [
+        pa.field(name, pa.float64())
+        for name in ("ifd", "rifd", "log_ifd", "log_rifd", "original_ifd", "original_rifd")
+    ]
+    + list(DECISION_TYPE)
+)
+"""A row a record. `row` and `original_row` are the places of its final pair and of its original in
+the shard of candidates, the latter's length null without texts. No `reason`: it is kept."""
 MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
 SELECTED_SCHEMA = pa.schema(
     [

@@ -249,6 +249,8 @@ class SelectConfig:
     max_ifd: float = 1.0
     max_rifd: float = 1.0
     only_improved: bool = False
+    prefer_passing: bool = False
+    """A version whose IFD is not below `max_ifd` loses to one whose is."""
     top: str | None = None
     rank_by: RankBy = "ifd"
     share: Share = WHOLE
