@@ -23,6 +23,8 @@ CARD = """# Baseline: {name}
 {number} originals to set the selection `{student}` against: {how}. Nothing else was decided about
 them, so `decision` is empty; `ifd` and `rifd` are there where selecting needed them.
 """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baselines:
     """RUN/baselines/<student>/, and how many rows each folder in it has."""
@@ -66,7 +68,7 @@ def _originals(decisions: DecisionFiles, chosen: Drawn, schema: pa.Schema) -> It
         rows = decided.filter(chosen[begin : begin + len(decided)])
         begin += len(decided)
         if len(rows):
-            yield set_rows(decisions.run.shard_table(shard), _as_finals(rows), schema)
+            yield set_rows(decisions.run, shard, _as_finals(rows), schema)
 
 
 def _as_finals(rows: pa.Table) -> pa.Table:

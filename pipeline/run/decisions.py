@@ -41,26 +41,27 @@ class DecisionFiles:
                 (draft.folder / shard.name).rename(new / shard.name)
 
         replace_folder(self.folder, fill)
-        shutil.rmtree(draft.folder)
+        shutil.rmtree(draft.folder, ignore_errors=True)
 
     def write(self, shard: Path, table: pa.Table) -> None:
         """Write the decisions on a shard of candidates."""
         write_parquet(self.folder / shard.name, table)
 
-    def read(self, shard: Path, columns: list[str] | None = None) -> pa.Table:
-        """The decisions on a shard of candidates; CurateError where they are missing or damaged."""
-        found = read_parquet(self.folder / shard.name, columns)
-        if found is None:
-            raise CurateError(
-                f"the decisions {self.folder / shard.name} are missing or damaged: run `curate "
-                "select` again, which scores nothing anew"
-            )
-        return found[0]
-
     def shards(self, columns: list[str] | None = None) -> Iterator[tuple[Path, pa.Table]]:
-        """Each shard of candidates with its decisions, in input order."""
+        """The shards of candidates that have decisions, with these, in input order.
+
+        Raises CurateError for a damaged file.
+        """
         for shard in self.run.shard_paths():
-            yield shard, self.read(shard, columns)
+            path = self.folder / shard.name
+            if path.exists():
+                found = read_parquet(path, columns)
+                if found is None:
+                    raise CurateError(
+                        f"the decisions {path} are damaged: run `curate select` again, which "
+                        "scores nothing anew"
+                    )
+                yield shard, found[0]
 
     def table(self, columns: list[str]) -> pa.Table:
         """These columns of all decisions."""

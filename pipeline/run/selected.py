@@ -66,14 +66,15 @@ def final_pairs(
     for shard, decided in decisions.shards():
         rows = decided.filter(pc.equal(pc.is_null(decided.column("reason")), selected))
         if len(rows):
-            yield set_rows(decisions.run.shard_table(shard), rows, schema)
+            yield set_rows(decisions.run, shard, rows, schema)
 
 
-def set_rows(candidates: pa.Table, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def set_rows(run: RunDir, shard: Path, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows of a set: texts of a shard's candidates beside what was decided of them.
 
     `rows` has the columns of decisions; without those of the rules `decision` is null.
     """
+    candidates = run.shard_table(shard, [*_TEXTS, "system", "extra"])
     pairs = candidates.take(rows.column("row"))
     columns = {
         **{name: rows.column(name) for name in ("id", "candidate", "ifd", "rifd")},
@@ -174,7 +175,9 @@ def further_columns(run: RunDir) -> list[pa.Field]:
 
 def _values(extra: str | None) -> dict[str, Any]:
     """The further columns of a row; one that is called like ours becomes `source_<name>`."""
-    values = json.loads(extra) if extra else {}
+    values: dict[str, Any] = json.loads(extra) if extra else {}
+    if values.keys().isdisjoint(REJECTED_SCHEMA.names):
+        return values
     return {_free(name, values): value for name, value in values.items()}
 
 

@@ -143,12 +143,13 @@ class ScoreFiles:
             given = engine.config.student
             self.write(shard, records, scores, student=given, purpose=purpose, through=done)
 
-        for begin in range(0, len(records), engine.window):
+        window = engine.window
+        for begin in range(0, len(records), window):
             if stop is not None and stop.is_set():
                 if unwritten:
                     write(begin)
                 return records, scores
-            part = slice(begin, begin + engine.window)
+            part = slice(begin, begin + window)
             unwritten += engine.fill(records[part], scores[part], wanted=wanted)
             tick(len(records[part]))
             if unwritten and time.monotonic() - written > CHECKPOINT_SECONDS:
