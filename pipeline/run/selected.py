@@ -1,5 +1,6 @@
 """The selected and the rejected data sets: Arrow folders that `datasets` loads, with a card."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..base.checksums import crc32_of, with_check
 from ..base.files import replace_folder
-from ..base.sha256sums import check_sums, write_sums
 from ..errors import CurateError
+from ..inputs.readers.saved_folders import CHECKSUM, STATE, saved_files
 from ..records import (
     DECISION_TYPE,
     MESSAGES_TYPE,
@@ -150,8 +152,7 @@ def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any
 
 def batches(folder: Path) -> Iterator[pa.RecordBatch]:
     """What a set holds, one batch in memory at a time; CurateError when it is damaged."""
-    check_sums(folder)
-    for path in sorted(folder.glob("*.arrow")):
+    for path in saved_files(folder) if folder.exists() else ():
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
             yield from stream
 
@@ -255,10 +256,11 @@ def _write_arrow(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) ->
     names = [f"data-{index:05d}-of-{number:05d}.arrow" for index in range(number)]
     for index, name in enumerate(names):
         (folder / f"{index}.arrow").rename(folder / name)
-    state = json.loads((folder / "state.json").read_text("utf-8"))
-    state["_data_files"] = [{"filename": name} for name in names]
-    state["_fingerprint"] = write_sums(folder)[:16]
-    (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), "utf-8")
+    state = json.loads((folder / STATE).read_text("utf-8"))
+    files = [{"filename": name, CHECKSUM: crc32_of(folder / name)} for name in names]
+    digest = hashlib.sha256(json.dumps(files).encode())
+    state |= {"_data_files": files, "_fingerprint": digest.hexdigest()[:16]}
+    (folder / STATE).write_text(json.dumps(with_check(state), indent=2, sort_keys=True), "utf-8")
 
 
 def _write_shards(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from ...base.progress import Progress
-from ...config import SelectConfig
+from ...config import SelectConfig, recorded_options
 from ...method.decision import first_comparison, surviving_branch
 from ...records import CandidateKind
 from ...run.directory import RunDir
@@ -23,6 +23,7 @@ def choose_branches(config: SelectConfig) -> ScoringIdentity:
     run = RunDir.open(config.input.data)
     with run_lock(run.path, "select"):
         identity = resolve(config.scoring, run.path / "scores")
+        run.record_selection(identity.key, recorded_options(config))
         files = ScoreFiles(run, identity)
         with (
             closing(ScoringEngine(config.scoring, identity)) as engine,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.progress import Progress, say
-from ...config import SelectConfig, option_words
+from ...config import SelectConfig, recorded_options
 from ...errors import CurateError, UsageError
 from ...inputs.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.examples import input_identity
@@ -95,8 +95,8 @@ def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
         source = open_source(f"{data}/candidates" if is_run(data) else data)
         identity = checked(config, out)  # an unknown student must leave nothing behind
         made_from = {"command": "select", **input_identity(source, config.input)}
-        words = {"input": option_words(config.input)}
-        run = RunDir.create(out, made_from, data=source.name, licence=source.licence, options=words)
+        notes = {"data": source.name, "licence": source.licence}
+        run = RunDir.create(out, made_from, **notes, options=recorded_options(config))
     # Where several tasks begin in it, none may take the run away.
     discarded = run.discarded_if_empty() if config.share.whole else nullcontext()
     with discarded, run_lock(run.path, "select", share=config.share):
@@ -107,7 +107,9 @@ def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
             if unused:
                 say(f"note: {unused} input rows were not used, see {run.path}/rejected_input.json")
         _say_if_unfinished(run)
-        yield run, identity or resolve(config.scoring, run.path / "scores")
+        identity = identity or resolve(config.scoring, run.path / "scores")
+        run.record_selection(identity.key, recorded_options(config))
+        yield run, identity
 
 
 def checked(config: SelectConfig, run: Path) -> ScoringIdentity:
