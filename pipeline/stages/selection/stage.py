@@ -20,7 +20,7 @@ from ...run.baselines import write_baselines
 from ...run.card import dataset_card
 from ...run.decisions import DecisionFiles
 from ...run.directory import RunDir, is_run
-from ...run.importing import import_candidates
+from ...run.importing import SHARD, import_candidates, unused_notes
 from ...run.lock import run_lock, turn_lock
 from ...run.selected import write_sets
 from ...scoring.engine import ScoringEngine
@@ -53,18 +53,19 @@ class ShareResult:
     failed_scores: int
 
 
-def select(config: SelectConfig) -> SelectResult:
+def select(config: SelectConfig, *, shard_size: int = SHARD) -> SelectResult:
     """Score what the decision needs, decide, write the data sets.
 
-    Stored scores are used again: with other thresholds no model runs.
+    Stored scores are used again: with other thresholds no model runs. `shard_size` is the number
+    of records in a shard of candidates from elsewhere.
     """
-    with _opened(config) as (run, identity):
+    with _opened(config, shard_size) as (run, identity):
         return _select(run, config, identity)
 
 
-def score_share(config: SelectConfig) -> ShareResult:
+def score_share(config: SelectConfig, *, shard_size: int = SHARD) -> ShareResult:
     """Score the shards of one task's share; `select` decides when all tasks have ended."""
-    with _opened(config) as (run, identity):
+    with _opened(config, shard_size) as (run, identity):
         files, records, scores = ScoreFiles(run, identity), 0, Counter[str]()
         say(f"scoring share {config.share} with {identity.in_words()}")
         with (
@@ -82,7 +83,7 @@ def score_share(config: SelectConfig) -> ShareResult:
 
 
 @contextmanager
-def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
+def _opened(config: SelectConfig, shard_size: int) -> Iterator[tuple[RunDir, ScoringIdentity]]:
     """The run with its lock held and its candidates there, and what its scores are known by."""
     data, out = config.input.data, config.out
     if is_run(data) and (out is None or Path(data).resolve() == out.resolve()):
@@ -102,10 +103,9 @@ def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
     with discarded, run_lock(run.path, "select", share=config.share):
         if source is not None:
             with turn_lock(run.path, "select"):  # of several tasks the first one imports
-                import_candidates(run, source, config.input)
-            unused = (run.stage("import") or {})["input"]["rejected"]
-            if unused:
-                say(f"note: {unused} input rows were not used, see {run.path}/rejected_input.json")
+                import_candidates(run, source, config.input, shard_size=shard_size)
+            for note in unused_notes((run.stage("import") or {})["input"], f"{run.path}/"):
+                say(note)
         _say_if_unfinished(run)
         identity = identity or resolve(config.scoring, run.path / "scores")
         run.record_selection(identity.key, recorded_options(config))
