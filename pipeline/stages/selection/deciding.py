@@ -64,11 +64,16 @@ class Decider:
 
     def counts(self) -> dict[str, Any]:
         """As the manifest has them."""
-        return {
+        counts: dict[str, Any] = {
             "records": self.records,
             "candidates": dict(self.candidates),
             "scores": dict(self.scores),
         }
+        compared, short = len(self.evaluation), self.evaluation.too_short
+        if compared or short:
+            counts["contaminated"] = dict(self.contaminated)
+            counts["evaluation_texts"] = {"compared": compared, "short": short}
+        return counts
 
 
 def statuses(scores: Iterable[Scored]) -> Iterable[str]:

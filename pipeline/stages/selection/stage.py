@@ -132,19 +132,16 @@ def _say_if_unfinished(run: RunDir) -> None:
 
 
 def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> SelectResult:
-    files = ScoreFiles(run, identity)
+    files, begun = ScoreFiles(run, identity), time.monotonic()
     sets = open_sets(config.decontaminate)
-    evaluation = _index(sets, config.ngram)
+    settings, student = _settings(config, sets), config.scoring.student
     known = len(list(files.folder.glob("part-*.parquet")))
     taken_up = f"; taking up the scores of {known} shards" if known else ""
     say(f"scoring with {identity.in_words()}{taken_up}")
-    begun = time.monotonic()
     with closing(ScoringEngine(config.scoring, identity)) as engine:
-        decider = _decide(files, config, engine, evaluation)
-    settings, student = _settings(config, sets), config.scoring.student
+        decider = _decide(files, config, engine, _index(sets, config.ngram))
     card = partial(dataset_card, run, identity.fields(), settings, student=student)
     folders = write_sets(run, identity.key, card)
-    _say_if_empty(folders.counts)
     baselines = write_baselines(run, identity.key, folders.schema)
     counts = {
         **decider.counts(),
@@ -152,17 +149,10 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
         "baselines": baselines.counts,
         "sequences": engine.sequences,
     }
-    if sets:
-        counts["contaminated"] = dict(decider.contaminated)
-        counts["evaluation_texts"] = {"compared": len(evaluation), "short": evaluation.too_short}
-    entry = {
-        "student": student,
-        "scoring": identity.fields(),
-        "settings": settings,
-        "counts": counts,
-        "seconds": round(time.monotonic() - begun, 3),
-    }
-    run.finish_stage(f"select/{identity.key}", entry)
+    seconds = round(time.monotonic() - begun, 3)
+    about = {"student": student, "scoring": identity.fields(), "settings": settings}
+    run.finish_stage(f"select/{identity.key}", {**about, "counts": counts, "seconds": seconds})
+    _say_if_empty(counts)
     return SelectResult(
         run=run.path,
         student=identity.key,
