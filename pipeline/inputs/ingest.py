@@ -36,21 +36,20 @@ class Duplicate:
 class Intake:
     """What became of the input's rows: `rows` = `records` + `duplicates` + `rejected`.
 
+    Where every exchange of a conversation is a record, each counts as a row.
+
     `near_duplicates` are records that were left out afterwards.
     """
 
     rows: int = 0
+    row: int = -1
+    """The number of the row that was read last, from 0."""
     records: int = 0
     duplicates: list[Duplicate] = field(default_factory=list)
     surrogates: int = 0
     rejected: list[Unreadable] = field(default_factory=list)
     num_rejected: int = 0
     near_duplicates: list[LeftOut] = field(default_factory=list)
-
-    @property
-    def row(self) -> int:
-        """The number of the row that was read last, from 0."""
-        return self.rows - 1
 
     def reject(self, place: str, reason: str) -> None:
         """Count a row that is not used; the first thousand are kept with place and reason."""
@@ -84,6 +83,7 @@ def usable_rows(
     """
     for row in source.rows():
         intake.rows += 1
+        intake.row += 1
         try:
             if not isinstance(row, Row):
                 raise Unusable(row.reason)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def set_rows(run: RunDir, shard: Path, rows: pa.Table, schema: pa.Schema) -> pa.
 
     `rows` has the columns of decisions; without those of the rules `decision` is null.
     """
-    candidates = run.shard_table(shard, [*_TEXTS, "system", "extra"])
+    candidates = run.shard_table(shard, [*_TEXTS, "system", "history", "extra"])
     pairs = candidates.take(rows.column("row"))
     columns = {
         **{name: rows.column(name) for name in ("id", "candidate", "ifd", "rifd")},
@@ -91,16 +91,21 @@ def set_rows(run: RunDir, shard: Path, rows: pa.Table, schema: pa.Schema) -> pa.
 
 
 def _messages(pairs: pa.Table) -> pa.Array:
-    columns = (pairs.column(name).to_pylist() for name in (*_TEXTS, "system"))
+    columns = (pairs.column(name).to_pylist() for name in (*_TEXTS, "system", "history"))
     return pa.array([_conversation(*texts) for texts in zip(*columns, strict=True)], MESSAGES_TYPE)
 
 
 def _conversation(
-    instruction: str | None, input: str | None, output: str | None, system: str | None
+    instruction: str | None,
+    input: str | None,
+    output: str | None,
+    system: str | None,
+    history: Sequence[Message] | None,
 ) -> list[Message] | None:
     if instruction is None or output is None:
         return None
-    return conversation([instruction], [output], input=input or "", system=system)
+    about: dict[str, Any] = {"input": input or "", "system": system, "history": history or ()}
+    return conversation([instruction], [output], **about)
 
 
 def _decisions(rows: pa.Table) -> pa.Array:

@@ -270,5 +270,6 @@ def digest(candidate: Candidate) -> str | None:
     """A short hash of the texts that a candidate's scores are of; None without a pair."""
     if not candidate.valid:
         return None
-    texts = (candidate.instruction, candidate.input, candidate.output, candidate.system)
+    texts: tuple[Any, ...] = (candidate.instruction, candidate.input, candidate.output)
+    texts += (candidate.system, *candidate.history)
     return hashlib.blake2b(repr(texts).encode(), digest_size=8).hexdigest()

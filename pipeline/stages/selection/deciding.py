@@ -84,9 +84,10 @@ def statuses(scores: Iterable[Scored]) -> Iterable[str]:
 
 
 def repeated_text(pair: Candidate, evaluation: EvaluationIndex) -> Hit | None:
-    """Where the instruction or the response repeats an evaluation text."""
+    """Where the instruction, the response or an earlier turn repeats an evaluation text."""
     asked = user_turn(pair.instruction or "", pair.input or "")
-    return evaluation.find(asked) or evaluation.find(pair.output or "")
+    texts = [asked, pair.output or "", *(turn["content"] for turn in pair.history)]
+    return next(filter(None, map(evaluation.find, texts)), None)
 
 
 def decision_table(
