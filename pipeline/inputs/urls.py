@@ -102,6 +102,16 @@ def store_of(url: str) -> Store:
     return Store(url, fs, root.rstrip("/"))
 
 
+def stays_inside(name: str) -> bool:
+    """Whether what a listing calls an object is a path below its folder.
+
+    >>> stays_inside("a/b.jsonl"), stays_inside("a/../../b.jsonl"), stays_inside("/etc/passwd")
+    (True, False, False)
+    """
+    parts = name.replace(os.sep, "/").split("/")
+    return "\0" not in name and not any(part in ("", ".", "..") for part in parts)
+
+
 def tag(info: Mapping[str, Any]) -> str:
     """What changes when an object does, by what a listing tells of it."""
     known: Any = next((info[name] for name in _TAGS if info.get(name) is not None), "")
