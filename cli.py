@@ -700,14 +700,14 @@ def judge(
 ) -> int | None:
     """Compare two models' answers by a judge, in both orders."""
     options = locals()
-    from .pipeline.stages.judging import in_words, recompute
     from .pipeline.stages.judging import judge as stage
+    from .pipeline.stages.judging import outcome_lines, recompute
 
     if from_log is not None:
         if a is not None or judge is not None:
             raise UsageError("--from-log counts what is recorded: give no answers and no --judge")
         outcome = recompute(from_log)
-        print_outcome(outcome.as_dict(), in_words(outcome), json)
+        print_outcome(outcome.as_dict(), outcome_lines(outcome), json)
         return 0
     if a is None or b is None:
         raise UsageError("two files of answers are needed, A and B, or --from-log FILE")
@@ -721,7 +721,7 @@ def judge(
             out=out,
         )
     )
-    print_outcome(result.as_dict(), in_words(result.outcome), json)
+    print_outcome(result.as_dict(), outcome_lines(result.outcome), json)
     if not json:
         print_judged(result)
     return FINISHED_BUT if result.outcome.unparsed else 0

@@ -18,7 +18,7 @@ from curate.pipeline.config import InputConfig, ModelConfig, option_words
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
-from curate.pipeline.llm.engines.continuous_batching import Settings, start_engine
+from curate.pipeline.llm.engines.continuous_batching import Settings, start_model
 from curate.pipeline.records import Candidate
 from curate.pipeline.run.directory import RunDir
 from curate.pipeline.scoring.model import load_config, load_student, load_tokenizer, pick_device
@@ -65,7 +65,7 @@ def loaders(name: str) -> list[Callable[[], Any]]:
         lambda: load_tokenizer(name),
         lambda: load_student(name, revision=None, device=pick_device("cpu"), dtype="float32"),
         lambda: load_weights(name, None, torch.float32),
-        lambda: start_engine(settings, (0.0, None)),
+        lambda: start_model(settings, (0.0, None)),
     ]
 
 
