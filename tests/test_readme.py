@@ -16,8 +16,10 @@ import typer.main
 
 from curate.cli import app
 from curate.pipeline.method.spans import Pair
+from curate.pipeline.models.devices import pick_device
+from curate.pipeline.models.loading import load_tokenizer
 from curate.pipeline.records import CANDIDATES
-from curate.pipeline.scoring.model import load_student, load_tokenizer, pick_device
+from curate.pipeline.scoring.model import load_student
 from curate.pipeline.scoring.scorer import Scorer
 from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.templates import Template
@@ -59,7 +61,14 @@ def test_a_command_of_the_readme_parses(words: list[str]) -> None:
 
 
 def test_the_options_that_the_readme_mentions_exist() -> None:
-    known = {"--help", "--nproc-per-node", "--head", "--port", "--address"}  # torchrun's, Ray's
+    known = {
+        "--help",
+        "--install-completion",
+        "--nproc-per-node",
+        "--head",
+        "--port",
+        "--address",
+    }  # torchrun's, Ray's
     for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
         known |= {name for parameter in command.params for name in parameter.opts}
     ours = re.sub(r"^#SBATCH .*", "", README, flags=re.M)

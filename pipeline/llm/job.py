@@ -14,7 +14,7 @@ from ..config import ModelConfig
 from ..errors import CurateError
 from ..records import REFLECTIONS
 from ..run.directory import RunDir
-from ..run.lock import held
+from ..run.lock import run_lock
 from .ask import Asker, Stopped
 from .budget import Budget
 from .engines.batch_jobs import BatchEngine, submitted
@@ -49,7 +49,7 @@ def asking_job(
     job: Job | None = None
     try:
         run = create_run(engine)
-        with held(run.path, stage, share=share):
+        with run_lock(run.path, stage, share=share):
             job = Job(config, run, engine, stage=stage, version=version)
             yield job
     except CurateError:

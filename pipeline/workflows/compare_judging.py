@@ -9,7 +9,7 @@ from typing import Any
 
 from ..base.files import write_text
 from ..base.progress import say
-from ..config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig
+from ..config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig, PairwiseConfig
 from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..inputs.questions import Question, read_questions
@@ -18,17 +18,6 @@ from ..llm.job import check_model
 from ..records import Example, user_turn
 from ..stages.generation.stage import generate
 from ..stages.judging import Judged, judge
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairwiseConfig:
-    """Who judges, and what the trained models are asked."""
-
-    judge: ModelConfig
-    questions: str | None = None
-    """Data with instructions; those of the held-out records if None."""
-    max_tokens: int = 1024
-    """New tokens of an answer; the judge has limits of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from ...base.multimap import Places
+from ...base.multimap import Multimap
 from ...errors import CurateError, RequestFailed
 from ...records import REFLECTIONS
 from ..protocol import Engine, Reply, Request, storable
@@ -50,7 +50,7 @@ class RecordedEngine(Engine):
         except _UNREADABLE as error:
             raise self._unreadable(error) from error
         try:
-            self._offsets = Places()
+            self._offsets = Multimap()
             for slot, offset in self._indexed():
                 self._offsets.add(slot, offset)
         except (OSError, CurateError) as error:
@@ -82,7 +82,7 @@ class RecordedEngine(Engine):
 
     def _line(self, id: str, slot: str) -> bytes:
         """The reply's line; nothing where there is none."""
-        offsets = self._offsets.of(_short_name(id, slot))
+        offsets = self._offsets.get(_short_name(id, slot))
         if not offsets:
             return b""
         self._file.seek(offsets[-1])

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...config import InputConfig, ReflectConfig, option_words
+from ...config import InputConfig, ReflectConfig, recorded_options
 from ...errors import CurateError, UsageError
 from ...inputs.examples import as_original, input_identity, read_examples
 from ...inputs.ingest import Intake
@@ -52,11 +52,8 @@ def prepare(config: ReflectConfig) -> Prepared:
         )
     source = open_data(config)
     identity = {"command": "reflect", **input_identity(source, config.input)}
-    words = {
-        "input": [*option_words(config.input), *_dedup_words(config)],
-        "teacher": option_words(config.teacher),
-    }
-    notes = {"data": source.name, "licence": source.licence, "options": words}
+    options = recorded_options(config)
+    notes = {"data": source.name, "licence": source.licence, "options": options}
     count = RunDir.open(data).num_records if is_run(data) else source.count()
     return Prepared(
         originals_to_reflect(config, source),
@@ -102,12 +99,6 @@ def _identity(config: ReflectConfig, engine: Engine) -> dict[str, Any]:
         "schedule": config.schedule,
         **_dedup_identity(config),
     }
-
-
-def _dedup_words(config: ReflectConfig) -> list[str]:
-    return [
-        f"--{name.replace('_', '-')}={value}" for name, value in _dedup_identity(config).items()
-    ]
 
 
 def _dedup_identity(config: ReflectConfig) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from ...llm.job import Job, asking_job, spent_budget
 from ...llm.journal import Journal
 from ...records import CANDIDATES, REFLECTIONS, RETRYABLE
 from ...run.directory import RunDir, is_run
-from ...run.importing import NEAR_DUPLICATES, SHARD, write_unused
-from ...run.lock import in_turn
+from ...run.importing import NEAR_DUPLICATES, SHARD, unused_notes, write_unused
+from ...run.lock import turn_lock
 from ...templates import teacher_prompts
 from .reflector import Reflector
 from .shards import Branches, ShardReflector, Step
@@ -90,7 +90,7 @@ class _Finish:
         if self.config.share.whole:
             return self._finish_run()
         # In turn: the last one to come has seen what all others wrote before they came.
-        with in_turn(self.job.run.path, "reflect"):
+        with turn_lock(self.job.run.path, "reflect"):
             missing = sum(not _is_there(self.job.run, i, size) for i, size in enumerate(sizes))
             if not missing:
                 return self._finish_run()
@@ -123,9 +123,8 @@ class _Finish:
     def _report_unused(self) -> None:
         path, intake = self.job.run.path, self.intake
         write_unused(path, intake)
-        if intake.num_rejected:
-            listed = path / "rejected_input.json"
-            say(f"note: {intake.num_rejected} input rows were not used, see {listed}")
+        for note in unused_notes(intake.counts(), f"{path}/"):
+            say(note)
         if intake.near_duplicates:
             listed = path / NEAR_DUPLICATES
             say(f"note: {len(intake.near_duplicates)} near-duplicates were left out, see {listed}")
