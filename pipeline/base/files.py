@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..errors import CurateError
 from . import checksums as checks
+from .foreign_text import whole
 
 _checks: list[tuple[str, Callable[[], None]]] = []
 """Folders of locks that this process holds, and what raises once one of them is lost."""
@@ -95,7 +96,7 @@ def create_json(path: Path, value: Any) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
+    """Write a text file, atomically; what is no character becomes U+FFFD."""
     write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 
@@ -105,7 +106,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+    path.write_text(whole(text), "utf-8")
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

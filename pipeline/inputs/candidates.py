@@ -11,11 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..base.foreign_text import whole
 from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate
 from .ingest import Intake, Unusable, require_records, usable_rows
 from .readers import Row, Source
-from .texts import json_text, optional_text, required_text, row_id, whole
+from .texts import json_text, optional_text, required_text, row_id
 from .turns import system_of
 
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from ..base.foreign_text import whole
 from ..base.multimap import Multimap
 from ..config import InputConfig
 from ..errors import CurateError
@@ -11,7 +12,7 @@ from ..records import Candidate, Example
 from .columns import Columns, Layout
 from .ingest import Intake, require_records, usable_rows
 from .readers import Source
-from .texts import content_id, json_text, row_id, whole, whole_values
+from .texts import content_id, json_text, row_id, whole_values
 
 Item = TypeVar("Item")
 

@@ -1,7 +1,6 @@
 """The run directory: what it is (config.json), what is done (manifest.json), where things lie."""
 
 import json
-import os
 import platform
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from ..base.checksums import agrees, with_check
 from ..base.files import create_json, read_parquet, write_json, write_parquet
+from ..base.foreign_text import whole
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
@@ -232,9 +232,8 @@ def folder_beside(out: Path) -> Path:
 
 def _refuse_name(out: Path) -> None:
     """CurateError for a name that cannot be noted in a file: it is no UTF-8."""
-    shown = os.fsencode(out).decode("utf-8", "replace")
-    if shown != str(out):
-        raise CurateError(f"--out {shown}: the name is not UTF-8; choose another")
+    if whole(str(out)) != str(out):
+        raise CurateError(f"--out {whole(str(out))}: the name is not UTF-8; choose another")
 
 
 def _index(shard: Path) -> int:
