@@ -119,7 +119,7 @@ def write_parquet(path: Path, table: pa.Table, **notes: Any) -> None:
     schema = table.schema.with_metadata({**(table.schema.metadata or {}), **ours})
     made = pa.BufferOutputStream()
     pq.write_table(table.cast(schema), made, compression="zstd", write_page_checksum=True)
-    data = checks.sealed(made.getvalue().to_pybytes())
+    data = checks.seal_parquet(made.getvalue().to_pybytes())
     write_atomically(path, lambda temporary: _write_bytes(temporary, data))
 
 
@@ -130,7 +130,7 @@ def read_parquet(
     try:
         with pa.OSFile(str(path)) as file:
             data = file.read_buffer()  # Arrow's memory: its threads cannot let go of Python's
-        if not checks.intact(data.to_pybytes()):
+        if not checks.parquet_is_intact(data.to_pybytes()):
             return None
         parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = parquet.read(columns=columns, use_threads=False)

@@ -11,8 +11,8 @@ from ...base.foreign_text import whole
 from ...base.progress import say
 from ...errors import CurateError
 from ..inline import InlineData
-from ..remote_data import fetched
-from ..urls import as_url, checked, local_path
+from ..remote_data import fetch
+from ..urls import as_url, local_path, valid_url
 from .files import file_source, format_of, list_folder
 from .hub_sets import HUB_ID, hub_source
 from .rows import RawRow, Source, row_of
@@ -51,7 +51,7 @@ def _folder(data: str, folder: Path) -> Source:
 
 
 def _at(url: str) -> Source:
-    path = local_path(checked(url)) or fetched(url, lambda name: bool(format_of(name)))
+    path = local_path(valid_url(url)) or fetch(url, lambda name: bool(format_of(name)))
     return replace(open_source(str(path)), name=url)
 
 
