@@ -46,9 +46,9 @@ def local_paths(
     """The options with local paths in place of URLs, while a command runs."""
     if not names_a_url(options):
         return nullcontext(options)
-    from .remote.arguments import reached
+    from .remote.arguments import with_local_paths
 
-    return reached(command, options)
+    return with_local_paths(command, options)
 
 
 def reflect(config: ReflectConfig) -> "ReflectResult | str":

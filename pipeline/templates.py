@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -76,6 +76,13 @@ class Template:
         rendered = (self.prompt("\x01"), self.prompt("\x01", "\x01"), self.guess("\x01"))
         plain, with_input, guess = (text.partition("\x01")[0] for text in rendered)
         return plain, with_input, guess
+
+
+def with_history(instruction: str, history: Sequence[Message]) -> str:
+    """An instruction behind the turns before it, as a teacher is shown them."""
+    names = {"user": "User", "assistant": "Assistant"}
+    turns = "\n\n".join(f"{names[turn['role']]}: {turn['content']}" for turn in history)
+    return fill(_shipped("history"), history=turns, instruction=instruction)
 
 
 @dataclass(frozen=True, slots=True)

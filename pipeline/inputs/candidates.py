@@ -11,11 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..base.foreign_text import whole
 from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, candidate_from
 from .ingest import Duplicate, Intake, Unusable, require_records, usable_rows
 from .readers import Row, Source
-from .texts import json_text, optional_text, required_text, row_id, whole
+from .texts import json_text, optional_text, required_text, row_id
 from .turns import context_of, turn_of, turns_in
 
 _STORED = [name for name in Candidate.__slots__ if name != "input_row"]

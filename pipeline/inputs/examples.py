@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from ..base.foreign_text import whole
 from ..base.multimap import Multimap
 from ..config import InputConfig
 from ..errors import CurateError
@@ -12,7 +13,7 @@ from ..records import Candidate, Example
 from .columns import Columns, Layout, Texts
 from .ingest import Duplicate, Intake, require_records, usable_rows
 from .readers import Source
-from .texts import content_id, json_text, row_id, whole, whole_values
+from .texts import content_id, json_text, row_id, whole_values
 
 Item = TypeVar("Item")
 _IDENTIFYING = ("instruction", "input", "output", "system", "history")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..base.foreign_text import one_line, yaml_text
 from .directory import RunDir
 
 TITLE = "Chosen with curate by Selective Reflection-Tuning (arXiv 2402.10110)"
@@ -39,7 +40,7 @@ def dataset_card(
         "## From what",
         "",
         *_source(run),
-        f"- Licence of the source: {licence or 'unknown: fill in'}",
+        f"- Licence of the source: {one_line(licence or 'unknown: fill in')}",
         "",
         "## How",
         "",
@@ -73,7 +74,8 @@ _SCORING = ("template", "tokenization", "max_length", "dtype")
 def _front(licence: str | None, rows: int, data_file: str) -> Iterator[str]:
     """What the hub reads; `unknown` is its own word."""
     size = next((name for bound, name in _SIZES if rows < bound), "n>1M")
-    yield from ("---", f"license: {licence or 'unknown'}", "task_categories:", "- text-generation")
+    yield from ("---", f"license: {yaml_text(licence or 'unknown')}")
+    yield from ("task_categories:", "- text-generation")
     yield from ("tags:", "- instruction-tuning", "- selective-reflection-tuning")
     yield from ("size_categories:", f"- {size}", "configs:", "- config_name: default")
     yield from (f'  data_files: "{data_file}"', "---")
@@ -81,7 +83,8 @@ def _front(licence: str | None, rows: int, data_file: str) -> Iterator[str]:
 
 def _source(run: RunDir) -> Iterator[str]:
     fingerprint = str(run.config["identity"]["input"])
-    yield f"- Input: `{run.config.get('data', 'unknown')}` (fingerprint `{fingerprint[:64]}`)"
+    data = one_line(str(run.config.get("data", "unknown")))
+    yield f"- Input: `{data}` (fingerprint `{fingerprint[:64]}`)"
     entry = run.stage("reflect") or run.stage("import") or {}
     rows = entry.get("input") or {}
     if rows:

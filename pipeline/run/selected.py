@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..base.checksums import crc32_of, with_check
+from ..base.checksums import crc32_of, with_checksum
 from ..base.files import replace_folder
 from ..errors import CurateError
 from ..inputs.readers.saved_folders import CHECKSUM, STATE, saved_files
@@ -265,7 +265,7 @@ def _write_arrow(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) ->
     files = [{"filename": name, CHECKSUM: crc32_of(folder / name)} for name in names]
     digest = hashlib.sha256(json.dumps(files).encode())
     state |= {"_data_files": files, "_fingerprint": digest.hexdigest()[:16]}
-    (folder / STATE).write_text(json.dumps(with_check(state), indent=2, sort_keys=True), "utf-8")
+    (folder / STATE).write_text(json.dumps(with_checksum(state), indent=2, sort_keys=True), "utf-8")
 
 
 def _write_shards(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> int:
