@@ -19,12 +19,13 @@ from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.llm.engines.continuous_batching import Settings, start_engine
+from curate.pipeline.models.devices import pick_device
+from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.records import Candidate
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.scoring.model import load_config, load_student, load_tokenizer, pick_device
+from curate.pipeline.scoring.model import load_student
 from curate.pipeline.stages.finetuning import finetune_run
 from curate.pipeline.training.checkpoints import CHECKPOINTS, last_complete, seal
-from curate.pipeline.training.saving import load_weights
 
 from .scoring.tiny import save_student
 from .training.data import write_jsonl
@@ -64,7 +65,7 @@ def loaders(name: str) -> list[Callable[[], Any]]:
         lambda: load_config(name),
         lambda: load_tokenizer(name),
         lambda: load_student(name, revision=None, device=pick_device("cpu"), dtype="float32"),
-        lambda: load_weights(name, None, torch.float32),
+        lambda: load_causal_lm(name, dtype="float32"),
         lambda: start_engine(settings, (0.0, None)),
     ]
 

@@ -21,11 +21,11 @@ from ..config import ScoringConfig
 from ..errors import CurateError
 from ..executors.processes import over_processes
 from ..executors.ray_cluster import over_ray
+from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
 from ..run.directory import RunDir, by_record, is_run
 from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity
-from .model import pick_devices
 
 # A row's texts, so that a candidate that was reflected again is scored again.
 SHARDS_AT_WORK = 2

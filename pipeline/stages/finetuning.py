@@ -15,6 +15,7 @@ from ..errors import CurateError
 from ..inputs.ingest import Columns, Intake, examples
 from ..inputs.model_files import revision_of
 from ..inputs.readers import open_source
+from ..models.loading import context_of, load_config, load_tokenizer
 from ..records import Example
 from ..run.directory import RunDir, is_run
 from ..run.lock import held
@@ -87,7 +88,6 @@ def finetune_records(
 ) -> FinetuneResult:
     """Fine-tune on records with the tokens that scoring uses, and show the progress."""
     from ..scoring.engine import student_template
-    from ..scoring.model import load_tokenizer
     from ..scoring.tokens import Tokenization
 
     tokenizer = load_tokenizer(config.model, config.revision)
@@ -170,8 +170,6 @@ def finetune(
 
 
 def _within_context(config: FinetuneConfig) -> Recipe:
-    from ..scoring.model import context_of, load_config
-
     recipe = config.recipe()
     context = context_of(load_config(config.model, config.revision)) or recipe.max_length
     if config.max_length is not None and config.max_length > context:
@@ -182,8 +180,6 @@ def _within_context(config: FinetuneConfig) -> Recipe:
 
 
 def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:
-    from ..scoring.model import load_config
-
     size = load_config(config.model, config.revision).get_text_config().vocab_size
     largest = max(max(row.input_ids) for row in data.rows + data.held_out)
     if largest >= size:
