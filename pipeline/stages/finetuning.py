@@ -18,7 +18,7 @@ from ..inputs.readers import open_source
 from ..models.loading import context_of, load_config, load_tokenizer
 from ..records import Example
 from ..run.directory import RunDir, is_run
-from ..run.lock import held
+from ..run.lock import run_lock
 from ..run.selected import finished_selection, selected_rows
 from ..templates import Template
 from ..training.checkpoints import (
@@ -222,7 +222,7 @@ def _claimed(job: Job, identity: Mapping[str, Any], locks: ExitStack) -> dict[st
     finished = read_json(job.out / MANIFEST)
     job.state.wait_for_everyone()  # so that none reads what the main process writes next
     if finished is None and job.state.is_main_process:
-        locks.enter_context(held(job.out, "finetune"))
+        locks.enter_context(run_lock(job.out, "finetune"))
         claim(job.out, identity)
     job.state.wait_for_everyone()
     return finished

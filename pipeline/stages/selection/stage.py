@@ -29,7 +29,7 @@ from ...run.baselines import response_lengths, write_baselines
 from ...run.card import dataset_card
 from ...run.directory import RunDir, is_run
 from ...run.importing import import_candidates
-from ...run.lock import held, in_turn
+from ...run.lock import run_lock, turn_lock
 from ...run.selected import SelectedRow, write_sets
 from ...scoring.engine import Record, Scored, ScoringEngine
 from ...scoring.identity import ScoringIdentity, resolve
@@ -103,9 +103,9 @@ def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
         run = RunDir.create(out, made_from, data=source.name, licence=source.licence, options=words)
     # Where several tasks begin in it, none may take the run away.
     discarded = run.discarded_if_empty() if config.share.whole else nullcontext()
-    with discarded, held(run.path, "select", share=config.share):
+    with discarded, run_lock(run.path, "select", share=config.share):
         if source is not None:
-            with in_turn(run.path, "select"):  # of several tasks the first one imports
+            with turn_lock(run.path, "select"):  # of several tasks the first one imports
                 import_candidates(run, source, config.input)
             unused = (run.stage("import") or {})["input"]["rejected"]
             if unused:
@@ -197,7 +197,7 @@ def choose_branches(config: SelectConfig) -> ScoringIdentity:
     The first comparison of the selective schedule; its scores are kept and serve `select`.
     """
     run = RunDir.open(config.input.data)
-    with held(run.path, "select"):
+    with run_lock(run.path, "select"):
         identity = resolve(config.scoring, run.path / "scores")
         files = ScoreFiles(run, identity)
         with (
