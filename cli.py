@@ -44,7 +44,6 @@ from .pipeline.config import (
     ScoreConfig,
     ScoringConfig,
     SelectConfig,
-    TemplateName,
 )
 from .pipeline.config.training import FinetuneConfig, Overlong, Preset, Scheduler
 from .pipeline.errors import CurateError, UsageError
@@ -184,7 +183,7 @@ def select(
     student: opt.Student,
     out: Annotated[Path | None, option("The run directory; not needed if DATA is one.")] = None,
     revision: opt.Revision = None,
-    template: opt.TemplateOption = "vicuna",
+    template: opt.TemplateOption = "auto",
     tokenization: opt.TokenizationOption = "exact",
     max_length: opt.MaxLength = None,
     batch_tokens: opt.BatchTokens = None,
@@ -240,7 +239,7 @@ def score(
     student: opt.Student,
     out: Annotated[Path, option("The Parquet file to write.")],
     revision: opt.Revision = None,
-    template: opt.TemplateOption = "vicuna",
+    template: opt.TemplateOption = "auto",
     tokenization: opt.TokenizationOption = "exact",
     max_length: opt.MaxLength = None,
     batch_tokens: opt.BatchTokens = None,
@@ -377,7 +376,7 @@ def run(
     teacher_device: opt.TeacherDevice = "auto",
     engine_args: opt.EngineArgs = None,
     revision: opt.Revision = None,
-    template: opt.TemplateOption = "vicuna",
+    template: opt.TemplateOption = "auto",
     tokenization: opt.TokenizationOption = "exact",
     max_length: opt.MaxLength = None,
     batch_tokens: opt.BatchTokens = None,
@@ -603,7 +602,7 @@ def generate(
         option("What is written [default: alpaca_eval; for .jsonl jsonl, mt_bench with turns]."),
     ] = None,
     template: Annotated[
-        TemplateName | None,
+        str | None,
         option("The prompt of a model run here [default: what it was fine-tuned with, or vicuna]."),
     ] = None,
     engine: Annotated[

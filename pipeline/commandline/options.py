@@ -11,7 +11,6 @@ from ..config import (
     EngineName,
     Executor,
     RankBy,
-    TemplateName,
     TokenizationName,
 )
 from ..config.training import Precision, Preset
@@ -115,7 +114,10 @@ EngineDevice = Annotated[str, option("Where the transformers engine runs: auto, 
 
 Student = Annotated[str, option("The model to be trained: a folder or a hub id.")]
 Revision = Annotated[str | None, option("The student's revision on the hub.")]
-TemplateOption = Annotated[TemplateName, option("The student's prompt template.")]
+TemplateOption = Annotated[
+    str,
+    option("vicuna, alpaca, wizardlm, chat (the tokenizer's own), auto, or a Jinja FILE."),
+]
 TokenizationOption = Annotated[
     TokenizationName, option("exact, or reference: what the released scripts do.")
 ]
@@ -168,9 +170,7 @@ RowLength = Annotated[int | None, option("Tokens of a row.")]
 PerDeviceBatchSize = Annotated[
     int | None, option("Records at once on a device; gradients are accumulated.")
 ]
-RunsTemplate = Annotated[
-    TemplateName | None, option("The prompt template [default: the run's, else vicuna].")
-]
+RunsTemplate = Annotated[str | None, option("The prompt template [default: the run's, else auto].")]
 HeldOut = Annotated[
     float | None, option("Rows kept out to measure the loss: a part of all, or a number.")
 ]

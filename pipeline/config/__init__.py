@@ -14,7 +14,8 @@ EngineName = Literal["auto", "openai", "vllm", "transformers", "recorded"]
 Schedule = Literal["all", "selective"]
 Role = Literal["teacher", "judge", "model"]
 """What a model that is asked is called where a user reads of it."""
-TemplateName = Literal["vicuna", "alpaca", "wizardlm", "chat"]
+TemplateName = Literal["auto", "vicuna", "alpaca", "wizardlm", "chat"]
+"""What `--template` takes beside a file; `auto` is `chat` where the tokenizer has one."""
 TokenizationName = Literal["exact", "reference"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 DtypeOption = Literal["auto", "float32", "bfloat16", "float16"]
@@ -173,8 +174,11 @@ class GenerateConfig:
     out: Path
     format: AnswerFormat | None = None
     """Told by the file's ending and the data if None."""
-    template: TemplateName | None = None
-    """Of a model run here; what its training.json names, else vicuna, if None."""
+    template: str | None = None
+    """Of a model run here; what its training.json names, else `auto`, if None."""
+
+    def __post_init__(self) -> None:
+        check_template(self.template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +214,7 @@ class ScoringConfig:
 
     student: str
     revision: str | None = None
-    template: TemplateName = "vicuna"
+    template: str = "auto"
     tokenization: TokenizationName = "exact"
     max_length: int | None = None
     batch_tokens: int | None = None
@@ -223,7 +227,7 @@ class ScoringConfig:
     """How many of Ray's, a GPU or CPU each; all that the cluster has if None."""
 
     def __post_init__(self) -> None:
-        _choice("--template", self.template, get_args(TemplateName))
+        check_template(self.template)
         _choice("--tokenization", self.tokenization, get_args(TokenizationName))
         _choice("--dtype", self.dtype, get_args(DtypeOption))
         _positive("--max-length", self.max_length)
@@ -317,6 +321,14 @@ def _may_hold_a_key(name: str, value: str) -> bool:
     if name == "base_url":
         return bool({"@", "?"} & set(value))
     return name == "engine_args" and "key" in value.lower()
+
+
+def check_template(value: str | None) -> None:
+    """UsageError for what is neither a template's name nor a file."""
+    if value in (None, *get_args(TemplateName)) or Path(str(value)).is_file():
+        return
+    names = ", ".join(get_args(TemplateName))
+    raise UsageError(f"--template takes {names} or a file; there is no file {value!r}")
 
 
 def _check_top(top: str) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
-from . import TemplateName
 
 Preset = Literal["paper-7b", "paper-13b", "lora", "demo"]
 Scheduler = Literal["cosine", "linear", "constant", "constant_with_warmup"]
@@ -80,8 +79,8 @@ class FinetuneConfig:
     model: str
     out: Path
     revision: str | None = None
-    template: TemplateName | None = None
-    """None: the one that the run was scored with, else vicuna."""
+    template: str | None = None
+    """None: the one that the run was scored with, else `auto`."""
     held_out_data: str | None = None
     """A data set to measure the loss on, in place of `held_out`."""
     preset: Preset = "paper-7b"

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from ..config import ScoringConfig, TemplateName
+from ..config import ScoringConfig
 from ..errors import CurateError
 from ..executors.ray_cluster import require_ray
 from ..method.decision import Needs, needs
@@ -16,8 +16,8 @@ from ..method.diversity import Units, units
 from ..method.ifd import SideResult, with_side
 from ..method.spans import SIDES, Pair, Side, pair
 from ..models.loading import load_tokenizer
-from ..records import Candidate, CandidateKind, Message, Score
-from ..templates import Template
+from ..records import Candidate, CandidateKind, Score
+from ..templates import Template, student_template
 from .identity import ScoringIdentity
 from .model import device_here, load_student
 from .packing import Span
@@ -43,21 +43,21 @@ class ScoringEngine:
     @cached_property
     def tokenizer(self) -> Any:
         """The student's tokenizer."""
-        return load_tokenizer(self.config.student, self.config.revision)
+        return _tokenizer(self.config.student, self.config.revision, self.identity)
 
     @cached_property
     def template(self) -> Template:
-        """T, rendered by the tokenizer itself for `chat`."""
-        return student_template(self.identity.template, self.tokenizer)
+        """T."""
+        return student_template(self.config.template, self.tokenizer)
 
     @cached_property
     def tokenization(self) -> Tokenization:
         """How texts become spans."""
         return Tokenization(
             self.tokenizer,
+            self.template,
             name=self.identity.tokenization,
             max_length=self.identity.max_length,
-            chat=self.identity.template == "chat",
         )
 
     @cached_property
@@ -177,6 +177,12 @@ class ScoringEngine:
         ]
 
 
+@lru_cache(maxsize=1)
+def _tokenizer(student: str, revision: str | None, identity: ScoringIdentity) -> Any:
+    """One for all engines of an identity, which pins the tokenizer's files."""
+    return load_tokenizer(student, revision)
+
+
 def _embedding(text: str, state: Values | None) -> Units:
     if state is None or not np.isfinite(state).all():
         raise CurateError(
@@ -197,28 +203,3 @@ def everything(
         for side in SIDES
         if kind not in known or getattr(known[kind], f"{side}_status") is None
     )
-
-
-def student_template(name: TemplateName, tokenizer: Any) -> Template:
-    """The template of that name; CurateError for `chat` with a tokenizer that has none."""
-    if name != "chat":
-        return Template(name)
-    if not getattr(tokenizer, "chat_template", None):
-        raise CurateError("--template chat: the student's tokenizer has no chat template")
-
-    return Template("chat", partial(_render_chat, tokenizer))
-
-
-def _render_chat(tokenizer: Any, messages: list[Message]) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError:
-        if messages[0]["role"] != "system":
-            raise
-        # Some templates refuse a system turn: it goes in front of the instruction then.
-        system, user = messages
-        joined = f"{system['content']}\n\n{user['content']}"
-        return _render_chat(tokenizer, [{"role": "user", "content": joined}])
-    return str(text)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ..base.files import read_notes, read_parquet, write_json, write_parquet
+from ..base.files import read_notes, read_parquet, write_json, write_parquet, write_text
 from ..base.prefetch import prefetch
 from ..base.sharding import WHOLE, Share
 from ..config import ScoringConfig
@@ -23,7 +23,7 @@ from ..executors.processes import over_processes
 from ..executors.ray_cluster import over_ray
 from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
-from ..run.directory import RunDir, by_record, is_run
+from ..run.directory import TEMPLATE_COPY, RunDir, by_record, is_run
 from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity
 
@@ -141,6 +141,8 @@ class ScoreFiles:
         def write(done: int) -> None:
             given = engine.config.student
             self.write(shard, records, scores, student=given, purpose=purpose, through=done)
+            if engine.template.chat is not None and engine.template.name == "file":
+                write_text(self.folder / TEMPLATE_COPY, engine.template.chat.source)
 
         for begin in range(0, len(records), engine.window):
             if stop is not None and stop.is_set():

@@ -130,9 +130,10 @@ def failing():
         if step.step == 2:
             raise CurateError("the disk is full")
 
-    tokens = Tokenization(load_tokenizer(model, None), name="exact", max_length=1)
+    template = Template("wizardlm")
+    tokens = Tokenization(load_tokenizer(model, None), template, name="exact", max_length=1)
     finetune(
-        replace(config, out=out / "failing"), data_set(data)[1], template=Template("wizardlm"),
+        replace(config, out=out / "failing"), data_set(data)[1], template=template,
         tokens=tokens, progress=full,
     )
 

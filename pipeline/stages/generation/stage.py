@@ -123,8 +123,12 @@ class Prompts:
         """The chat template by which a vLLM server takes a rendered prompt as it is."""
         if self._student is None or self._by_tokens:
             return None
-        bos = "{{ bos_token }}" if self._student.opens_with_bos and self.name != "chat" else ""
+        bos = "{{ bos_token }}" if self._student.opens_with_bos else ""
         return bos + "{{ messages[0]['content'] }}"
+
+    def answer(self, reply: str) -> str:
+        """The answer in a reply."""
+        return reply if self._student is None else str(self._student.answer(reply))
 
     def rendered(
         self, question: Question, answers: tuple[str, ...]
@@ -179,7 +183,7 @@ class _Answerer:
                 reply = await self._asking.reply(self._request(question, turns), _status)
             except TeacherFailure as error:
                 return Answer(question, turns, failure=str(error))
-            turns += (reply.text,)
+            turns += (self._prompts.answer(reply.text),)
             cut = cut or reply.finish_reason == "length"
         return Answer(question, turns, cut)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...config import InputConfig, ScoringConfig, SelectConfig
 
-USUAL = {"template": "vicuna", "tokenization": "exact", "max_length": 2048}
+USUAL = {"tokenization": "exact", "max_length": 2048}
 
 
 def scoring_words(scoring: Mapping[str, Any]) -> list[str]:
@@ -14,7 +14,8 @@ def scoring_words(scoring: Mapping[str, Any]) -> list[str]:
     >>> scoring_words({"template": "chat", "max_length": 2048})
     ['--template', 'chat']
     """
-    return [
+    template = ["--template", str(scoring["template"])] if "template" in scoring else []
+    return template + [
         word
         for name, usual in USUAL.items()
         if name in scoring and scoring[name] != usual
