@@ -154,8 +154,9 @@ def test_exactly_the_response_and_its_end_are_trained_on(name: str, student: Pat
         ignored = [
             t for t, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED
         ]
-        assert tokenizer.decode(trained) == answer + "</s>"
-        assert tokenizer.decode(ignored) == prompt
+        space, line = (" ", "") if name == "vicuna" else ("", "\n" if name != "chat" else "")
+        assert tokenizer.decode(trained) == space + answer + "</s>"
+        assert tokenizer.decode(ignored) == prompt + line
         assert row.labels[-len(trained) :] == trained == row.input_ids[-len(trained) :]
 
 
