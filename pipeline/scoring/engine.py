@@ -19,7 +19,7 @@ from ..models.loading import load_tokenizer
 from ..records import Candidate, CandidateKind, Score
 from ..templates import Template, student_template
 from .identity import ScoringIdentity
-from .model import device_here, load_student
+from .model import device_here, load_student, release_memory
 from .packing import Span
 from .rounding import SAMPLE, rounding_noise
 from .scorer import Scorer, Tick, Values
@@ -39,6 +39,7 @@ class ScoringEngine:
         self.config = config
         self.identity = identity
         self._loading = Lock()
+        self._sequences = 0  # of a student that was given back
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -136,7 +137,12 @@ class ScoringEngine:
     @property
     def sequences(self) -> int:
         """How many sequences the student has computed."""
-        return self.scorer.sequences if "scorer" in self.__dict__ else 0
+        return self._sequences + (self.scorer.sequences if "scorer" in self.__dict__ else 0)
+
+    @property
+    def neighbour_noise(self) -> float:
+        """What neighbours in a row change in a score (nats); 0 before a student is loaded."""
+        return self.scorer.student.noise if "scorer" in self.__dict__ else 0.0
 
     @property
     def window(self) -> int:
@@ -144,9 +150,12 @@ class ScoringEngine:
         return 1000 if device_here(self.config).type == "cuda" else 100
 
     def close(self) -> None:
-        """Give back the student's threads."""
+        """Give back the student's threads and memory."""
         if "scorer" in self.__dict__:
             self.scorer.close()
+            self._sequences += self.scorer.sequences
+            del self.scorer
+            release_memory()
 
     def _score(
         self,
@@ -166,13 +175,14 @@ class ScoringEngine:
     def _results(self, spans: Sequence[SpanPair], tick: Tick) -> list[SideResult]:
         both: list[Span | None] = [s for p in spans for s in (p.conditional, p.unconditional)]
         given = [index for index, span in enumerate(both) if span is not None]
-        values = np.full(len(both), np.nan)
+        values = np.full((len(both), 2), np.nan)
         if given:
             with self._loading:
                 scorer = self.scorer
-            values[given] = scorer.nll([s for s in both if s is not None], tick)
+            values[given] = scorer.mean_and_first([s for s in both if s is not None], tick)
+        (conditional, first), alone = values[::2].T.tolist(), values[1::2, 0].tolist()
         return [
-            SideResult(float(values[2 * i]), float(values[2 * i + 1]), p.status, p.num_tokens)
+            SideResult(conditional[i], alone[i], p.status, p.num_tokens, first[i])
             for i, p in enumerate(spans)
         ]
 

@@ -23,7 +23,7 @@ from ..executors.processes import over_processes
 from ..executors.ray_cluster import over_ray
 from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
-from ..run.directory import TEMPLATE_COPY, RunDir, by_record, is_run
+from ..run.directory import TEMPLATE_COPY, RunDir, by_record, is_run, read_json
 from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity
 
@@ -31,6 +31,8 @@ from .identity import ScoringIdentity
 SHARDS_AT_WORK = 2
 CHECKPOINT_SECONDS = 30.0
 NETWORK_SECONDS = 60
+NEIGHBOURS = "neighbour_noise.json"
+NOISE = "nll_standard_deviation"
 NOT_SHARED = "all nodes must see the run on one file system, under the same path"
 Work = Callable[..., Iterator[Path]]
 Purpose = Literal["choice", "decision"]
@@ -141,6 +143,8 @@ class ScoreFiles:
         def write(done: int) -> None:
             given = engine.config.student
             self.write(shard, records, scores, student=given, purpose=purpose, through=done)
+            if engine.neighbour_noise:
+                write_json(self.folder / NEIGHBOURS, {NOISE: engine.neighbour_noise})
             if engine.template.chat is not None and engine.template.name == "file":
                 write_text(self.folder / TEMPLATE_COPY, engine.template.chat.source)
 
@@ -186,10 +190,14 @@ class ScoreFiles:
         return engine.lacks(records, self.read(shard, records), wanted)
 
     def noise(self, engine: ScoringEngine) -> float:
-        """The rounding noise of a mean NLL here (nats), 0 in float32; measured once, then kept."""
+        """The rounding noise of a mean NLL here (nats); that of half precision is measured once.
+
+        In float32 there is none but what neighbours in a row change, which no dense model shows.
+        """
         path = self.folder / "noise.json"
+        neighbours = float((read_json(self.folder / NEIGHBOURS) or {}).get(NOISE, 0.0))
         if self.identity.dtype == "float32":
-            return 0.0
+            return neighbours
         first = self.run.shard_paths()[0]
         if not path.exists() and engine.config.executor == "ray":  # on a device that scored
             given, device = (self.run, self.identity, engine.config), engine.config.device
@@ -197,8 +205,8 @@ class ScoreFiles:
                 wait_for(path)
         elif not path.exists():
             noise = engine.rounding_noise(read_records(self.run, first))
-            write_json(path, {"nll_standard_deviation": noise})
-        return float(json.loads(path.read_text("utf-8"))["nll_standard_deviation"])
+            write_json(path, {NOISE: noise})
+        return max(neighbours, float(json.loads(path.read_text("utf-8"))[NOISE]))
 
 
 def shared_out(config: ScoringConfig) -> Work | None:

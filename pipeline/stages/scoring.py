@@ -19,6 +19,7 @@ from ..config import ScoreConfig
 from ..errors import CurateError
 from ..inputs.examples import input_identity
 from ..inputs.readers import Source, open_source
+from ..method.first_token import FirstTokens
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..run.directory import RunDir, is_run
 from ..run.importing import import_candidates
@@ -35,6 +36,8 @@ class ScoreResult:
     out: Path
     rows: int
     statuses: dict[str, int]
+    first_token: dict[str, float] | None = None
+    """The share of the conditional NLL that first target tokens carry, see `FirstTokens`."""
     already_done: bool = False
 
 
@@ -98,6 +101,7 @@ def _score(
     say(f"scoring with {identity.in_words()}")
     scoring = replace(config.scoring, score_all=True)
     statuses: Counter[str] = Counter()
+    first_tokens = FirstTokens()
     schema = SCORE_SCHEMA.with_metadata({"curate": json.dumps(made)})
 
     def write(path: Path) -> None:
@@ -113,10 +117,19 @@ def _score(
                     for kind, candidate in record.items()
                 ]
                 statuses.update(s for row in rows for s in (row.ifd_status, row.rifd_status) if s)
+                for row in rows:
+                    first_tokens.add(row)
                 writer.write_table(to_table(rows, SCORE_SCHEMA).cast(schema))
 
     write_atomically(config.out, write)
-    return ScoreResult(out=config.out, rows=_rows(config.out), statuses=dict(statuses))
+    for sentence in first_tokens.in_words(identity.template):
+        say(sentence)
+    return ScoreResult(
+        out=config.out,
+        rows=_rows(config.out),
+        statuses=dict(statuses),
+        first_token=first_tokens.summary(),
+    )
 
 
 def _rows(path: Path) -> int:

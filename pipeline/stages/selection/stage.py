@@ -24,6 +24,7 @@ from ...method.decision import (
     surviving_branch,
 )
 from ...method.decontamination import EvaluationIndex
+from ...method.first_token import FirstTokens
 from ...records import CandidateKind
 from ...run.baselines import response_lengths, write_baselines
 from ...run.card import dataset_card
@@ -231,6 +232,7 @@ def _score(
     """Fill in the scores of a share's shards; counts of records, candidates, score statuses."""
     statuses: Counter[str] = Counter()
     candidates: Counter[str] = Counter()
+    first_tokens = FirstTokens()
     records = 0
     total = run.num_records if share.whole else None
     with Progress("select", total=total, unit="records") as progress:
@@ -241,7 +243,15 @@ def _score(
                 candidates.update(f"{c.candidate} {c.status}" for c in record.values())
                 for score in known.values():
                     statuses.update(s for s in (score.ifd_status, score.rifd_status) if s)
-    return {"records": records, "candidates": dict(candidates), "scores": dict(statuses)}
+                    first_tokens.add(score)
+    for sentence in first_tokens.in_words(engine.identity.template):
+        say(sentence)
+    return {
+        "records": records,
+        "candidates": dict(candidates),
+        "scores": dict(statuses),
+        "first_token": first_tokens.summary(),
+    }
 
 
 def _index(sets: Sequence[Source], n: int) -> EvaluationIndex:
