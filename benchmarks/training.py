@@ -92,12 +92,11 @@ def jobs(args, student):
     from curate.pipeline.training.rows import training_data
     from curate.pipeline.training.trainer import Job
 
-    tokens = Tokenization(load_tokenizer(str(student), None), name="exact", max_length=1)
+    template = Template("vicuna")
+    tokens = Tokenization(load_tokenizer(str(student), None), template, name="exact", max_length=1)
     recipe = FinetuneConfig(model=str(student), out=Path("."), **settings(args)).recipe()
     records = [*data_set(str(DEMO / "records.jsonl"))[1], *data_set(str(DEMO / "heldout.jsonl"))[1]]
-    data = training_data(
-        records, template=Template("vicuna"), tokens=tokens, max_length=args.max_length
-    )
+    data = training_data(records, template=template, tokens=tokens, max_length=args.max_length)
     cpu = args.device == "cpu"
 
     def job(folder):

@@ -90,6 +90,7 @@ class Candidate:
 class Score:
     """The four mean NLLs (nats a token) of one candidate and what follows from them.
 
+    The first tokens' NLLs are those of the conditional passes.
     IFD = exp(nll_response_given_instruction - nll_response), r-IFD likewise of the instruction.
     None where not scored; a status is None where that side was not asked for.
     """
@@ -100,6 +101,8 @@ class Score:
     nll_response_given_instruction: float | None = None
     nll_instruction: float | None = None
     nll_instruction_given_response: float | None = None
+    nll_first_response_token: float | None = None
+    nll_first_instruction_token: float | None = None
     num_response_tokens: int | None = None
     num_instruction_tokens: int | None = None
     ifd: float | None = None
@@ -148,6 +151,8 @@ SCORE_SCHEMA = pa.schema(
             "nll_response_given_instruction",
             "nll_instruction",
             "nll_instruction_given_response",
+            "nll_first_response_token",
+            "nll_first_instruction_token",
         )
     ]
     + [pa.field("num_response_tokens", pa.int64()), pa.field("num_instruction_tokens", pa.int64())]

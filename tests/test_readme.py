@@ -151,11 +151,12 @@ def log_ifd(prompts: list[str], outputs: list[str]) -> npt.NDArray[np.float64]:
     folder = str(DEMO / "student")
     tokenizer = load_tokenizer(folder, None)
     student = load_student(folder, revision=None, device=pick_device("cpu"), dtype="float32")
-    tokens = Tokenization(tokenizer, name="exact", max_length=student.context or 2048)
+    template, length = Template("vicuna"), student.context or 2048
+    tokens = Tokenization(tokenizer, template, name="exact", max_length=length)
     pairs = [Pair(prompt, output) for prompt, output in zip(prompts, outputs, strict=True)]
     spans = tokens.span_pairs(pairs)
     assert {span.status for span in spans} == {"ok"}
-    scorer = Scorer(student, tokens.header_ids(Template("vicuna").headers()))
+    scorer = Scorer(student, tokens.header_ids(template.headers()))
     try:
         given = scorer.nll([span.conditional for span in spans if span.conditional])
         alone = scorer.nll([span.unconditional for span in spans if span.unconditional])

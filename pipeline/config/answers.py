@@ -8,7 +8,7 @@ from ..errors import UsageError
 from .fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option
 from .models import ModelConfig, asked_model
-from .scoring import TemplateName
+from .scoring import check_template
 
 AnswerFormat = Literal["alpaca_eval", "mt_bench", "jsonl"]
 JUDGE_TOKENS = 1024
@@ -22,7 +22,7 @@ class GenerateConfig:
     input: InputConfig = embedded(
         "Input",
         help={"data": "An evaluation set: any data with a column of instructions, or of turns."},
-        without=("output_column",),
+        without=("output_column", "turns"),
     )
     model: ModelConfig = asked_model("Model that answers", "model", without=("replies", "prompts"))
     out: Path = out_option(help="The file to write.")
@@ -30,13 +30,14 @@ class GenerateConfig:
         None,
         help="What is written [default: alpaca_eval; for .jsonl jsonl, mt_bench with turns].",
     )
-    template: TemplateName | None = option(
+    template: str | None = option(
         None,
-        help="The prompt of a model run here [default: what it was fine-tuned with, or vicuna].",
+        help="The prompt of a model run here [default: what it was fine-tuned with, or auto].",
     )
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_template(self.template)
         if self.model.engine == "recorded":
             raise UsageError("generate asks a model: --engine recorded has only a teacher's or a "
                              "judge's replies")  # fmt: skip
@@ -66,7 +67,7 @@ class JudgeConfig:
     columns: InputConfig = embedded(
         "Input",
         supply={"data": lambda options: options["a"]},
-        without=("strict",),
+        without=("strict", "turns"),
     )
     from_log: Path | None = option(
         None,

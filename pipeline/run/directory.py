@@ -21,6 +21,8 @@ from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
 
 FORMAT = 1
+TEMPLATE_COPY = "chat_template.jinja"
+"""In a scores folder: the file that was given as --template."""
 
 
 def is_run(path: str | Path) -> bool:

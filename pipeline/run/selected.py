@@ -23,7 +23,7 @@ from ..records import (
     conversation,
 )
 from .decisions import DecisionFiles
-from .directory import RunDir
+from .directory import TEMPLATE_COPY, RunDir
 
 FILE_BYTES = 500 << 20
 """Bytes after which another Arrow file begins, as `datasets` has it."""
@@ -146,6 +146,12 @@ def finished_selection(run: RunDir, name: str | None) -> tuple[str, dict[str, An
         have = ", ".join(found) or "none"
         raise CurateError(f"{run.path} has no finished selection {chosen!r}; it has {have}")
     return chosen, entry
+
+
+def scored_template(run: RunDir, name: str, entry: Mapping[str, Any]) -> str:
+    """The `--template` that a selection was scored with: a name, or the run's copy of a file."""
+    copy = run.path / "scores" / name / TEMPLATE_COPY
+    return str(copy) if copy.exists() else str(entry["scoring"]["template"])
 
 
 def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..base.files import writable, write_json
 from ..base.progress import Progress
-from ..config import InputConfig, TemplateName
+from ..config import InputConfig
 from ..config.training import FREE, FinetuneConfig, Recipe
 from ..errors import CurateError
 from ..inputs.examples import read_examples
@@ -20,8 +20,8 @@ from ..models.loading import context_of, load_config, load_tokenizer
 from ..records import Example
 from ..run.directory import RunDir, is_run
 from ..run.lock import run_lock
-from ..run.selected import finished_selection, selected_rows
-from ..templates import Template
+from ..run.selected import finished_selection, scored_template, selected_rows
+from ..templates import Template, student_template
 from ..training.checkpoints import (
     MANIFEST,
     STAGED,
@@ -92,14 +92,11 @@ def finetune_records(
     title: str = "finetune",
 ) -> FinetuneResult:
     """Fine-tune on records with the tokens that scoring uses, and show the progress."""
-    from ..scoring.engine import student_template
     from ..scoring.tokens import Tokenization
 
     tokenizer = load_tokenizer(config.model, config.revision)
-    template = student_template(config.template or "vicuna", tokenizer)
-    tokens = Tokenization(
-        tokenizer, name="exact", max_length=1, chat=template.name == "chat"
-    )  # rows are cut by the recipe, not here
+    template = student_template(config.template or "auto", tokenizer)
+    tokens = Tokenization(tokenizer, template, name="exact", max_length=1)  # the recipe cuts rows
     with Progress(title, total=None, unit="steps") as progress:
 
         def report(now: FinetuneProgress) -> None:
@@ -119,14 +116,15 @@ def finetune_records(
 
 def _records(
     input: InputConfig, selection: str | None
-) -> tuple[dict[str, Any], Records, TemplateName | None]:
+) -> tuple[dict[str, Any], Records, str | None]:
     """Where the records come from, the records, and the template they were scored with."""
     if not is_run(input.data):
         return *data_set(input), None
     run = RunDir.open(input.data)
     name, entry = finished_selection(run, selection)
     rows = selected_rows(run.path / "selected" / name)
-    return {"run": run.config["id"], "selection": name}, rows, entry["scoring"]["template"]
+    template = scored_template(run, name, entry)
+    return {"run": run.config["id"], "selection": name}, rows, template
 
 
 def data_set(input: InputConfig) -> tuple[dict[str, Any], Iterator[Example]]:

@@ -26,11 +26,11 @@ class Tokens(Protocol):
     def eos_id(self) -> int | None:
         """The token that ends a response."""
 
-    def prefix_ids(self, text: str) -> list[int]:
-        """With the special tokens that the tokenizer puts in front, and nothing behind."""
+    def prefix_ids(self, prompt: str) -> list[int]:
+        """Up to where the response starts, with the special tokens in front."""
 
     def target_ids(self, text: str) -> list[int]:
-        """Without special tokens."""
+        """A response, with the space between prompt and response, without special tokens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from ..errors import CurateError
 from ..method.intervals import Interval, t_interval
 from ..records import Example
 from ..run.directory import RunDir
-from ..run.selected import finished_selection
+from ..run.selected import finished_selection, scored_template
 from ..stages.finetuning import FinetuneResult, data_set, finetune_records
 from .compare_judging import (
     Judgement,
@@ -85,7 +85,8 @@ def compare(config: CompareConfig) -> CompareResult:
         raise CurateError(f"the selection {name} of {run.path} is empty: nothing can be compared")
     questions = config.pairwise and checked_questions(config.pairwise, held_out, source)
     finetuning = _same_steps(config.finetuning, len(pool.wanted))
-    finetuning = replace(finetuning, template=finetuning.template or entry["scoring"]["template"])
+    template = finetuning.template or scored_template(run, name, entry)
+    finetuning = replace(finetuning, template=template)
     trained = {
         (of_set, seed): _trained(run, pool, of_set, seed, finetuning, held_out)
         for of_set, seed in _in_turn(config)

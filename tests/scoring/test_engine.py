@@ -11,6 +11,7 @@ from curate.pipeline.method.decision import decide, needs
 from curate.pipeline.records import Candidate
 from curate.pipeline.scoring.engine import Record, Scored, ScoringEngine, everything
 from curate.pipeline.scoring.identity import identify
+from curate.pipeline.templates import Template
 
 from ..training.data import record, scoring_with
 
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(params=[False, True], ids=["lazily", "score_all"])
 def engine(request: pytest.FixtureRequest, tiny_student: Path) -> Iterator[ScoringEngine]:
-    config = scoring_with(tiny_student, score_all=request.param)
-    identity = identify(config, context=256, dtype="float32")
+    config = scoring_with(tiny_student, template="vicuna", score_all=request.param)
+    identity = identify(config, template=Template("vicuna"), context=256, dtype="float32")
     with closing(ScoringEngine(config, identity)) as found:
         yield found
 

@@ -28,7 +28,7 @@ from curate.pipeline.errors import CurateError
 from curate.pipeline.records import Example
 from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.stages.finetuning import FinetuneResult, finetune
-from curate.pipeline.templates import Template
+from curate.pipeline.templates import Template, student_template
 from curate.pipeline.training.checkpoints import last_complete, publish_checkpoint
 from curate.pipeline.training.launch import fixable_errors
 from curate.pipeline.training.rows import IGNORED, response_loss, training_data
@@ -108,20 +108,13 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def template_of(name: Any, student: Path) -> Template:
+def template_of(name: str, student: Path) -> Template:
+    return student_template(name, AutoTokenizer.from_pretrained(student))
+
+
+def tokens_of(student: Path, template: str = "wizardlm") -> Tokenization:
     tokenizer = AutoTokenizer.from_pretrained(student)
-
-    def render(messages: Any) -> str:
-        return str(
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
-
-    return Template(name, render if name == "chat" else None)
-
-
-def tokens_of(student: Path, *, chat: bool = False) -> Tokenization:
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    return Tokenization(tokenizer, name="exact", max_length=256, chat=chat)
+    return Tokenization(tokenizer, template_of(template, student), name="exact", max_length=256)
 
 
 def config_of(student: Path, out: Path, **settings: Any) -> FinetuneConfig:
@@ -139,7 +132,9 @@ def config_of(student: Path, out: Path, **settings: Any) -> FinetuneConfig:
 def train(config: FinetuneConfig, records: Any = RECORDS, **options: Any) -> FinetuneResult:
     student = Path(config.model)
     template = options.pop("template", Template("wizardlm"))
-    return finetune(config, records, template=template, tokens=tokens_of(student), **options)
+    return finetune(
+        config, records, template=template, tokens=tokens_of(student, template.name), **options
+    )
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -150,7 +145,7 @@ def test_exactly_the_response_and_its_end_are_trained_on(name: str, student: Pat
             {"id": "b", "instruction": "Add.", "input": None, "output": " 5\n"},
         ],
         template=template_of(name, student),
-        tokens=tokens_of(student, chat=name == "chat"),
+        tokens=tokens_of(student, name),
         max_length=256,
     )
     tokenizer = AutoTokenizer.from_pretrained(student)
@@ -159,8 +154,9 @@ def test_exactly_the_response_and_its_end_are_trained_on(name: str, student: Pat
         ignored = [
             t for t, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED
         ]
-        assert tokenizer.decode(trained) == answer + "</s>"
-        assert tokenizer.decode(ignored) == prompt
+        space, line = (" ", "") if name == "vicuna" else ("", "\n" if name != "chat" else "")
+        assert tokenizer.decode(trained) == space + answer + "</s>"
+        assert tokenizer.decode(ignored) == prompt + line
         assert row.labels[-len(trained) :] == trained == row.input_ids[-len(trained) :]
 
 
@@ -174,7 +170,7 @@ def test_the_system_turn_of_a_selected_row_is_in_the_prompt(student: Path) -> No
         data = training_data(
             [row],
             template=template_of(name, student),
-            tokens=tokens_of(student, chat=name == "chat"),
+            tokens=tokens_of(student, name),
             max_length=256,
         )
         text = AutoTokenizer.from_pretrained(student).decode(data.rows[0].input_ids)

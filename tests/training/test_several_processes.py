@@ -134,9 +134,10 @@ def _failing(config: StatusConfig):
             raise CurateError("the disk is full")
 
     records = data_set(InputConfig(data=data))[1]
-    tokens = Tokenization(load_tokenizer(model, None), name="exact", max_length=1)
+    template = Template("wizardlm")
+    tokens = Tokenization(load_tokenizer(model, None), template, name="exact", max_length=1)
     finetune(
-        replace(setup, out=out / "failing"), records, template=Template("wizardlm"),
+        replace(setup, out=out / "failing"), records, template=template,
         tokens=tokens, progress=full,
     )
 

@@ -124,8 +124,12 @@ class Prompts:
         """The chat template by which a vLLM server takes a rendered prompt as it is."""
         if self._student is None or self._by_tokens:
             return None
-        bos = "{{ bos_token }}" if self._student.opens_with_bos and self.name != "chat" else ""
+        bos = "{{ bos_token }}" if self._student.opens_with_bos else ""
         return bos + "{{ messages[0]['content'] }}"
+
+    def answer(self, reply: str) -> str:
+        """The answer in a reply."""
+        return reply if self._student is None else str(self._student.answer(reply))
 
     def rendered(
         self, question: Question, answers: tuple[str, ...]
@@ -205,6 +209,6 @@ class _Answerer:
             turn = answered.reading
             if turn.status not in ("ok", "truncated"):
                 return Answer(question, turns, failure=f"{turn.status}: {turn.reason}")
-            turns += (turn.text,)
+            turns += (self._prompts.answer(turn.text),)
             cut = cut or turn.status == "truncated"
         return Answer(question, turns, cut)
