@@ -69,6 +69,7 @@ class ScoringEngine:
             revision=self.config.revision,
             device=device_here(self.config),
             dtype=self.identity.dtype,
+            max_length=self.identity.max_length,
         )
         headers = self.tokenization.header_ids(self.template.headers())
         return Scorer(student, headers, batch_tokens=self.config.batch_tokens)

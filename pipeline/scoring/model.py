@@ -61,11 +61,21 @@ def device_here(config: ScoringConfig) -> torch.device:
     return device
 
 
-def load_student(name: str, *, revision: str | None, device: torch.device, dtype: Dtype) -> Student:
-    """Load the weights (safetensors only, no remote code) and choose the proven way to score."""
+def load_student(
+    name: str,
+    *,
+    revision: str | None,
+    device: torch.device,
+    dtype: Dtype,
+    max_length: int | None = None,
+) -> Student:
+    """Load the weights (safetensors only, no remote code) and choose the proven way to score.
+
+    No sequence will have more than `max_length` tokens.
+    """
     model = load_causal_lm(name, revision, dtype=dtype, device=device)
     with memory_errors(name, device):
-        return student_of(model.eval(), getattr(torch, dtype))
+        return student_of(model.eval(), getattr(torch, dtype), max_length=max_length)
 
 
 def release_memory() -> None:
@@ -75,7 +85,7 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def student_of(model: Any, dtype: torch.dtype) -> Student:
+def student_of(model: Any, dtype: torch.dtype, *, max_length: int | None = None) -> Student:
     """The fastest way to score that gives what the model's own forward gives on a probe.
 
     Raises CurateError for a model that is not causal.
@@ -88,7 +98,7 @@ def student_of(model: Any, dtype: torch.dtype) -> Student:
     with as_rows_are_scored(device):
         own = own_way(model)
         check_causal(model, own)
-        probe = probe_of(model, own)
+        probe = probe_of(model, own, max_length)
         proof = _prove_packed(model, head, probe)
         if head is not None and not proof.reason:
             states = packed_states(model)

@@ -5,7 +5,7 @@ the ways that are to be proven. On a CPU this runs as scoring does, each row on 
 with several threads splits a product by its number of rows, and changes last bits.
 """
 
-import math
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +29,10 @@ Way = Callable[[Pack], Tensor]
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 0.05
 OWN_BLOCK = 64
+WIDEST_WINDOW = 4097
+"""The probe does not pass wider ones."""
+PROBED = 24
+"""So many targets of each sequence, its last ones, are looked at."""
 _NOT_RUN = (UnpackableError, CurateError, TypeError, ValueError, AttributeError, RuntimeError)
 
 
@@ -62,7 +66,7 @@ class Probe:
     def alone(self, *, headers: bool) -> list[Pack]:
         """Each sequence in a row of its own, in the order of the shared row."""
         given, budget = (self.headers, 1 << 30) if headers else ((), 0)
-        return [next(plan([self.spans[i]], given, budget)) for i in self.row.spans]
+        return [_row([self.spans[i]], given, budget) for i in self.row.spans]
 
 
 @contextmanager
@@ -80,15 +84,16 @@ def as_rows_are_scored(device: torch.device) -> Iterator[None]:
 def own_way(model: Any) -> Way:
     """The model's own forward, one sequence a row; log-softmax in float64."""
     device = next(model.parameters()).device
+    fewer = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @torch.inference_mode()
     def log_probs(pack: Pack) -> Tensor:
         assert len(pack.spans) == 1 and len(pack.segments) == 1
-        ids = to_device(pack.ids, device).long()
-        logits = model(input_ids=ids[None], use_cache=False).logits[0]
-        rows = torch.split(to_device(pack.predict, device), OWN_BLOCK)
-        targets = torch.split(to_device(pack.targets, device), OWN_BLOCK)
-        blocks = zip((logits[block].double() for block in rows), targets, strict=True)
+        ids, targets = to_device(pack.ids, device).long(), to_device(pack.targets, device)
+        how = {"logits_to_keep": len(targets)} if fewer else {}
+        logits = model(input_ids=ids[None], use_cache=False, **how).logits[0, -len(targets) :]
+        rows = zip(torch.split(logits, OWN_BLOCK), torch.split(targets, OWN_BLOCK), strict=True)
+        blocks = ((z.double(), t) for z, t in rows)
         found = [z.gather(1, t[:, None])[:, 0] - z.logsumexp(dim=1) for z, t in blocks]
         return torch.cat(found).float()
 
@@ -110,10 +115,13 @@ def check_causal(model: Any, own: Way) -> None:
         )
 
 
-def probe_of(model: Any, own: Way) -> Probe:
-    """The probe, scored by the model's own forward. One sequence passes a sliding window."""
-    spans, headers = _sequences(model.config)
-    row = next(plan(spans, headers, budget=1 << 30))
+def probe_of(model: Any, own: Way, max_length: int | None) -> Probe:
+    """The probe, scored by the model's own forward.
+
+    One sequence passes a sliding window, where a sequence of `max_length` tokens would.
+    """
+    spans, headers = _sequences(model.config, max_length)
+    row = _row(spans, headers, 1 << 30)
     probe = Probe(spans, headers, row, torch.empty(0), TOLERANCE)
     alone = probe.alone(headers=False)
     found = torch.cat([own(pack) for pack in alone])
@@ -161,10 +169,23 @@ def _worst(difference: Tensor) -> float:
     return float(difference.abs().nan_to_num(nan=0.0, posinf=0.0).max())
 
 
-def _sequences(config: Any) -> tuple[list[Span], list[Ids]]:
-    text = config.get_text_config()
-    window = getattr(text, "sliding_window", None) or 0
-    long = min(context_of(config) or 4096, window + 40 if 0 < window <= 4096 else 48)
+def _row(spans: Sequence[Span], headers: Sequence[Ids], budget: int) -> Pack:
+    """Spans in one row, of which the last targets of each are looked at."""
+    pack = next(plan(spans, headers, budget))
+    ends = np.cumsum(pack.lengths)
+    kept = [
+        np.arange(max(end - PROBED, end - n), end)
+        for end, n in zip(ends, pack.lengths, strict=True)
+    ]
+    where = np.concatenate(kept)
+    lengths = tuple(map(len, kept))
+    return replace(pack, predict=pack.predict[where], targets=pack.targets[where], lengths=lengths)
+
+
+def _sequences(config: Any, max_length: int | None) -> tuple[list[Span], list[Ids]]:
+    window = getattr(config.get_text_config(), "sliding_window", None) or 0
+    passed = 0 < window < (max_length or WIDEST_WINDOW)
+    long = min(context_of(config) or 4096, window + 40 if passed else 48)
     rng = np.random.default_rng(0)
     header, prompt = _random_ids(rng, config, 8), _random_ids(rng, config, 3)
 
@@ -174,7 +195,7 @@ def _sequences(config: Any) -> tuple[list[Span], list[Ids]]:
         return Span(np.concatenate((*opening, tail)), max(begin, 1))
 
     shared = (header, prompt)  # of two sequences: the header, and the prefix too
-    lengths = [(long, shared), (max(math.ceil(long / 3), 16), shared), (max(long // 2, 10), ())]
+    lengths = [(long, shared), (16, shared), (10, ())]
     return [span(length, opening) for length, opening in lengths], [header]
 
 

@@ -217,7 +217,7 @@ def _in_memory(work: Callable[[], Result]) -> Result | None:
 
 
 def _nlls(pack: Pack, values: Values) -> Iterator[tuple[float, float]]:
-    """The mean NLL and the first target's of each span of a row, summed in float64."""
+    """The mean NLL and the first target's of each span of a row; float64 sums of its tokens."""
     end = 0
     for length in pack.lengths:
         begin, end = end, end + length
