@@ -151,13 +151,15 @@ SCORE_SCHEMA = pa.schema(
             "nll_response_given_instruction",
             "nll_instruction",
             "nll_instruction_given_response",
-            "nll_first_response_token",
-            "nll_first_instruction_token",
         )
     ]
     + [pa.field("num_response_tokens", pa.int64()), pa.field("num_instruction_tokens", pa.int64())]
     + [pa.field("ifd", pa.float64()), pa.field("rifd", pa.float64())]
     + _text("ifd_status", "rifd_status", "ifd_reason", "rifd_reason")
+    + [
+        pa.field(name, pa.float64())
+        for name in ("nll_first_response_token", "nll_first_instruction_token")
+    ]
 )
 DECISION_TYPE = pa.struct(
     _text("instruction_rule", "response_rule", "filter_rule")
