@@ -139,7 +139,7 @@ class Scorer:
                 for index, value in zip(pack.spans, work.share(pack, values), strict=True):
                     result[todo[index]] = value
                 tick(len(pack.spans))
-            elif len(pack.spans) > 1 or pack.width > len(pack.ids):
+            elif len(pack.spans) > 1 or pack.width > max(len(pack.ids), ROW_MULTIPLE):
                 left += [todo[index] for index in pack.spans]
             else:
                 log.warning("a sequence of %d tokens does not fit into memory", len(pack.ids))
