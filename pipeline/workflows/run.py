@@ -8,9 +8,10 @@ from ..base.progress import say
 from ..config import ReflectConfig, Schedule, SelectConfig
 from ..config.training import FinetuneConfig
 from ..records import CandidateKind
-from ..stages.finetuning import FinetuneResult, finetune_run
+from ..stages.finetuning import finetune_run
 from ..stages.reflection.stage import ReflectResult, reflect
 from ..stages.selection.stage import SelectResult, branches_of, checked, choose_branches, select
+from ..training.publication import TrainingResult
 
 Branches = Callable[[int], dict[str, CandidateKind]]
 
@@ -21,7 +22,7 @@ class RunResult:
 
     reflected: ReflectResult
     selected: SelectResult
-    finetuned: FinetuneResult | None
+    finetuned: TrainingResult | None
 
 
 def run(

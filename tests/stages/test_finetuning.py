@@ -27,12 +27,15 @@ from curate.pipeline.config.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import Example
 from curate.pipeline.scoring.tokens import Tokenization
-from curate.pipeline.stages.finetuning import FinetuneResult, finetune
+from curate.pipeline.stages.finetuning import RecordSource, finetune
 from curate.pipeline.templates import Template
+from curate.pipeline.training.chat_template import answer_end
 from curate.pipeline.training.checkpoints import last_complete, publish_checkpoint
-from curate.pipeline.training.launch import fixable_errors
-from curate.pipeline.training.rows import IGNORED, response_loss, training_data
-from curate.pipeline.training.trainer import FinetuneProgress
+from curate.pipeline.training.held_out import response_loss
+from curate.pipeline.training.job import TrainingProgress
+from curate.pipeline.training.launch import memory_advice
+from curate.pipeline.training.publication import TrainingResult
+from curate.pipeline.training.rows import IGNORED, RowFormat, TrainingData, training_data
 
 CHAT = (
     "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}"
@@ -136,23 +139,34 @@ def config_of(student: Path, out: Path, **settings: Any) -> FinetuneConfig:
     return replace(config, **{**fast, **settings})
 
 
-def train(config: FinetuneConfig, records: Any = RECORDS, **options: Any) -> FinetuneResult:
+def train(config: FinetuneConfig, records: Any = RECORDS, **options: Any) -> TrainingResult:
     student = Path(config.model)
     template = options.pop("template", Template("wizardlm"))
-    return finetune(config, records, template=template, tokens=tokens_of(student), **options)
+    source = RecordSource(records=records, origin=options.pop("origin", {}))
+    return finetune(config, source, template=template, tokens=tokens_of(student), **options)
+
+
+def data_of(
+    student: Path, records: Any = RECORDS, name: Any = "wizardlm", **options: Any
+) -> TrainingData:
+    template, tokens = template_of(name, student), tokens_of(student, chat=name == "chat")
+    form = RowFormat(
+        template=template,
+        tokens=tokens,
+        end=answer_end(template, tokens),
+        max_length=options.pop("max_length", 256),
+        overlong=options.pop("overlong", "cut"),
+    )
+    return training_data(records, form, **options)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_exactly_the_response_and_its_end_are_trained_on(name: str, student: Path) -> None:
-    data = training_data(
-        [
-            {"id": "a", "instruction": "Add.", "input": "2 and 3", "output": "It is 5."},
-            {"id": "b", "instruction": "Add.", "input": None, "output": " 5\n"},
-        ],
-        template=template_of(name, student),
-        tokens=tokens_of(student, chat=name == "chat"),
-        max_length=256,
-    )
+    records = [
+        {"id": "a", "instruction": "Add.", "input": "2 and 3", "output": "It is 5."},
+        {"id": "b", "instruction": "Add.", "input": None, "output": " 5\n"},
+    ]
+    data = data_of(student, records, name)
     tokenizer = AutoTokenizer.from_pretrained(student)
     for row, prompt, answer in zip(data.rows, FORMATS[name], ("It is 5.", " 5\n"), strict=True):
         trained = [label for label in row.labels if label != IGNORED]
@@ -171,12 +185,7 @@ def test_the_system_turn_of_a_selected_row_is_in_the_prompt(student: Path) -> No
         ("wizardlm", "<s>Be brief.\n\nAdd."),
         ("chat", "<s>system\nBe brief.</s>"),
     ):
-        data = training_data(
-            [row],
-            template=template_of(name, student),
-            tokens=tokens_of(student, chat=name == "chat"),
-            max_length=256,
-        )
+        data = data_of(student, [row], name)
         text = AutoTokenizer.from_pretrained(student).decode(data.rows[0].input_ids)
         assert text.startswith(opening)
 
@@ -189,13 +198,7 @@ def test_long_rows_are_cut_or_dropped_and_counted(overlong: Any, student: Path) 
         Example(id="prompt", instruction="Hi. " * 100, output="Ho."),
         Example(id="none", instruction="Hi.", output=""),
     ]
-    data = training_data(
-        records,
-        template=Template("wizardlm"),
-        tokens=tokens_of(student),
-        max_length=40,
-        overlong=overlong,
-    )
+    data = data_of(student, records, max_length=40, overlong=overlong)
     assert [row.id for row in data.rows] == (["short", "long"] if overlong == "cut" else ["short"])
     assert data.cut == (1 if overlong == "cut" else 0)
     assert data.dropped == {"overlong": 1 if overlong == "cut" else 2, "empty": 1}
@@ -206,14 +209,7 @@ def test_long_rows_are_cut_or_dropped_and_counted(overlong: Any, student: Path) 
 
 def test_the_held_out_rows_do_not_depend_on_order(student: Path) -> None:
     def held(records: list[Example], seed: int) -> set[str]:
-        data = training_data(
-            records,
-            template=Template("wizardlm"),
-            tokens=tokens_of(student),
-            max_length=256,
-            held_out=0.25,
-            seed=seed,
-        )
+        data = data_of(student, records, held_out=0.25, seed=seed)
         assert len(data.rows) == 18
         return {row.id for row in data.held_out}
 
@@ -227,14 +223,7 @@ def test_training_is_a_plain_loop(way: dict[str, bool], student: Path, tmp_path:
     settings = {"max_steps": 20, "warmup_ratio": 0.1, "weight_decay": 0.01, "seed": 7, **way}
     config = config_of(student, tmp_path / "out", **settings)
     result = train(config)
-    data = training_data(
-        RECORDS,
-        template=Template("wizardlm"),
-        tokens=tokens_of(student),
-        max_length=256,
-        held_out=4,
-        seed=7,
-    )
+    data = data_of(student, held_out=4, seed=7)
     model: Any = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
     before, count = response_loss(model, data.held_out)
     losses = plain_loop(model, data.rows, steps=20, warmup=2, seed=7)
@@ -293,13 +282,13 @@ def test_packed_rows_do_not_see_each_other(student: Path, tmp_path: Path) -> Non
 
 def test_the_output_loads_and_says_what_it_is(student: Path, tmp_path: Path, capfd: Any) -> None:
     out = tmp_path / "out"
-    seen: list[FinetuneProgress] = []
+    seen: list[TrainingProgress] = []
     result = train(
         config_of(student, out),
         Dataset.from_list(
             [{"id": e.id, "instruction": e.instruction, "output": e.output} for e in RECORDS]
         ),
-        source={"run": "my-run"},
+        origin={"run": "my-run"},
         progress=seen.append,
     )
     assert capfd.readouterr() == ("", "")
@@ -312,16 +301,10 @@ def test_the_output_loads_and_says_what_it_is(student: Path, tmp_path: Path, cap
     )
     assert (result.rows, result.held_out_rows, result.steps, seen[0].steps) == (20, 4, 15, 15)
     model: Any = AutoModelForCausalLM.from_pretrained(out)
-    data = training_data(
-        RECORDS,
-        template=Template("wizardlm"),
-        tokens=tokens_of(out),
-        max_length=256,
-        held_out=4,
-    )
+    data = data_of(out, held_out=4)
     assert response_loss(model, data.held_out)[0] == pytest.approx(result.held_out_after, abs=1e-5)
     before, after = (AutoTokenizer.from_pretrained(folder) for folder in (student, out))
-    assert after.chat_template == CHAT
+    assert before.chat_template == CHAT != after.chat_template
     assert (after.pad_token, after.get_vocab()) == (before.pad_token, before.get_vocab())
     card = (out / "README.md").read_text()
     assert "my-run" in card and f"{result.held_out_after:.4f}" in card
@@ -391,7 +374,7 @@ def test_a_cut_checkpoint_is_not_taken_up(student: Path, tmp_path: Path) -> None
 
 
 def interrupt_at(step: int) -> Any:
-    def report(progress: FinetuneProgress) -> None:
+    def report(progress: TrainingProgress) -> None:
         if progress.step == step:
             raise KeyboardInterrupt
 
@@ -499,7 +482,7 @@ def test_another_training_in_the_same_folder_is_refused(student: Path, tmp_path:
 def test_running_out_of_memory_says_what_to_lower() -> None:
     with (
         pytest.raises(CurateError, match=r"4 rows of 2048 tokens .* lower --per-device-batch"),
-        fixable_errors(Recipe()),
+        memory_advice(Recipe()),
     ):
         torch.empty(1 << 50)
 
@@ -509,9 +492,7 @@ def test_adapters_are_merged_into_a_model_that_loads(student: Path, tmp_path: Pa
     out = tmp_path / "out"
     result = train(config_of(student, out, lora_r=4, learning_rate=1e-2))
     model: Any = AutoModelForCausalLM.from_pretrained(out)
-    data = training_data(
-        RECORDS, template=Template("wizardlm"), tokens=tokens_of(out), max_length=256, held_out=4
-    )
+    data = data_of(out, held_out=4)
     assert type(model) is LlamaForCausalLM and (out / "adapter").is_dir()
     assert response_loss(model, data.held_out)[0] == pytest.approx(result.held_out_after, abs=1e-4)
     assert result.held_out_after is not None and result.held_out_before is not None

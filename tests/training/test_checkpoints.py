@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from curate.pipeline.training.checkpoints import refusals_told
+from curate.pipeline.training.checkpoints import disk_errors
 
 
 @pytest.mark.parametrize("way", ["torch", "safetensors"])
@@ -19,7 +19,7 @@ def test_a_write_that_is_refused_is_an_oserror(tmp_path: Path, way: str) -> None
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"put/output|too large|space"), refusals_told(tmp_path):
+        with pytest.raises(OSError, match=r"put/output|too large|space"), disk_errors(tmp_path):
             if way == "torch":
                 torch.save(weights, tmp_path / "weights.pt")
             else:
@@ -30,5 +30,5 @@ def test_a_write_that_is_refused_is_an_oserror(tmp_path: Path, way: str) -> None
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="shapes"), refusals_told(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes"), disk_errors(tmp_path):
         raise RuntimeError("shapes differ")

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from curate.pipeline.config.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.stages.finetuning import FinetuneResult, finetune_run
+from curate.pipeline.stages.finetuning import finetune_run
 from curate.pipeline.training.launch import check_launch
+from curate.pipeline.training.publication import TrainingResult
 from curate.pipeline.training.row_order import EvenOrder
 
 from .data import write_jsonl
@@ -58,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(data: Path, tiny_student: Path) -> FinetuneResult:
+def alone(data: Path, tiny_student: Path) -> TrainingResult:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     config = FinetuneConfig(model=str(tiny_student), out=data.parent / "alone", **SETTINGS)
@@ -68,7 +69,7 @@ def alone(data: Path, tiny_student: Path) -> FinetuneResult:
 
 
 def test_two_processes_train_what_one_does_and_one_speaks(
-    data: Path, alone: FinetuneResult, tiny_student: Path, tmp_path: Path
+    data: Path, alone: TrainingResult, tiny_student: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     typed = re.search(r"^torchrun --nproc-per-node \d (-m \S+ finetune) ", README, re.M)
@@ -82,7 +83,7 @@ def test_two_processes_train_what_one_does_and_one_speaks(
     assert_same(alone, out)
 
 
-def assert_same(alone: FinetuneResult, out: Path) -> None:
+def assert_same(alone: TrainingResult, out: Path) -> None:
     result = json.loads((out / "training.json").read_text("utf-8"))["result"]
     assert result["processes"] == 2
     losses = [loss for _, loss in result["train_loss"]]
@@ -132,7 +133,7 @@ def failing():
 
     tokens = Tokenization(load_tokenizer(model, None), name="exact", max_length=1)
     finetune(
-        replace(config, out=out / "failing"), data_set(data)[1], template=Template("wizardlm"),
+        replace(config, out=out / "failing"), data_set(data), template=Template("wizardlm"),
         tokens=tokens, progress=full,
     )
 
@@ -141,7 +142,7 @@ app(["failing"])
 
 
 def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
-    data: Path, alone: FinetuneResult, tiny_student: Path, tmp_path: Path
+    data: Path, alone: TrainingResult, tiny_student: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "several.py"
     script.write_text(SEVERAL, "utf-8")
