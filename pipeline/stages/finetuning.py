@@ -194,8 +194,8 @@ def _say_left_out(job: Job, name: str, intake: Intake) -> None:
     listed = job.out / f"rejected_{name}.json"
     if job.state.is_main_process:
         write_json(listed, [asdict(row) for row in intake.rejected])
-    reasons = Counter(row.reason for row in intake.rejected).most_common(3)
-    why = ", ".join(reason for reason, _ in reasons)
+    reasons = Counter(row.reason.partition(" (")[0] for row in intake.rejected)
+    why = ", ".join(reason for reason, _ in reasons.most_common(3))
     say(f"note: {intake.num_rejected} {name} rows were not used ({why}), see {listed}")
 
 

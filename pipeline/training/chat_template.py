@@ -82,7 +82,7 @@ def _wire_format(template: Template, tokens: Tokenization) -> str:
     """Some tokenizers put a space in front of a text, but not behind a special token."""
     opening, trained = tokens.prefix_ids(""), tokens.prefix_ids(template.prompt("Why?"))
     written = "".join(tokens.tokenizer.convert_ids_to_tokens(opening))
-    found = [_jinja(template, tokens, written + space) for space in ("", " ")]
+    found = [_jinja(template, tokens, written, space) for space in ("", " ")]
     for text in found:
         if _served(tokens.tokenizer, text) == trained:
             return text
@@ -91,12 +91,13 @@ def _wire_format(template: Template, tokens: Tokenization) -> str:
     return found[0]
 
 
-def _jinja(template: Template, tokens: Tokenization, opening: str) -> str:
+def _jinja(template: Template, tokens: Tokenization, opening: str, space: str) -> str:
+    """The wire format, with `space` behind each special token."""
     first, _, header = template.prompt("\x01").partition("\x01")
     parts = {
-        "opening": opening,
+        "opening": opening + space,
         "first": first,
-        "next": template.next_turn("\x01").partition("\x01")[0],
+        "next": space + template.next_turn("\x01").partition("\x01")[0],
         "header": header,
         "lead": _lead(tokens),
     }
@@ -105,9 +106,9 @@ def _jinja(template: Template, tokens: Tokenization, opening: str) -> str:
 
 def _lead(tokens: Tokenization) -> str:
     """The text between a prompt's last character and a target's first."""
-    ids = tokens.prefix_ids("x") + tokens.target_ids("y")
+    ids = tokens.prefix_ids("a") + tokens.target_ids("b")
     text: str = tokens.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    return text.rpartition("x")[2].removesuffix("y")
+    return text.rpartition("a")[2].removesuffix("b")
 
 
 def _served(tokenizer: Any, chat_template: str) -> list[int]:
