@@ -84,6 +84,7 @@ def jobs(args, student):
     """A job of ours, without its folder, with the rows that both train on."""
     from accelerate import PartialState
 
+    from curate.pipeline.config import InputConfig
     from curate.pipeline.config.training import FinetuneConfig
     from curate.pipeline.models.loading import load_tokenizer
     from curate.pipeline.scoring.tokens import Tokenization
@@ -98,7 +99,7 @@ def jobs(args, student):
     records = [
         record
         for name in ("records.jsonl", "heldout.jsonl")
-        for record in data_set(str(DEMO / name)).records
+        for record in data_set(InputConfig(data=str(DEMO / name))).records
     ]
     template = Template("vicuna")
     served = serving(template, tokens)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ..base.files import read_notes, read_parquet, write_json, write_parquet
-from ..base.prefetch import ahead
+from ..base.prefetch import prefetch
 from ..base.sharding import WHOLE, Share
 from ..config import ScoringConfig
 from ..errors import CurateError
@@ -115,7 +115,7 @@ class ScoreFiles:
                 return pool.submit(self.fill, shard, engine, wanted, report, stop).result
 
             try:
-                for _, filled in ahead(shards, start, SHARDS_AT_WORK):
+                for _, filled in prefetch(shards, start, SHARDS_AT_WORK):
                     yield filled
             finally:  # an interrupt must not wait for whole shards
                 stop.set()

@@ -53,24 +53,19 @@ def _counting(records: Records, intake: Intake) -> Iterator[Any]:
         yield record
 
 
-def finetune_run(
-    config: FinetuneConfig,
-    data: str,
-    *,
-    selection: str | None = None,
-    columns: InputConfig | None = None,
-) -> TrainingResult:
+def finetune_run(config: FinetuneConfig) -> TrainingResult:
     """Fine-tune on what a run selected (the only selection, or the one named), or on a data set.
 
-    The template and the tokens are those that the selection was scored with. `columns` says how
-    to read a data set.
+    The template and the tokens are those that the selection was scored with.
     """
-    held_out = None if config.held_out_data is None else data_set(config.held_out_data)
-    if not is_run(data):
+    assert config.input is not None
+    other = config.held_out_data
+    held_out = None if other is None else data_set(InputConfig(data=other))
+    if not is_run(config.input.data):
         say_differences(config, {})
-        return finetune_records(config, data_set(data, columns), held_out=held_out)
-    run = RunDir.open(data)
-    name, entry = finished_selection(run, selection)
+        return finetune_records(config, data_set(config.input), held_out=held_out)
+    run = RunDir.open(config.input.data)
+    name, entry = finished_selection(run, config.selection)
     source = RecordSource(
         records=selected_rows(run.path / "selected" / name),
         origin={"run": run.config["id"], "selection": name},
@@ -80,11 +75,11 @@ def finetune_run(
     return finetune_records(config, source, held_out=held_out)
 
 
-def data_set(data: str, columns: InputConfig | None = None) -> RecordSource:
-    """A data set's records; `columns` has their columns' names, `strict` and `limit`."""
-    source, intake = open_source(data), Intake()
+def data_set(config: InputConfig) -> RecordSource:
+    """A data set's records."""
+    source, intake = open_source(config.data), Intake()
     return RecordSource(
-        records=read_examples(source, columns or InputConfig(data=data), intake),
+        records=read_examples(source, config, intake),
         origin={"data": source.name, "fingerprint": source.fingerprint},
         intake=intake,
     )
@@ -202,7 +197,8 @@ def _say_left_out(job: Job, name: str, intake: Intake) -> None:
 def _within_context(config: FinetuneConfig) -> Recipe:
     recipe = config.recipe()
     context = context_of(load_config(config.model, config.revision)) or recipe.max_length
-    if config.max_length is not None and config.max_length > context:
+    given = config.max_length != Recipe(preset=config.preset).max_length
+    if given and config.max_length > context:
         raise CurateError(
             f"--max-length {config.max_length} is beyond the context of {config.model}: {context}"
         )

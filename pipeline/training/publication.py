@@ -14,7 +14,7 @@ from typing import Any
 
 from ..base.files import write_json
 from ..inputs.model_files import revision_of
-from ..run.lock import held
+from ..run.lock import run_lock
 from .card import model_card
 from .checkpoints import (
     MANIFEST,
@@ -66,7 +66,7 @@ def claim_folder(
     finished = read_json(job.out / MANIFEST)
     job.state.wait_for_everyone()  # so that none reads what the main process writes next
     if finished is None and job.state.is_main_process:
-        locks.enter_context(held(job.out, command))
+        locks.enter_context(run_lock(job.out, command))
         claim(job.out, identity)
     job.state.wait_for_everyone()
     return None if finished is None else _result_from(finished, job.out)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..base.progress import say
-from ..config import ReflectConfig, Schedule, SelectConfig
+from ..config import InputConfig, ReflectConfig, Schedule, SelectConfig
 from ..config.training import FinetuneConfig
 from ..records import CandidateKind
 from ..stages.finetuning import finetune_run
@@ -48,7 +48,8 @@ def run(
     if finetuning is not None and not selected.counts["selected"]:
         say("note: nothing was selected, so there is nothing to fine-tune on")
     elif finetuning is not None:
-        finetuned = finetune_run(finetuning, str(selected.run), selection=selected.student)
+        data = InputConfig(data=str(selected.run))
+        finetuned = finetune_run(replace(finetuning, input=data, selection=selected.student))
     return RunResult(reflected=reflected, selected=selected, finetuned=finetuned)
 
 

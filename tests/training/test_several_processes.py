@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from curate.pipeline.config import InputConfig
 from curate.pipeline.config.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.stages.finetuning import finetune_run
@@ -63,7 +65,7 @@ def alone(data: Path, tiny_student: Path) -> TrainingResult:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     config = FinetuneConfig(model=str(tiny_student), out=data.parent / "alone", **SETTINGS)
-    result = finetune_run(config, str(data))
+    result = finetune_run(replace(config, input=InputConfig(data=str(data))))
     torch.set_num_threads(threads)
     return result
 
@@ -103,21 +105,22 @@ from torch import distributed
 from curate.cli import app, command
 from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.finetuning import finetune, finetune_run
+from curate.pipeline.config import InputConfig
 from curate.pipeline.config.training import FinetuneConfig
 
 data, model, out, settings = sys.argv[1:]
 out = Path(out)
 config = FinetuneConfig(model=model, out=out, **json.loads(settings))
 for way in ("whole", "sharded"):
-    given = replace(config, out=out / way, fsdp=way == "sharded")
-    finetune_run(given, data)
+    given = replace(config, out=out / way, fsdp=way == "sharded", input=InputConfig(data=data))
+    finetune_run(given)
     # Taken up in the middle, as after a crash.
     distributed.barrier()
     if os.environ["RANK"] == "0":
         (given.out / "training.json").unlink()
         (given.out / "checkpoints/checkpoint-6/complete.json").unlink()
     distributed.barrier()
-    finetune_run(given, data)
+    finetune_run(given)
 
 @command("failing", trains=True)
 def failing():
@@ -133,8 +136,8 @@ def failing():
 
     tokens = Tokenization(load_tokenizer(model, None), name="exact", max_length=1)
     finetune(
-        replace(config, out=out / "failing"), data_set(data), template=Template("wizardlm"),
-        tokens=tokens, progress=full,
+        replace(config, out=out / "failing"), data_set(InputConfig(data=data)),
+        template=Template("wizardlm"), tokens=tokens, progress=full,
     )
 
 app(["failing"])

@@ -15,7 +15,7 @@ from ...config import EvaluateConfig
 from ...inputs.model_files import revision_of, short_name
 from ...models.loading import load_config
 from ...run.directory import RunDir, folder_beside
-from ...run.lock import held
+from ...run.lock import run_lock
 from .benchmark import Benchmarks, Measured, load_for_tasks
 
 NUMBERS = ("value", "stderr")
@@ -84,7 +84,7 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
     if folder is None:
         return _evaluated(config, benchmarks, None)
     run = RunDir.create(folder, _identity(config))
-    with run.discarded_if_empty(), held(run.path, "evaluate"):
+    with run.discarded_if_empty(), run_lock(run.path, "evaluate"):
         result = _evaluated(config, benchmarks, run)
         write_json(config.out or folder, result.as_dict())
     return result
