@@ -425,10 +425,10 @@ def test_another_configuration_is_refused_by_name(student: Path, tmp_path: Path)
     [
         ({}, [], "empty"),
         ({"max_length": 10}, RECORDS, "24 overlong"),
-        ({"max_length": 512}, RECORDS, "512 is beyond the context of .*: 256"),
+        ({"max_length": 600}, RECORDS, "600 is beyond the context of .*: 256"),
         ({"held_out": 24.0}, RECORDS, "hold out 24 of 24"),
-        ({"learning_rate": 0.0}, RECORDS, "learning_rate must be above 0"),
-        ({"warmup_ratio": 1.0}, RECORDS, "warmup_ratio"),
+        ({"learning_rate": 0.0}, RECORDS, "--learning-rate must be above 0"),
+        ({"warmup_ratio": 1.0}, RECORDS, "--warmup-ratio"),
         ({}, [{"prompt": "Hi."}], "columns instruction and output"),
         ({"report_to": "nothing"}, RECORDS, "no tracker is called 'nothing'"),
         ({"learning_rate": 1e30}, RECORDS, "the loss is nan at step .: lower --learning-rate"),

@@ -81,7 +81,8 @@ def test_two_processes_train_what_one_does_and_one_speaks(
     # 11 rows in batches of 4 leave 3 for the last step of an epoch: no row is taken twice.
     assert done.stdout.splitlines()[0] == f"trained on 11 rows in 6 steps: {out}"
     assert len(done.stdout.splitlines()) == 2
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["finetune"], done.stderr
+    said = [line.split()[0] for line in done.stderr.splitlines()]
+    assert said == ["note:", "finetune"], done.stderr
     assert_same(alone, out)
 
 
@@ -102,7 +103,7 @@ import json, os, sys
 from dataclasses import replace
 from pathlib import Path
 from torch import distributed
-from curate.cli import app, command
+from curate.cli import Output, StatusConfig, app, command
 from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.finetuning import finetune, finetune_run
 from curate.pipeline.config import InputConfig
@@ -110,9 +111,9 @@ from curate.pipeline.config.training import FinetuneConfig
 
 data, model, out, settings = sys.argv[1:]
 out = Path(out)
-config = FinetuneConfig(model=model, out=out, **json.loads(settings))
+base = FinetuneConfig(model=model, out=out, **json.loads(settings))
 for way in ("whole", "sharded"):
-    given = replace(config, out=out / way, fsdp=way == "sharded", input=InputConfig(data=data))
+    given = replace(base, out=out / way, fsdp=way == "sharded", input=InputConfig(data=data))
     finetune_run(given)
     # Taken up in the middle, as after a crash.
     distributed.barrier()
@@ -122,9 +123,11 @@ for way in ("whole", "sharded"):
     distributed.barrier()
     finetune_run(given)
 
-@command("failing", trains=True)
 def failing():
     \"\"\"Fails in one of the processes.\"\"\"
+
+@command(failing, "", trains=True)
+def _failing(config: StatusConfig) -> Output:
     from curate.pipeline.stages.finetuning import data_set
     from curate.pipeline.models.loading import load_tokenizer
     from curate.pipeline.scoring.tokens import Tokenization
@@ -136,11 +139,11 @@ def failing():
 
     tokens = Tokenization(load_tokenizer(model, None), name="exact", max_length=1)
     finetune(
-        replace(config, out=out / "failing"), data_set(InputConfig(data=data)),
+        replace(base, out=out / "failing"), data_set(InputConfig(data=data)),
         template=Template("wizardlm"), tokens=tokens, progress=full,
     )
 
-app(["failing"])
+app(["failing", "here"])
 """
 
 
@@ -155,7 +158,8 @@ def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
         assert manifest["result"]["resumed_from"] == 3
         assert_same(alone, tmp_path / way)
     assert ended.returncode == 1 and not ended.stdout
-    said = [line for line in ended.stderr.splitlines() if not line.startswith("finetune ")]
+    lines = ended.stderr.splitlines()
+    said = [line for line in lines if not line.startswith(("finetune ", "note: "))]
     assert said[0] == "error: the disk is full", ended.stderr
     assert sum(line.startswith(("error", "interrupted")) for line in said) == 1
     assert (tmp_path / "failing/finetune.json").exists()
