@@ -39,6 +39,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "data fingerprint": f"`{manifest['data']}`",
         "records trained on": result["rows"],
         "of all, cut": f"{result['cut']} at {result['max_length']} tokens",
+        "input rows not used": _not_used(manifest["rows"]["input"]),
         "records dropped": _counts(result["dropped"]),
         "prompt template": f"`{manifest['template']}`",
         "steps": result["steps"],
@@ -57,6 +58,10 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         preset=manifest["preset"],
         settings="\n".join(chosen),
     )
+
+
+def _not_used(counts: Mapping[str, int]) -> str:
+    return f"{counts['duplicates'] + counts['rejected']} of {counts['rows']}"
 
 
 def _counts(dropped: Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..config.training import Recipe
 from ..errors import CurateError
-from ..models.loading import load_causal_lm, load_tokenizer
+from ..models.loading import load_causal_lm, load_config, load_tokenizer
 from .checkpoints import STAGED, disk_errors, last_complete, publish_checkpoint
 from .held_out import held_out_meter, observer
 from .job import Job, Training
@@ -77,7 +77,7 @@ def _trainer(job: Job) -> Any:
         model=trainable(job),
         args=one_gpu(args),
         train_dataset=rows,
-        processing_class=load_tokenizer(job.model, job.revision),
+        processing_class=padding_tokenizer(job),
         peft_config=lora_config(recipe),
     )
     if (recipe.packing or recipe.padding_free) and not recipe.deepspeed:
@@ -133,6 +133,15 @@ def trainable(job: Job) -> Any:
         dtype="bfloat16" if recipe.lora_r and job.bf16 else "float32",
         device=None if recipe.fsdp or recipe.deepspeed else job.state.device,
     )
+
+
+def padding_tokenizer(job: Job) -> Any:
+    """The tokenizer, whose token to pad with is one that the model has an embedding of."""
+    tokenizer = load_tokenizer(job.model, job.revision)
+    size = load_config(job.model, job.revision).get_text_config().vocab_size
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= size:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(job.serving.end[-1])
+    return tokenizer
 
 
 def lora_config(recipe: Recipe) -> Any:

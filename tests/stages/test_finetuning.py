@@ -1,12 +1,14 @@
 """Fine-tuning: what is trained on, the arithmetic, and runs that were cut, changed or finished."""
 
 import csv
+import json
 import math
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from datasets import Dataset
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -23,11 +26,19 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from curate.pipeline.config import InputConfig
 from curate.pipeline.config.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError
+from curate.pipeline.inputs.model_files import folder_hash
 from curate.pipeline.records import Example
 from curate.pipeline.scoring.tokens import Tokenization
-from curate.pipeline.stages.finetuning import RecordSource, finetune
+from curate.pipeline.stages.finetuning import (
+    RecordSource,
+    finetune,
+    finetune_records,
+    finetune_run,
+    say_differences,
+)
 from curate.pipeline.templates import Template
 from curate.pipeline.training.chat_template import answer_end
 from curate.pipeline.training.checkpoints import last_complete, publish_checkpoint
@@ -61,6 +72,7 @@ FORMATS = {
         "<s>user\nAdd.</s><s>assistant\n",
     ),
 }
+TRACKER = "tensorboard" if find_spec("tensorboard") else "none"
 RECORDS = [
     Example(id=str(n), instruction=f"Say {n} twice.", output=f"{n} and {n}" + " again" * (n % 5))
     for n in range(24)
@@ -219,10 +231,13 @@ def test_the_held_out_rows_do_not_depend_on_order(student: Path) -> None:
 @pytest.mark.parametrize(
     "way", [{}, {"padding_free": True}, {"gradient_checkpointing": True}], ids=str
 )
-def test_training_is_a_plain_loop(way: dict[str, bool], student: Path, tmp_path: Path) -> None:
+def test_training_is_a_plain_loop(
+    way: dict[str, bool], student: Path, tmp_path: Path, capfd: Any
+) -> None:
     settings = {"max_steps": 20, "warmup_ratio": 0.1, "weight_decay": 0.01, "seed": 7, **way}
     config = config_of(student, tmp_path / "out", **settings)
     result = train(config)
+    assert capfd.readouterr() == ("", "")
     data = data_of(student, held_out=4, seed=7)
     model: Any = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
     before, count = response_loss(model, data.held_out)
@@ -280,18 +295,27 @@ def test_packed_rows_do_not_see_each_other(student: Path, tmp_path: Path) -> Non
     )
 
 
-def test_the_output_loads_and_says_what_it_is(student: Path, tmp_path: Path, capfd: Any) -> None:
-    out = tmp_path / "out"
+Whole = tuple[TrainingResult, list[TrainingProgress]]
+
+
+@pytest.fixture(scope="module")
+def whole(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A training from beginning to end, and the progress that it reported."""
     seen: list[TrainingProgress] = []
     result = train(
-        config_of(student, out),
+        config_of(student, tmp_path_factory.mktemp("whole") / "out", report_to=TRACKER),
         Dataset.from_list(
             [{"id": e.id, "instruction": e.instruction, "output": e.output} for e in RECORDS]
         ),
         origin={"run": "my-run"},
         progress=seen.append,
     )
-    assert capfd.readouterr() == ("", "")
+    return result, seen
+
+
+def test_the_output_loads_and_says_what_it_is(student: Path, whole: Whole) -> None:
+    result, seen = whole
+    out = result.out
     assert result.held_out_before is not None and result.held_out_after is not None
     assert result.held_out_after < result.held_out_before
     assert (
@@ -313,30 +337,30 @@ def test_the_output_loads_and_says_what_it_is(student: Path, tmp_path: Path, cap
     assert again == replace(result, already_trained=True)
 
 
-def test_the_loss_curve_is_a_picture_a_table_and_a_log(student: Path, tmp_path: Path) -> None:
+def test_the_loss_curve_is_a_picture_a_table_and_a_log(whole: Whole) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    result = train(config_of(student, tmp_path / "out", report_to="tensorboard"))
-    with Image.open(tmp_path / "out/loss.png") as picture:
+    result, _ = whole
+    with Image.open(result.out / "loss.png") as picture:
         picture.load()
         assert picture.format == "PNG" and min(picture.size) > 300
         seen = {pixel for _, pixel in picture.convert("RGB").getcolors(1 << 20) or []}
     assert {(31, 119, 180), (255, 127, 14)} <= seen  # both curves' colours
-    with (tmp_path / "out/loss.csv").open(newline="") as lines:
+    with (result.out / "loss.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     losses = [(int(r["step"]), float(r["training_loss"])) for r in rows if r["training_loss"]]
     assert tuple(losses) == result.train_loss
     held_out = {int(r["step"]): float(r["held_out_loss"]) for r in rows if r["held_out_loss"]}
     assert list(held_out) == [0, 5, 10, 15]  # at each epoch's end
     assert (held_out[0], held_out[15]) == (result.held_out_before, result.held_out_after)
-    (events,) = (tmp_path / "out/tensorboard").iterdir()
+    (events,) = (result.out / "tensorboard").iterdir()
     log = EventAccumulator(str(events)).Reload()
     logged = [(e.step, e.value) for e in log.Scalars("train/loss")]
     assert [step for step, _ in logged] == [step for step, _ in losses]
     assert [v for _, v in logged] == pytest.approx([v for _, v in losses], rel=1e-6)
     assert {e.step: pytest.approx(e.value) for e in log.Scalars("eval/loss")} == held_out
-    assert "![loss curve](loss.png)" in (tmp_path / "out/README.md").read_text()
+    assert "![loss curve](loss.png)" in (result.out / "README.md").read_text()
 
 
 def test_a_half_precision_model_is_trained_in_full_and_saved_in_half(
@@ -351,8 +375,8 @@ def test_a_half_precision_model_is_trained_in_full_and_saved_in_half(
     assert model.dtype == torch.bfloat16
 
 
-def test_a_cut_checkpoint_is_not_taken_up(student: Path, tmp_path: Path) -> None:
-    whole = train(config_of(student, tmp_path / "whole"))
+def test_a_cut_checkpoint_is_not_taken_up(student: Path, tmp_path: Path, whole: Whole) -> None:
+    undisturbed, _ = whole
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         train(config_of(student, out), progress=interrupt_at(12))
@@ -364,12 +388,12 @@ def test_a_cut_checkpoint_is_not_taken_up(student: Path, tmp_path: Path) -> None
     (out / "checkpoints/checkpoint-13").mkdir()
     resumed = train(config_of(student, out))
     assert resumed.resumed_from == 5
-    assert resumed.train_loss == whole.train_loss
+    assert resumed.train_loss == undisturbed.train_loss
     assert (resumed.held_out_before, resumed.held_out_after) == (
-        whole.held_out_before,
-        whole.held_out_after,
+        undisturbed.held_out_before,
+        undisturbed.held_out_after,
     )
-    weights = [(folder / "model.safetensors").read_bytes() for folder in (tmp_path / "whole", out)]
+    weights = [(path / "model.safetensors").read_bytes() for path in (undisturbed.out, out)]
     assert weights[0] == weights[1]
 
 
@@ -404,9 +428,10 @@ def test_a_checkpoint_is_sealed_before_the_oldest_goes(tmp_path: Path) -> None:
     assert last_complete(tmp_path) == tmp_path / "checkpoint-2"
 
 
-def test_another_configuration_is_refused_by_name(student: Path, tmp_path: Path) -> None:
-    config = config_of(student, tmp_path / "out", max_steps=1)
-    train(config)
+def test_another_configuration_is_refused_by_name(
+    student: Path, tmp_path: Path, whole: Whole
+) -> None:
+    config = config_of(student, whole[0].out)
     with pytest.raises(CurateError, match=r"learning_rate = 0\.003, not 0\.01"):
         train(replace(config, learning_rate=0.01))
     with pytest.raises(CurateError, match="template = 'wizardlm', not 'vicuna'"):
@@ -497,3 +522,124 @@ def test_adapters_are_merged_into_a_model_that_loads(student: Path, tmp_path: Pa
     assert response_loss(model, data.held_out)[0] == pytest.approx(result.held_out_after, abs=1e-4)
     assert result.held_out_after is not None and result.held_out_before is not None
     assert result.held_out_after < result.held_out_before
+
+
+def lines_of(path: Path, *lines: str) -> str:
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return str(path)
+
+
+def test_rows_that_are_not_used_are_said_listed_and_counted(
+    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [json.dumps({"q": f"Say {n}.", "output": f"{n}."}) for n in range(3)]
+    data = lines_of(
+        tmp_path / "data.jsonl",
+        *good,
+        good[0],
+        '{"q": "Say nothing."}',
+        '{"q": "Say it.", "output": ["a"]}',
+        json.dumps({"q": "Say " * 100, "output": "no"}),
+    )
+    other = lines_of(tmp_path / "held.jsonl", '{"instruction": "a", "output": "b"}', "{", "{")
+    out = tmp_path / "out"
+    input = InputConfig(data=data, instruction_column="q")
+    config = config_of(
+        student, out, input=input, max_steps=1, held_out_data=other, held_out=0, max_length=250
+    )
+    finetune_run(config)
+    found = json.loads((out / "training.json").read_text("utf-8"))
+    counts = {"rows": 7, "records": 3, "duplicates": 1, "rejected": 3, "surrogates_replaced": 0}
+    assert found["rows"]["input"] == counts
+    assert found["rows"]["held_out"]["rejected"] == 2
+    assert found["result"]["rows"] == 3 and found["result"]["dropped"] == {"overlong": 1}
+    listed = json.loads((out / "rejected_input.json").read_text("utf-8"))
+    assert [row["reason"] for row in listed][-1] == "overlong" and len(listed) == 3
+    assert len(json.loads((out / "rejected_held_out.json").read_text("utf-8"))) == 2
+    said = capsys.readouterr().err
+    assert "note: 3 input rows were not used (" in said and "rejected_input.json" in said
+    assert "1 input rows repeat" in said and "2 held_out rows were not used" in said
+    assert "| input rows not used | 4 of 7 |" in (out / "README.md").read_text("utf-8")
+    with pytest.raises(CurateError, match=r"data.jsonl.*--strict"):
+        finetune_run(replace(config, input=replace(input, strict=True), out=tmp_path / "strict"))
+
+
+def test_what_the_training_does_otherwise_than_the_scoring_is_said(
+    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(scored: dict[str, str], **settings: Any) -> str:
+        say_differences(config_of(student, tmp_path / "out", **settings), scored)
+        return capsys.readouterr().err
+
+    own = {"student": student.name, "revision": folder_hash(student)}
+    assert said({**own, "template": "chat"}) == ""
+    assert said({}, template="chat") == ""
+    assert "chat template of its own" in said({})
+    passed_over = said({**own, "template": "alpaca"})
+    assert passed_over.count("note: ") == 1 and "chat template of its own" in passed_over
+    assert "alpaca chose the records" in said({**own, "template": "alpaca"}, template="chat")
+    other = said({"student": "tiny", "revision": "0", "template": "chat"})
+    assert "tiny chose the records" in other and other.count("note: ") == 1
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+             "attn_pdrop": 0.0},
+    "qwen2": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+              "num_key_value_heads": 2, "intermediate_size": 64},
+    "opt": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64,
+            "word_embed_proj_dim": 32},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+}  # fmt: skip
+
+
+def causal_lm(folder: Path, student: Path, kind: str) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    ids = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **ids, **SIZES[kind]))
+    chance = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(std=0.3, generator=chance)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("way", ["packing", "padding_free"])
+@pytest.mark.parametrize("kind", SIZES)
+def test_rows_without_padding_do_not_see_each_other_or_are_refused(
+    kind: str, way: str, student: Path, tmp_path: Path
+) -> None:
+    model = causal_lm(tmp_path / kind, student, kind)
+    settings = {"max_steps": 1, "batch_size": 24, "per_device_batch_size": 24, "held_out": 0}
+    config = config_of(model, tmp_path / "out", **settings, **{way: True})
+    if kind in ("opt", "bloom"):
+        with pytest.raises(CurateError, match=f"{kind} model rows .* see each other .*--packing"):
+            train(config)
+        return
+    apart = train(config_of(model, tmp_path / "apart", **settings))
+    assert train(config).train_loss[0][1] == pytest.approx(apart.train_loss[0][1], abs=1e-3)
+
+
+def test_a_chat_model_is_served_as_it_was_trained(student: Path, tmp_path: Path) -> None:
+    """What the template puts behind an answer is trained, and servers stop on it."""
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer.add_tokens(["<|end|>"], special_tokens=True)
+    tokenizer.chat_template = CHAT.replace("</s>", "<|end|>\n")
+    model = tmp_path / "model"
+    tokenizer.save_pretrained(model)
+    wider = LlamaForCausalLM.from_pretrained(student)
+    wider.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    wider.save_pretrained(model)
+    data = data_of(model, name="chat")
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    assert (
+        {row.input_ids[-1] for row in data.rows} == {row.labels[-1] for row in data.rows} == {end}
+    )
+    config = config_of(model, tmp_path / "out", template="chat", max_steps=1)
+    finetune_records(config, RecordSource(records=RECORDS))
+    trained: Any = AutoModelForCausalLM.from_pretrained(config.out)
+    assert trained.generation_config.eos_token_id == [1, end]
+    assert AutoTokenizer.from_pretrained(config.out).chat_template == tokenizer.chat_template
