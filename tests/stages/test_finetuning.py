@@ -6,7 +6,6 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,230 +15,46 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
 )
 
 from curate.pipeline.config import InputConfig
-from curate.pipeline.config.training import FinetuneConfig, Recipe
+from curate.pipeline.config.training import Recipe
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.model_files import folder_hash
-from curate.pipeline.records import Example
-from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.stages.finetuning import (
     RecordSource,
-    finetune,
     finetune_records,
     finetune_run,
     say_differences,
 )
 from curate.pipeline.templates import Template
-from curate.pipeline.training.chat_template import answer_end
-from curate.pipeline.training.checkpoints import last_complete, publish_checkpoint
 from curate.pipeline.training.held_out import response_loss
 from curate.pipeline.training.job import TrainingProgress
 from curate.pipeline.training.launch import memory_advice
 from curate.pipeline.training.publication import TrainingResult
-from curate.pipeline.training.rows import IGNORED, RowFormat, TrainingData, training_data
 
-CHAT = (
-    "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}"
-    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
-)
-BELOW = "Below is an instruction that describes a task"
-REQUEST = "Write a response that appropriately completes the request.\n\n### Instruction:\n"
-VICUNA = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the user's questions. USER: "
-)
-# METHOD.md section 2: T(x) of ("Add.", "2 and 3"), and of "Add." alone.
-FORMATS = {
-    "vicuna": (f"<s>{VICUNA}Add.\nInput:\n2 and 3 ASSISTANT:", f"<s>{VICUNA}Add. ASSISTANT:"),
-    "alpaca": (
-        f"<s>{BELOW}, paired with an input that provides further context. {REQUEST}Add."
-        "\n\n### Input:\n2 and 3\n\n### Response:",
-        f"<s>{BELOW}. {REQUEST}Add.\n\n### Response:",
-    ),
-    "wizardlm": ("<s>Add.\n2 and 3\n\n### Response:", "<s>Add.\n\n### Response:"),
-    "chat": (
-        "<s>user\nAdd.\n2 and 3</s><s>assistant\n",
-        "<s>user\nAdd.</s><s>assistant\n",
-    ),
-}
+from ..training.byte_student import CHAT, RECORDS, config_of, data_of, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 TRACKER = "tensorboard" if find_spec("tensorboard") else "none"
-RECORDS = [
-    Example(id=str(n), instruction=f"Say {n} twice.", output=f"{n} and {n}" + " again" * (n % 5))
-    for n in range(24)
-]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of random weights with a byte-level tokenizer that puts BOS in front."""
-    folder = tmp_path_factory.mktemp("student")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        [VICUNA, BELOW, REQUEST, "user assistant again and again"],
-        trainers.BpeTrainer(
-            vocab_size=400, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet
-        ),
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 0)]
-    )
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
-    wrapped.chat_template = CHAT
-    wrapped.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(wrapped),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def template_of(name: Any, student: Path) -> Template:
-    tokenizer = AutoTokenizer.from_pretrained(student)
-
-    def render(messages: Any) -> str:
-        return str(
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
-
-    return Template(name, render if name == "chat" else None)
-
-
-def tokens_of(student: Path, *, chat: bool = False) -> Tokenization:
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    return Tokenization(tokenizer, name="exact", max_length=256, chat=chat)
-
-
-def config_of(student: Path, out: Path, **settings: Any) -> FinetuneConfig:
-    fast = {
-        "epochs": 3,
-        "batch_size": 4,
-        "per_device_batch_size": 2,
-        "learning_rate": 3e-3,
-        "held_out": 4,
-    }
-    config = FinetuneConfig(model=str(student), out=out, preset="demo")
-    return replace(config, **{**fast, **settings})
-
-
-def train(config: FinetuneConfig, records: Any = RECORDS, **options: Any) -> TrainingResult:
-    student = Path(config.model)
-    template = options.pop("template", Template("wizardlm"))
-    source = RecordSource(records=records, origin=options.pop("origin", {}))
-    return finetune(config, source, template=template, tokens=tokens_of(student), **options)
-
-
-def data_of(
-    student: Path, records: Any = RECORDS, name: Any = "wizardlm", **options: Any
-) -> TrainingData:
-    template, tokens = template_of(name, student), tokens_of(student, chat=name == "chat")
-    form = RowFormat(
-        template=template,
-        tokens=tokens,
-        end=answer_end(template, tokens),
-        max_length=options.pop("max_length", 256),
-        overlong=options.pop("overlong", "cut"),
-    )
-    return training_data(records, form, **options)
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_exactly_the_response_and_its_end_are_trained_on(name: str, student: Path) -> None:
-    records = [
-        {"id": "a", "instruction": "Add.", "input": "2 and 3", "output": "It is 5."},
-        {"id": "b", "instruction": "Add.", "input": None, "output": " 5\n"},
-    ]
-    data = data_of(student, records, name)
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    for row, prompt, answer in zip(data.rows, FORMATS[name], ("It is 5.", " 5\n"), strict=True):
-        trained = [label for label in row.labels if label != IGNORED]
-        ignored = [
-            t for t, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED
-        ]
-        assert tokenizer.decode(trained) == answer + "</s>"
-        assert tokenizer.decode(ignored) == prompt
-        assert row.labels[-len(trained) :] == trained == row.input_ids[-len(trained) :]
-
-
-def test_the_system_turn_of_a_selected_row_is_in_the_prompt(student: Path) -> None:
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Add."}]
-    row = {"id": "a", "instruction": "Add.", "output": "5", "messages": messages}
-    for name, opening in (
-        ("wizardlm", "<s>Be brief.\n\nAdd."),
-        ("chat", "<s>system\nBe brief.</s>"),
-    ):
-        data = data_of(student, [row], name)
-        text = AutoTokenizer.from_pretrained(student).decode(data.rows[0].input_ids)
-        assert text.startswith(opening)
-
-
-@pytest.mark.parametrize("overlong", ["cut", "drop"])
-def test_long_rows_are_cut_or_dropped_and_counted(overlong: Any, student: Path) -> None:
-    records = [
-        Example(id="short", instruction="Hi.", output="Ho."),
-        Example(id="long", instruction="Hi.", output="Ho. " * 100),
-        Example(id="prompt", instruction="Hi. " * 100, output="Ho."),
-        Example(id="none", instruction="Hi.", output=""),
-    ]
-    data = data_of(student, records, max_length=40, overlong=overlong)
-    assert [row.id for row in data.rows] == (["short", "long"] if overlong == "cut" else ["short"])
-    assert data.cut == (1 if overlong == "cut" else 0)
-    assert data.dropped == {"overlong": 1 if overlong == "cut" else 2, "empty": 1}
-    assert all(len(row.input_ids) <= 40 for row in data.rows)
-    ends = {row.id: row.input_ids[-1] == 1 for row in data.rows}
-    assert ends == ({"short": True, "long": False} if overlong == "cut" else {"short": True})
-
-
-def test_the_held_out_rows_do_not_depend_on_order(student: Path) -> None:
-    def kept_out(records: list[Example], seed: int) -> set[str]:
-        data = data_of(student, records, held_out=0.25, seed=seed)
-        assert len(data.rows) == 18
-        return {row.id for row in data.held_out}
-
-    assert kept_out(RECORDS, 0) == kept_out(RECORDS[::-1], 0) != kept_out(RECORDS, 1)
 
 
 @pytest.mark.parametrize(
     "way", [{}, {"padding_free": True}, {"gradient_checkpointing": True}], ids=str
 )
 def test_training_is_a_plain_loop(
-    way: dict[str, bool], student: Path, tmp_path: Path, capfd: Any
+    way: dict[str, bool], byte_student: Path, tmp_path: Path, capfd: Any
 ) -> None:
     settings = {"max_steps": 20, "warmup_ratio": 0.1, "weight_decay": 0.01, "seed": 7, **way}
-    config = config_of(student, tmp_path / "out", **settings)
+    config = config_of(byte_student, tmp_path / "out", **settings)
     result = train(config)
     assert capfd.readouterr() == ("", "")
-    data = data_of(student, held_out=4, seed=7)
-    model: Any = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
+    data = data_of(byte_student, held_out=4, seed=7)
+    model: Any = AutoModelForCausalLM.from_pretrained(byte_student, dtype=torch.float32)
     before, count = response_loss(model, data.held_out)
     losses = plain_loop(model, data.rows, steps=20, warmup=2, seed=7)
     assert [loss for _, loss in result.train_loss] == pytest.approx(losses, abs=1e-4)
@@ -285,25 +100,15 @@ def plain_loop(model: Any, rows: list[Any], *, steps: int, warmup: int, seed: in
     return losses
 
 
-def test_packed_rows_do_not_see_each_other(student: Path, tmp_path: Path) -> None:
-    settings = {"batch_size": 24, "held_out": 0.0, "epochs": 3.0}
-    packed = train(config_of(student, tmp_path / "packed", packing=True, **settings))
-    alone = train(config_of(student, tmp_path / "alone", **settings))
-    # All rows in one step: the same loss and gradient however they are laid out.
-    assert [loss for _, loss in packed.train_loss] == pytest.approx(
-        [loss for _, loss in alone.train_loss], abs=1e-4
-    )
-
-
 Whole = tuple[TrainingResult, list[TrainingProgress]]
 
 
 @pytest.fixture(scope="module")
-def whole(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(byte_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """A training from beginning to end, and the progress that it reported."""
     seen: list[TrainingProgress] = []
     result = train(
-        config_of(student, tmp_path_factory.mktemp("whole") / "out", report_to=TRACKER),
+        config_of(byte_student, tmp_path_factory.mktemp("whole") / "out", report_to=TRACKER),
         Dataset.from_list(
             [{"id": e.id, "instruction": e.instruction, "output": e.output} for e in RECORDS]
         ),
@@ -313,7 +118,7 @@ def whole(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return result, seen
 
 
-def test_the_output_loads_and_says_what_it_is(student: Path, whole: Whole) -> None:
+def test_the_output_loads_and_says_what_it_is(byte_student: Path, whole: Whole) -> None:
     result, seen = whole
     out = result.out
     assert result.held_out_before is not None and result.held_out_after is not None
@@ -327,13 +132,13 @@ def test_the_output_loads_and_says_what_it_is(student: Path, whole: Whole) -> No
     model: Any = AutoModelForCausalLM.from_pretrained(out)
     data = data_of(out, held_out=4)
     assert response_loss(model, data.held_out)[0] == pytest.approx(result.held_out_after, abs=1e-5)
-    before, after = (AutoTokenizer.from_pretrained(folder) for folder in (student, out))
+    before, after = (AutoTokenizer.from_pretrained(folder) for folder in (byte_student, out))
     assert before.chat_template == CHAT != after.chat_template
     assert (after.pad_token, after.get_vocab()) == (before.pad_token, before.get_vocab())
     card = (out / "README.md").read_text()
     assert "my-run" in card and f"{result.held_out_after:.4f}" in card
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
-    again = train(config_of(student, out))
+    again = train(config_of(byte_student, out))
     assert again == replace(result, already_trained=True)
 
 
@@ -364,29 +169,29 @@ def test_the_loss_curve_is_a_picture_a_table_and_a_log(whole: Whole) -> None:
 
 
 def test_a_half_precision_model_is_trained_in_full_and_saved_in_half(
-    student: Path, tmp_path: Path
+    byte_student: Path, tmp_path: Path
 ) -> None:
     half = tmp_path / "half"
-    shutil.copytree(student, half)
-    LlamaForCausalLM.from_pretrained(student, dtype=torch.bfloat16).save_pretrained(half)
+    shutil.copytree(byte_student, half)
+    LlamaForCausalLM.from_pretrained(byte_student, dtype=torch.bfloat16).save_pretrained(half)
     # An update of this size is below what bfloat16 can add to most weights.
     train(config_of(half, tmp_path / "out", learning_rate=1e-5))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     assert model.dtype == torch.bfloat16
 
 
-def test_a_cut_checkpoint_is_not_taken_up(student: Path, tmp_path: Path, whole: Whole) -> None:
+def test_a_cut_checkpoint_is_not_taken_up(byte_student: Path, tmp_path: Path, whole: Whole) -> None:
     undisturbed, _ = whole
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        train(config_of(student, out), progress=interrupt_at(12))
+        train(config_of(byte_student, out), progress=interrupt_at(12))
     assert sorted(path.name for path in (out / "checkpoints").glob("c*")) == [
         "checkpoint-10",
         "checkpoint-5",
     ]
     (out / "checkpoints/checkpoint-10/optimizer.pt").write_bytes(b"cut")
     (out / "checkpoints/checkpoint-13").mkdir()
-    resumed = train(config_of(student, out))
+    resumed = train(config_of(byte_student, out))
     assert resumed.resumed_from == 5
     assert resumed.train_loss == undisturbed.train_loss
     assert (resumed.held_out_before, resumed.held_out_after) == (
@@ -406,9 +211,9 @@ def interrupt_at(step: int) -> Any:
 
 
 def test_a_run_that_ended_before_publishing_does_not_train_on(
-    student: Path, tmp_path: Path
+    byte_student: Path, tmp_path: Path
 ) -> None:
-    config = config_of(student, tmp_path / "out", max_steps=7, keep_checkpoints=True)
+    config = config_of(byte_student, tmp_path / "out", max_steps=7, keep_checkpoints=True)
     whole = train(config)
     (tmp_path / "out/training.json").unlink()
     again = train(config)
@@ -416,22 +221,10 @@ def test_a_run_that_ended_before_publishing_does_not_train_on(
     assert again.held_out_after == whole.held_out_after
 
 
-def test_a_checkpoint_is_sealed_before_the_oldest_goes(tmp_path: Path) -> None:
-    for step in (1, 2, 3):
-        staged = tmp_path / f".new/checkpoint-{step}"
-        staged.mkdir(parents=True)
-        (staged / "weights").write_bytes(b"w" * step)
-        publish_checkpoint(staged, tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("c*")) == ["checkpoint-2", "checkpoint-3"]
-    assert last_complete(tmp_path) == tmp_path / "checkpoint-3"
-    (tmp_path / "checkpoint-3/weights").unlink()
-    assert last_complete(tmp_path) == tmp_path / "checkpoint-2"
-
-
 def test_another_configuration_is_refused_by_name(
-    student: Path, tmp_path: Path, whole: Whole
+    byte_student: Path, tmp_path: Path, whole: Whole
 ) -> None:
-    config = config_of(student, whole[0].out)
+    config = config_of(byte_student, whole[0].out)
     with pytest.raises(CurateError, match=r"learning_rate = 0\.003, not 0\.01"):
         train(replace(config, learning_rate=0.01))
     with pytest.raises(CurateError, match="template = 'wizardlm', not 'vicuna'"):
@@ -471,19 +264,19 @@ def test_another_configuration_is_refused_by_name(
     ],
 )
 def test_what_a_user_can_fix_is_said(
-    settings: Any, records: Any, message: str, student: Path, tmp_path: Path
+    settings: Any, records: Any, message: str, byte_student: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CurateError, match=message):
-        train(config_of(student, tmp_path / "out", **settings), records)
+        train(config_of(byte_student, tmp_path / "out", **settings), records)
 
 
 def test_the_advice_of_an_error_can_be_followed_in_the_same_folder(
-    student: Path, tmp_path: Path
+    byte_student: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(CurateError, match="lower --learning-rate"):
-        train(config_of(student, out, learning_rate=1e30))
-    assert train(config_of(student, out, max_steps=2)).steps == 2
+        train(config_of(byte_student, out, learning_rate=1e30))
+    assert train(config_of(byte_student, out, max_steps=2)).steps == 2
 
 
 HOLD = """
@@ -496,12 +289,12 @@ with run_lock(Path(sys.argv[1]), "finetune"):
 """
 
 
-def test_another_training_in_the_same_folder_is_refused(student: Path, tmp_path: Path) -> None:
+def test_another_training_in_the_same_folder_is_refused(byte_student: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
         with pytest.raises(CurateError, match=f"out is in use: .* runs as process {other.pid}"):
-            train(config_of(student, tmp_path / "out"))
+            train(config_of(byte_student, tmp_path / "out"))
 
 
 def test_running_out_of_memory_says_what_to_lower() -> None:
@@ -512,10 +305,10 @@ def test_running_out_of_memory_says_what_to_lower() -> None:
         torch.empty(1 << 50)
 
 
-def test_adapters_are_merged_into_a_model_that_loads(student: Path, tmp_path: Path) -> None:
+def test_adapters_are_merged_into_a_model_that_loads(byte_student: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     out = tmp_path / "out"
-    result = train(config_of(student, out, lora_r=4, learning_rate=1e-2))
+    result = train(config_of(byte_student, out, lora_r=4, learning_rate=1e-2))
     model: Any = AutoModelForCausalLM.from_pretrained(out)
     data = data_of(out, held_out=4)
     assert type(model) is LlamaForCausalLM and (out / "adapter").is_dir()
@@ -530,7 +323,7 @@ def lines_of(path: Path, *lines: str) -> str:
 
 
 def test_rows_that_are_not_used_are_said_listed_and_counted(
-    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    byte_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = [json.dumps({"q": f"Say {n}.", "output": f"{n}."}) for n in range(3)]
     data = lines_of(
@@ -545,7 +338,7 @@ def test_rows_that_are_not_used_are_said_listed_and_counted(
     out = tmp_path / "out"
     input = InputConfig(data=data, instruction_column="q")
     config = config_of(
-        student, out, input=input, max_steps=1, held_out_data=other, held_out=0, max_length=250
+        byte_student, out, input=input, max_steps=1, held_out_data=other, held_out=0, max_length=250
     )
     finetune_run(config)
     found = json.loads((out / "training.json").read_text("utf-8"))
@@ -565,13 +358,13 @@ def test_rows_that_are_not_used_are_said_listed_and_counted(
 
 
 def test_what_the_training_does_otherwise_than_the_scoring_is_said(
-    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    byte_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def said(scored: dict[str, str], **settings: Any) -> str:
-        say_differences(config_of(student, tmp_path / "out", **settings), scored)
+        say_differences(config_of(byte_student, tmp_path / "out", **settings), scored)
         return capsys.readouterr().err
 
-    own = {"student": student.name, "revision": folder_hash(student)}
+    own = {"student": byte_student.name, "revision": folder_hash(byte_student)}
     assert said({**own, "template": "chat"}) == ""
     assert said({}, template="chat") == ""
     assert "chat template of its own" in said({})
@@ -582,55 +375,14 @@ def test_what_the_training_does_otherwise_than_the_scoring_is_said(
     assert "tiny chose the records" in other and other.count("note: ") == 1
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
-             "attn_pdrop": 0.0},
-    "qwen2": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-              "num_key_value_heads": 2, "intermediate_size": 64},
-    "opt": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64,
-            "word_embed_proj_dim": 32},
-    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
-}  # fmt: skip
-
-
-def causal_lm(folder: Path, student: Path, kind: str) -> Path:
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    ids = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **ids, **SIZES[kind]))
-    chance = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.normal_(std=0.3, generator=chance)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.parametrize("way", ["packing", "padding_free"])
-@pytest.mark.parametrize("kind", SIZES)
-def test_rows_without_padding_do_not_see_each_other_or_are_refused(
-    kind: str, way: str, student: Path, tmp_path: Path
-) -> None:
-    model = causal_lm(tmp_path / kind, student, kind)
-    settings = {"max_steps": 1, "batch_size": 24, "per_device_batch_size": 24, "held_out": 0}
-    config = config_of(model, tmp_path / "out", **settings, **{way: True})
-    if kind in ("opt", "bloom"):
-        with pytest.raises(CurateError, match=f"{kind} model rows .* see each other .*--packing"):
-            train(config)
-        return
-    apart = train(config_of(model, tmp_path / "apart", **settings))
-    assert train(config).train_loss[0][1] == pytest.approx(apart.train_loss[0][1], abs=1e-3)
-
-
-def test_a_chat_model_is_served_as_it_was_trained(student: Path, tmp_path: Path) -> None:
+def test_a_chat_model_is_served_as_it_was_trained(byte_student: Path, tmp_path: Path) -> None:
     """What the template puts behind an answer is trained, and servers stop on it."""
-    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer = AutoTokenizer.from_pretrained(byte_student)
     tokenizer.add_tokens(["<|end|>"], special_tokens=True)
     tokenizer.chat_template = CHAT.replace("</s>", "<|end|>\n")
     model = tmp_path / "model"
     tokenizer.save_pretrained(model)
-    wider = LlamaForCausalLM.from_pretrained(student)
+    wider = LlamaForCausalLM.from_pretrained(byte_student)
     wider.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     wider.save_pretrained(model)
     data = data_of(model, name="chat")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -70,13 +71,23 @@ def alone(data: Path, tiny_student: Path) -> TrainingResult:
     return result
 
 
-def test_two_processes_train_what_one_does_and_one_speaks(
-    data: Path, alone: TrainingResult, tiny_student: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
+Finished = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def together(data: Path, tiny_student: Path) -> Finished:
+    """What `README.md` types: a training by two processes, and its folder."""
+    out = data.parent / "together"
     typed = re.search(r"^torchrun --nproc-per-node \d (-m \S+ finetune) ", README, re.M)
     assert typed
     done = launched(*typed[1].split(), data, "--model", tiny_student, "--out", out, *options())
+    return out, done
+
+
+def test_two_processes_train_what_one_does_and_one_speaks(
+    alone: TrainingResult, together: Finished
+) -> None:
+    out, done = together
     assert done.returncode == 0, done.stderr
     # 11 rows in batches of 4 leave 3 for the last step of an epoch: no row is taken twice.
     assert done.stdout.splitlines()[0] == f"trained on 11 rows in 6 steps: {out}"
@@ -112,9 +123,9 @@ from curate.pipeline.config.training import FinetuneConfig
 data, model, out, settings = sys.argv[1:]
 out = Path(out)
 base = FinetuneConfig(model=model, out=out, **json.loads(settings))
-for way in ("whole", "sharded"):
-    given = replace(base, out=out / way, fsdp=way == "sharded", input=InputConfig(data=data))
-    finetune_run(given)
+sharded = replace(base, out=out / "sharded", fsdp=True, input=InputConfig(data=data))
+finetune_run(sharded)
+for given in (sharded, replace(sharded, out=out / "whole", fsdp=False)):
     # Taken up in the middle, as after a crash.
     distributed.barrier()
     if os.environ["RANK"] == "0":
@@ -148,8 +159,9 @@ app(["failing", "here"])
 
 
 def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
-    data: Path, alone: TrainingResult, tiny_student: Path, tmp_path: Path
+    data: Path, alone: TrainingResult, together: Finished, tiny_student: Path, tmp_path: Path
 ) -> None:
+    shutil.copytree(together[0], tmp_path / "whole")
     script = tmp_path / "several.py"
     script.write_text(SEVERAL, "utf-8")
     ended = launched(script, data, tiny_student, tmp_path, json.dumps(SETTINGS))
