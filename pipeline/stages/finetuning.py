@@ -1,12 +1,11 @@
 """Stage 3: selected records -> a fine-tuned model in a folder that can be taken up again."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ..base.files import writable, write_json
+from ..base.files import writable
 from ..base.progress import Progress, say
 from ..config import InputConfig
 from ..config.training import FREE, FinetuneConfig, Recipe
@@ -18,6 +17,7 @@ from ..inputs.readers import open_source
 from ..models.devices import pick_dtype
 from ..models.loading import context_of, load_config, load_tokenizer
 from ..run.directory import RunDir, is_run
+from ..run.importing import unused_notes, write_unused
 from ..run.selected import finished_selection, selected_rows
 from ..scoring.engine import student_template
 from ..scoring.tokens import Tokenization
@@ -148,7 +148,7 @@ def finetune(
             template=template,
             tokens=tokens,
             end=served.end,
-            max_length=recipe.max_length,
+            max_length=recipe.row_tokens,
             overlong=recipe.overlong,
         )
         data, intakes = _read(source, held_out, form, recipe)
@@ -158,7 +158,7 @@ def finetune(
         if finished is not None:
             return finished
         for name, intake in intakes.items():
-            _say_left_out(job, name, intake)
+            _say_unused(job, name, intake)
         training = Training(report=progress or (lambda _: None))
         trainer = train(job, training)
         about = {"preset": config.preset, "template": template.name, "source": dict(source.origin)}
@@ -180,29 +180,24 @@ def _read(
     return data, {"input": intake, **({"held_out": other_intake} if held_out else {})}
 
 
-def _say_left_out(job: Job, name: str, intake: Intake) -> None:
-    """Say which rows were not used and list them in `out`; `name` is what they were read for."""
-    if intake.duplicates:
-        say(f"note: {intake.duplicates} {name} rows repeat an earlier one, which was used once")
-    if not intake.num_rejected:
-        return
-    listed = job.out / f"rejected_{name}.json"
-    if job.state.is_main_process:
-        write_json(listed, [asdict(row) for row in intake.rejected])
-    reasons = Counter(row.reason.partition(" (")[0] for row in intake.rejected)
-    why = ", ".join(reason for reason, _ in reasons.most_common(3))
-    say(f"note: {intake.num_rejected} {name} rows were not used ({why}), see {listed}")
+def _say_unused(job: Job, name: str, intake: Intake) -> None:
+    """Say which rows were not used, and list them in `out`; those to hold out in a folder there."""
+    folder = job.out if name == "input" else job.out / name
+    for note in unused_notes(intake.counts(), f"{folder}/"):
+        folder.mkdir(exist_ok=True)
+        if job.state.is_main_process:
+            write_unused(folder, intake)
+        say(note)
 
 
 def _within_context(config: FinetuneConfig) -> Recipe:
     recipe = config.recipe()
-    context = context_of(load_config(config.model, config.revision)) or recipe.max_length
-    given = config.max_length != Recipe(preset=config.preset).max_length
-    if given and config.max_length > context:
+    context = context_of(load_config(config.model, config.revision)) or recipe.row_tokens
+    if config.max_length is not None and config.max_length > context:
         raise CurateError(
             f"--max-length {config.max_length} is beyond the context of {config.model}: {context}"
         )
-    return replace(recipe, max_length=min(recipe.max_length, context))
+    return replace(recipe, max_length=min(recipe.row_tokens, context))
 
 
 def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:

@@ -56,7 +56,7 @@ def memory_advice(recipe: Recipe) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise CurateError(
-            f"out of memory with up to {recipe.per_device_batch_size} rows of {recipe.max_length} "
+            f"out of memory with up to {recipe.per_device_batch_size} rows of {recipe.row_tokens} "
             "tokens on a device: lower --per-device-batch-size (the batch of "
             f"{recipe.batch_size} stays), then --max-length, or train with --preset lora"
         ) from None

@@ -103,7 +103,7 @@ def _result(job: Job, trainer: Any, training: Training) -> TrainingResult:
         held_out_after=training.held_out_after,
         cut=job.data.cut,
         dropped=job.data.dropped,
-        max_length=job.recipe.max_length,
+        max_length=job.recipe.row_tokens,
         processes=job.state.num_processes,
         seconds=training.seconds,
         tokens_per_second=training.tokens / max(training.seconds, 1e-9),

@@ -64,11 +64,11 @@ def _trainer(job: Job) -> Any:
         [{"input_ids": row.input_ids, "labels": row.labels} for row in job.data.rows]
     )
     if recipe.packing:
-        rows = pack_dataset(rows, recipe.max_length, "bfd")
+        rows = pack_dataset(rows, recipe.row_tokens, "bfd")
     args = SFTConfig(
         **shared_arguments(job, rows=len(rows), records=len(job.data.rows)),
         dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=recipe.max_length if recipe.packing else None,  # rows are cut already
+        max_length=recipe.row_tokens if recipe.packing else None,  # rows are cut already
         packing=recipe.packing,
         padding_free=recipe.padding_free,
     )

@@ -21,8 +21,13 @@ from ..run.selected import finished_selection
 from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
 from ..training.publication import TrainingResult
 from ..training.rows import as_example
-from .compare_judging import Judgement, Questions, checked_questions, judge_models
-from .compare_judging import in_words as judged_in_words
+from .compare_judging import (
+    Judgement,
+    Questions,
+    checked_questions,
+    judge_models,
+    judgement_lines,
+)
 from .training_sets import Pool, asking, pool_of, split_off, training_set
 
 HELD_OUT = 0.1  # of the originals, where nothing else is said
@@ -231,7 +236,7 @@ def in_words(result: CompareResult) -> Iterator[str]:
         ).rstrip()
     if result.judged is not None:
         yield ""
-        yield from judged_in_words(result.judged)
+        yield from judgement_lines(result.judged)
 
 
 def _bounds(interval: Interval | None, sign: str) -> str:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.cli import app
+from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.inputs.urls import store_of
 from curate.pipeline.remote import pushing
@@ -28,6 +29,7 @@ from curate.pipeline.run.directory import RunDir
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion
 from ..llm.records_asked import MODEL, journaled, key_of, naming, records, written
 from ..stages.reflection.test_stage import Server
+from ..stages.small_shards import small_shards
 from . import dirstore
 from .test_mirror import eventually, files
 
@@ -246,6 +248,23 @@ def test_folders_at_a_url(place: Path) -> None:
         assert len(list(open_source(url).rows())) == 2
 
 
+@pytest.mark.parametrize("name", ["../../../mine.jsonl", "a/../../../../mine.jsonl", "/mine.jsonl"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_listing_cannot_name_what_is_outside(place: Path, name: str, saved: bool) -> None:
+    store = place / "store"
+    (store / "set").mkdir()
+    written(store / "set" / "a.jsonl", ROWS)
+    if saved:
+        (store / "set" / "state.json").write_text("{}")
+    (store / ".listed").write_text(name)
+    mine = place / "cache" / "mine.jsonl"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(CurateError, match="which is not in that folder"):
+        open_source("dirstore://set")
+    assert [path for path in place.rglob("mine.jsonl")] == [mine] and mine.read_text() == "mine"
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 SECRET = "wJalrXUtnFEMI"
@@ -339,7 +358,8 @@ def child(*words: object) -> list[str]:
         "import dirstore\n"
         "import curate.pipeline.remote.pushing as p; p.INTERVAL = 0.05; p.RETRIES = (0.1,)\n"
         "import curate.pipeline.remote.lease as l; l._SETTLES = 0\n"
-        "import curate.pipeline.stages.reflection.stage as r; r.SHARD = 10\n"
+        "import curate.pipeline.stages.reflection.stage as r\n"
+        "r.reflect.__kwdefaults__['shard_size'] = 10\n"
         "from curate.cli import main; main()"
     )
     return [sys.executable, "-c", program, *map(str, words)]
@@ -394,7 +414,7 @@ def test_kill_at_any_moment_loses_nothing_that_was_there(
             again = {key_of(request) for request in server.requests[begun:]} & known
             assert not again, f"{len(again)} replies were asked for again"
         assert code == 0, said
-        monkeypatch.setattr("curate.pipeline.stages.reflection.stage.SHARD", 10)
+        small_shards(monkeypatch, 10)
         assert curate(*asking(data, "here", server)[3:]).code == 0
     disturbed, here = content(copied(run, place / "copy")), content(place / "here")
     for found in (disturbed, here):

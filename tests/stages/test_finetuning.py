@@ -348,10 +348,12 @@ def test_rows_that_are_not_used_are_said_listed_and_counted(
     assert found["result"]["rows"] == 3 and found["result"]["dropped"] == {"overlong": 1}
     listed = json.loads((out / "rejected_input.json").read_text("utf-8"))
     assert [row["reason"] for row in listed][-1] == "overlong" and len(listed) == 3
-    assert len(json.loads((out / "rejected_held_out.json").read_text("utf-8"))) == 2
+    assert "duplicate_of" in (out / "duplicates.jsonl").read_text("utf-8")
+    assert len(json.loads((out / "held_out/rejected_input.json").read_text("utf-8"))) == 2
     said = capsys.readouterr().err
-    assert "note: 3 input rows were not used (" in said and "rejected_input.json" in said
-    assert "1 input rows repeat" in said and "2 held_out rows were not used" in said
+    assert f"3 input rows were not used, see {out}/rejected_input.json" in said
+    assert f"2 input rows were not used, see {out}/held_out/rejected_input.json" in said
+    assert "1 input rows repeat" in said
     assert "| input rows not used | 4 of 7 |" in (out / "README.md").read_text("utf-8")
     with pytest.raises(CurateError, match=r"data.jsonl.*--strict"):
         finetune_run(replace(config, input=replace(input, strict=True), out=tmp_path / "strict"))

@@ -17,7 +17,6 @@ from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig, Sele
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import RETRYABLE
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.stages.reflection.stage import reflect
 from curate.pipeline.stages.selection.stage import select
 from curate.pipeline.stages.status.stage import StageStatus, in_words, status
@@ -26,6 +25,7 @@ from ...llm.faulty_server import Answer, FaultyServer, Received
 from ...llm.records_asked import records, written
 from ...training.data import rejected, scores_of, scoring_with, select_from
 from ..reflection.test_stage import CURATE, candidates
+from ..small_shards import small_shards
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BETTER = "[New Instruction] Say {0} twice. [End]\n[New Answer] {0} {0}. [End]\n[Better Answer] {0}!"
@@ -34,7 +34,7 @@ BETTER = "[New Instruction] Say {0} twice. [End]\n[New Answer] {0} {0}. [End]\n[
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished reflection of five records in three shards; one reply is missing."""
-    monkeypatch.setattr(reflection, "SHARD", 2)
+    small_shards(monkeypatch, 2)
     data = written(tmp_path / "data.jsonl", [*records(5), {"id": "odd"}])
     replies = [
         {"id": f"r{n}", "candidate": kind, "reply": BETTER.format(n)}
@@ -104,7 +104,7 @@ def test_a_selection_is_told_as_its_files_have_it(run: Path, tiny_student: Path)
 def test_a_selection_is_made_again_as_it_was(run: Path, tiny_student: Path) -> None:
     settings: dict[str, Any] = {"max_ifd": 50.0, "top": "3", "rank_by": "rifd", "diverse": 2}
     evaluation = written(run.parent / "evaluation.jsonl", [{"question": "never asked " * 9}])
-    sets = {"decontaminate": (str(evaluation),), "ngram": 9}
+    sets: dict[str, Any] = {"decontaminate": (str(evaluation),), "ngram": 9}
     select_from(run, None, scoring_with(tiny_student), **settings, **sets)
     time.sleep(0.02)
     RunDir(run).write_shard(0, RunDir(run).read_shard(RunDir(run).shard_path(0)), step="all")
