@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .stages.evaluation.stage import Evaluated
     from .stages.explaining import Explanation
     from .stages.exporting.stage import ExportResult
-    from .stages.finetuning import FinetuneResult
     from .stages.generation.stage import Generated
     from .stages.judging import Judged
     from .stages.reflection.stage import ReflectResult
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from .stages.scoring import ScoreResult
     from .stages.selection.stage import SelectResult, ShareResult
     from .stages.status.stage import RunStatus
+    from .training.publication import TrainingResult
     from .workflows.compare import CompareResult
     from .workflows.demo import DemoResult
     from .workflows.run import RunResult
@@ -76,12 +76,11 @@ def score(config: ScoreConfig) -> "ScoreResult":
     return score(config)
 
 
-def finetune(config: FinetuneConfig) -> "FinetuneResult":
+def finetune(config: FinetuneConfig) -> "TrainingResult":
     """Stage 3: fine-tune the student on a selection, or on any data set; loss on responses only."""
     from .stages.finetuning import finetune_run
 
-    data = config.input.data if config.input else ""
-    return finetune_run(config, data, selection=config.selection)
+    return finetune_run(config)
 
 
 def run(config: RunConfig) -> "RunResult":

@@ -125,8 +125,9 @@ def test_a_checkpoint_that_holds_more_than_numbers_is_refused(
     config = FinetuneConfig(
         model=str(tiny_student), out=tmp_path / "out", preset="demo", batch_size=2, max_steps=2,
         save_steps=1, held_out=0, max_length=200, keep_checkpoints=True,
+        input=InputConfig(data=data),
     )  # fmt: skip
-    finetune_run(config, data)
+    finetune_run(config)
     told = json.loads((config.out / "training.json").read_text("utf-8"))
     assert re.fullmatch(r"[0-9a-f]{16}", told["weights"])
     checkpoint = last_complete(config.out / CHECKPOINTS)
@@ -138,7 +139,7 @@ def test_a_checkpoint_that_holds_more_than_numbers_is_refused(
     seal(checkpoint)
     (config.out / "training.json").unlink()
     with pytest.raises(CurateError, match="checkpoint-2 is damaged or holds more than numbers"):
-        finetune_run(config, data)
+        finetune_run(config)
     assert not mark.exists()
 
 

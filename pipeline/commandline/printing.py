@@ -7,12 +7,12 @@ from ..base.sharding import WHOLE, Share
 
 if TYPE_CHECKING:
     from ..stages.exporting.stage import ExportResult
-    from ..stages.finetuning import FinetuneResult
     from ..stages.generation.stage import Generated
     from ..stages.judging import Judged
     from ..stages.reflection.stage import ReflectResult
     from ..stages.scoring import ScoreResult
     from ..stages.selection.stage import SelectResult, ShareResult
+    from ..training.publication import TrainingResult
     from ..workflows.demo import DemoResult
     from ..workflows.run import RunResult
 
@@ -71,7 +71,7 @@ def scored(result: "ScoreResult") -> Iterator[str]:
     yield counts("scores", result.statuses)
 
 
-def trained(result: "FinetuneResult") -> Iterator[str]:
+def trained(result: "TrainingResult") -> Iterator[str]:
     """What was trained, and the held-out loss where it was measured."""
     done = "already trained" if result.already_trained else "trained"
     yield f"{done} on {result.rows} rows in {result.steps} steps: {result.out}"

@@ -1,6 +1,6 @@
 """What becomes of an input's rows: each is used, or counted with the reason why it is not."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -56,6 +56,12 @@ class Intake:
         self.num_rejected += 1
         if len(self.rejected) < 1000:
             self.rejected.append(Unreadable(place, reason))
+
+    def reject_records(self, left_out: Iterable[tuple[str, str]]) -> None:
+        """Count records that turned out to be of no use, as (id, reason)."""
+        for id, reason in left_out:
+            self.records -= 1
+            self.reject(id, reason)
 
     def counts(self) -> dict[str, int]:
         """The counts as the manifest has them; all up to `rejected` add up to `rows`."""

@@ -80,10 +80,8 @@ def start_model(settings: Settings, sampling: tuple[float, int | None]) -> Loade
     Raises CurateError for what cannot be loaded, has no chat template or does not fit.
     """
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
-    name, device = (
-        settings.model,
-        pick_device(settings.device, option=f"the {settings.role}'s device"),
-    )
+    name = settings.model
+    device = pick_device(settings.device, option=f"the {settings.role}'s device")
     tokenizer = load_tokenizer(name, settings.revision)
     if settings.chat and not tokenizer.chat_template:
         raise CurateError(
