@@ -76,6 +76,13 @@ class Scorer:
         work = _Work(log_probs or self.student.log_probs, _mean_nlls)
         return np.array(self._each(spans, work, tick), dtype=np.float64)
 
+    def token_nlls(self, spans: Sequence[Span], tick: Tick = lambda _: None) -> list[Values | None]:
+        """The NLL of each scored token in nats [n]; None where memory ran out.
+
+        A function of each span alone, as `nll` is.
+        """
+        return self._each(spans, _Work(self.student.log_probs, _token_nlls), tick)
+
     def mean_states(
         self, spans: Sequence[Span], tick: Tick = lambda _: None
     ) -> list[Values | None]:
@@ -191,9 +198,15 @@ def _nothing() -> None:
     return None
 
 
-def _mean_nlls(pack: Pack, values: Values) -> Iterator[float]:
-    """The mean NLL of each span of a row; float64 sums over its own tokens."""
+def _token_nlls(pack: Pack, values: Values) -> Iterator[Values]:
+    """The NLLs of each span of a row."""
     end = 0
     for length in pack.lengths:
         begin, end = end, end + length
-        yield -values[begin:end].sum() / length
+        yield -values[begin:end]
+
+
+def _mean_nlls(pack: Pack, values: Values) -> Iterator[float]:
+    """The mean NLL of each span of a row; float64 sums over its own tokens."""
+    for nlls in _token_nlls(pack, values):
+        yield nlls.sum() / len(nlls)

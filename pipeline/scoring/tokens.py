@@ -61,6 +61,22 @@ class Tokenization:
         """A target's tokens, without special ones."""
         return self._ids([text], special=False)[0]
 
+    def document_ids(self, text: str) -> list[int]:
+        """A text's tokens by themselves; for `reference` with the tokenizer's special tokens."""
+        return self._ids([text], special=self.name == "reference")[0]
+
+    def gives_back(self, ids: list[int], text: str) -> bool:
+        """Whether the tokens hold the whole text: none is unknown, and they decode to it.
+
+        What the tokenizer itself puts around the text does not count.
+        """
+        if (unknown := self.tokenizer.unk_token_id) is not None and unknown in ids:
+            return False
+        decoded = self.tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text.removeprefix(" ") in decoded
+
     def header_ids(self, texts: Iterable[str]) -> list[Ids]:
         """The token openings that all prompts with one of these constant openings share."""
         found = []
