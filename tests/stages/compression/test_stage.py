@@ -140,7 +140,13 @@ def test_groups_and_the_difference_to_a_base(
 
 
 def test_empty_texts_and_rows_without_one_are_counted(tmp_path: Path, tiny_student: Path) -> None:
-    rows = [{"text": "one"}, {"text": ""}, {"text": None}, {"text": 3}, {"text": "one"}]
+    rows: list[dict[str, Any]] = [
+        {"text": "one"},
+        {"text": ""},
+        {"text": None},
+        {"text": 3},
+        {"text": "one"},
+    ]
     data = write(tmp_path / "c.jsonl", rows)
     result = run(data, tiny_student)
     assert result.statuses == {"ok": 2, "empty": 1} and result.rejected == 2
@@ -162,8 +168,8 @@ def test_a_tokenizer_that_loses_characters_is_found(tmp_path: Path, corpus: Path
 def test_the_response_is_measured_where_there_is_no_text(
     tmp_path: Path, tiny_student: Path
 ) -> None:
-    rows = [{"instruction": "Say", "output": "four"}]
-    chats = [{"messages": [{"role": "user", "content": "Say"},
+    rows: list[dict[str, Any]] = [{"instruction": "Say", "output": "four"}]
+    chats: list[dict[str, Any]] = [{"messages": [{"role": "user", "content": "Say"},
                            {"role": "assistant", "content": "four"}]}]  # fmt: skip
     results = [run(write(tmp_path / f"{i}.jsonl", r), tiny_student)
                for i, r in enumerate((rows, chats))]  # fmt: skip
