@@ -9,7 +9,7 @@ from fractions import Fraction
 
 _WRAPPED = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it|sf)|boxed|fbox)\s*\{([^{}]*)\}")
 _MARKUP = re.compile(
-    r"(?<![\w)])\*+(?=\S)|(?<=\S)\*+(?![\w(])|`+|\\?\$|\\[()\[\]!;]|(?<!\w)_+|_+(?!\w)"
+    r"(?<![\w)*])\*+(?=[^\s*])|(?<=[^\s*])\*+(?![\w(*])|`+|\\?\$|\\[()\[\]!;]|(?<!\w)_+|_+(?!\w)"
 )
 _FILLERS = re.compile(
     r"(?:(?:therefore|thus|hence|so|then|clearly|simply|definitely|probably|(?:most\s+)?likely|indeed"
