@@ -82,7 +82,7 @@ def command(
                 if ranks.are_several() and not trains:
                     raise UsageError(f"torchrun starts `finetune` and `compare`, not `{name}`")
                 with (
-                    signals.heard(),
+                    signals.interruptible(),
                     redirect_stdout(sys.stdout if ranks.is_first() else None),
                     _local(name, kwargs) as given,
                 ):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ..config.reasoning import BpcConfig
+from ..config import BpcConfig
 from ..errors import CurateError
 from .ingest import Intake, content_id
 from .readers import Row, Source

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..config import CheckerName
 from .answer_kinds import (
     number_of,
     plain,
@@ -20,7 +21,6 @@ from .answer_kinds import (
 )
 from .final_answer import Mark, is_remark, is_retracted, marks
 
-CheckerName = Literal["auto", "choice", "word", "number", "math", "text"]
 Kind = Literal["choice", "word", "number", "math", "text"]
 Verdict = Literal["correct", "wrong", "ambiguous", "unanswered"]
 

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from ...base.files import read_notes, write_atomically
 from ...base.progress import Progress, say
-from ...config import Dtype
-from ...config.reasoning import BpcConfig
+from ...config import BpcConfig, Dtype
 from ...errors import CurateError
 from ...inputs.documents import read_texts
 from ...inputs.examples import chunks
@@ -142,7 +141,8 @@ def _counted(corpus: _Corpus, intake: Intake) -> str:
 
 def _settings(config: BpcConfig) -> Settings:
     """Window, stride and dtype resolved against the models' contexts."""
-    from ...scoring.model import context_of, load_config, pick_device, pick_dtype
+    from ...models.devices import pick_device, pick_dtype
+    from ...models.loading import context_of, load_config
 
     models = [(config.student, config.revision), (config.base, config.base_revision)]
     window = config.window or DEFAULT_WINDOW
@@ -200,7 +200,9 @@ def _under(
     settings: Settings,
     intake: Intake,
 ) -> Iterator[Measured]:
-    from ...scoring.model import load_student, load_tokenizer, pick_device
+    from ...models.devices import pick_device
+    from ...models.loading import load_tokenizer
+    from ...scoring.model import load_student
     from ...scoring.scorer import Scorer
     from ...scoring.tokens import Tokenization
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from curate.pipeline.config.reasoning import BpcConfig
+from curate.pipeline.config import BpcConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.scoring.packing import Span
 from curate.pipeline.stages.compression.stage import BpcResult, measure
