@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from ..config import BpcConfig
 from ..errors import CurateError
+from .columns import columns_of, require_column
 from .ingest import Intake, content_id
 from .readers import Row, Source
 
@@ -43,21 +43,12 @@ def read_texts(source: Source, config: BpcConfig, intake: Intake) -> Iterator[Te
 
 
 def _text_column(source: Source, config: BpcConfig) -> str:
-    """The column named, else the first usual one, told from the first rows that can be read."""
-    columns: dict[str, None] = {}
-    for row in islice((row for row in source.rows() if isinstance(row, Row)), 20):
-        columns |= dict.fromkeys(row.values)
-    if not columns:
-        raise CurateError(f"{source.name} is empty: it has no rows with a text")
+    """The column named, else the first usual one."""
+    columns = columns_of(source)
+    if config.by is not None:
+        require_column(source, columns, config.by, (), "--by")
     usual = (*TEXTS, *CONVERSATIONS)
-    found = config.text_column or next((name for name in usual if name in columns), "text")
-    for name, option in ((found, "--text-column"), (config.by, "--by")):
-        if name is not None and name not in columns:
-            raise CurateError(
-                f"{source.name} has no column {name!r}; its columns are {', '.join(columns)}: name "
-                f"one with {option}"
-            )
-    return found
+    return require_column(source, columns, config.text_column, usual, "--text-column")
 
 
 def _text_of(values: Mapping[str, Any], column: str) -> str | None:

@@ -65,6 +65,7 @@ _NEXT_BOX = re.compile(
     r"[\s$\\.,;*()\[\]&]{0,40}(?:(?:or|and)\b)?[\s$*(\[]{0,40}\\(?:boxed|fbox)\s{0,9}\{",
     re.IGNORECASE,
 )
+_KEYWORDS = ("answer", " option", " choice", "boxed", "fbox", "####")
 _CONTEXT = 80
 _LONGEST = 2000
 
@@ -87,13 +88,22 @@ def marks(reply: str) -> list[Mark]:
     ['3. Wait. The answer is 4.', '4.']
     """
     found: list[Mark] = []
-    for match in _MARK.finditer(reply):
+    for match in _MARK.finditer(reply, _first_keyword(reply)):
         inside = found and match.start() < found[-1].end
         if not inside and (mark := _mark(reply, match)):
             found.append(mark)
     if not found and (bold := _BOLD_LINE.search(reply.rstrip())) and _starts_line(reply, bold):
         found = [Mark(bold[1], "stated", len(reply))]
     return found
+
+
+def _first_keyword(reply: str) -> int:
+    """Where the first mark can begin: looking for words is quicker than for marks."""
+    lowered = reply.lower()
+    found = [place for word in _KEYWORDS if (place := lowered.find(word)) >= 0]
+    if len(lowered) != len(reply):  # a letter has become two
+        return 0
+    return max(min(found) - _CONTEXT, 0) if found else len(reply)
 
 
 def is_remark(text: str) -> bool:

@@ -62,14 +62,14 @@ class SelectedRow:
         }
 
 
-def further(extra: str | None) -> dict[str, Any]:
+def further(extra: str | None, schema: pa.Schema = REJECTED_SCHEMA) -> dict[str, Any]:
     """The input's further columns; one that is called like ours becomes `source_<name>`."""
     values = json.loads(extra) if extra else {}
-    return {_free(name, values): value for name, value in values.items()}
+    return {_free(name, values, schema): value for name, value in values.items()}
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    if name not in REJECTED_SCHEMA.names:
+def _free(name: str, taken: Mapping[str, Any], schema: pa.Schema) -> str:
+    if name not in schema.names:
         return name
     free = f"source_{name}"
     while free in taken:  # a selected set that is selected from once more has these already
@@ -126,9 +126,16 @@ def write_set(
     folder: Path, rows: Iterable[SelectedRow], schema: pa.Schema, card: str | None
 ) -> None:
     """Write the rows as a folder that `datasets` loads, with their card if they have one."""
+    write_values(folder, (row.values() for row in rows), schema, card)
+
+
+def write_values(
+    folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema, card: str | None
+) -> None:
+    """The same of rows that are mappings by the schema's names."""
 
     def fill(new: Path) -> None:
-        _write_arrow(new, (row.values() for row in rows), schema)
+        _write_arrow(new, rows, schema)
         if card is not None:
             (new / "README.md").write_text(card, "utf-8")
 
@@ -177,17 +184,13 @@ def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str,
     rules: Counter[str] = Counter()
     near_ties = 0
     for chunk in chunks(rows, _BATCH):
-        columns: dict[str, list[Any]] = {}
+        add_types(types, [further(row.extra) for row in chunk])
         for row in chunk:
             assert row.decision is not None
             rules[row.decision.filter_rule] += 1
             near_ties += row.decision.near_tie
             if row.reason is None:
                 kept[row.kind] += 1
-            for name, value in further(row.extra).items():
-                columns.setdefault(name, []).append(value)
-        for name, values in columns.items():
-            types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
     selected, total = sum(kept.values()), sum(rules.values())
     return types, {
         "selected": selected,
@@ -196,6 +199,16 @@ def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str,
         "by_rule": dict(rules),
         "near_ties": near_ties,
     }
+
+
+def add_types(types: dict[str, pa.Field], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Widen the types of further columns by these rows' values."""
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    for name, values in columns.items():
+        types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
 
 
 def _inferred(values: list[Any]) -> pa.DataType:
