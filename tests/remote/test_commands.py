@@ -502,7 +502,7 @@ def test_tasks_score_and_the_whole_decides(
         done = curate(*line, "--shard", f"{index}/2")
         assert done.code == 0 and f"scored share {index}/2, 1 records: memory://b/run" in done.out
     monkeypatch.setenv("CURATE_CACHE", str(place / "third"))
-    done = curate(*line, "--shard", "0/1")
+    done = curate(*line, "--shard", "all")
     assert done.code == 0, done.err
     assert curate(*line[:3], "here", *line[4:]).code == 0
     there, here = content(copied("memory://b/run", place / "copy")), content(place / "here")
