@@ -82,6 +82,9 @@ export = _function(commands.export)
 generate = _function(commands.generate)
 judge = _function(commands.judge)
 evaluate = _function(commands.evaluate)
+bpc = _function(commands.bpc)
+check = _function(commands.check)
+solve = _function(commands.solve)
 _score = _function(commands.score)
 
 

@@ -136,3 +136,8 @@ def _own_prompt(path: Path) -> str:
             "name the marker [New Instruction]"
         )
     return text
+
+
+def solving_prompt(name: str) -> str:
+    """A shipped prompt of `curate solve`."""
+    return _shipped(name)

@@ -8,7 +8,7 @@ from ..errors import UsageError
 from .fields import check_fields, embedded, option
 from .inputs import LIMIT, InputConfig, out_option
 from .models import ModelConfig, asked_model
-from .scoring import DtypeOption, TokenizationName, device_option, dtype_option
+from .scoring import DtypeOption, TokenizationName, dtype_option
 
 CheckerName = Literal["auto", "choice", "word", "number", "math", "text"]
 Strategy = Literal["direct", "cot", "many-shot", "unsupervised", "pseudocode"]
@@ -50,7 +50,7 @@ class BpcConfig:
     out: Path | None = out_option(None, help="A Parquet file with a row for each document.")
     strict: bool = option(False, help="Stop at the first row without a text.")
     limit: int | None = option(None, help=LIMIT, min=1)
-    device: str = device_option()
+    device: str = option("auto", help="Where it computes: auto, cpu, cuda or cuda:N.")
     dtype: DtypeOption = dtype_option()
     batch_tokens: int | None = option(
         None, help="Tokens of a packed row; changes speed, not numbers.", min=1

@@ -78,6 +78,11 @@ def write_samples(run: RunDir, index: int, samples: Sequence[Sample]) -> None:
     _write(run, SAMPLES, index, samples, SAMPLE_SCHEMA)
 
 
+def shard_index(shard: Path) -> int:
+    """The number of a shard."""
+    return int(shard.stem.removeprefix("part-"))
+
+
 def num_problems(run: RunDir) -> int:
     """How many problems the run has."""
     return sum(count_of(path) for path in shards(run))

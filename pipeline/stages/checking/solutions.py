@@ -16,7 +16,7 @@ from .verdicts import ProblemVerdicts
 _TEXTS = ("id", "instruction", "input", "output")
 BAD_ANSWER = "bad_answer"
 COUNTED = ("correct", "wrong", "ambiguous", "unanswered", *SAMPLE_STATUSES[1:])
-"""What a sample counts as: its verdict, or why there is none."""
+"""What a sample counts as: its verdict, or why there is none; `unchecked` beside a bad answer."""
 SOLVED_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in _TEXTS),
@@ -41,7 +41,7 @@ UNSOLVED_SCHEMA = pa.schema(
 def outcomes(attempted: Attempted, verdicts: ProblemVerdicts) -> Counter[str]:
     """How many samples count as what."""
     return Counter(
-        verdict.verdict or sample.status
+        verdict.verdict or (sample.status if sample.status != "ok" else "unchecked")
         for sample, verdict in zip(attempted.samples, verdicts.samples, strict=True)
     )
 
