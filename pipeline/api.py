@@ -14,6 +14,7 @@ from . import commands
 from .base.progress import silence
 from .config import configured
 from .config.options import Option, options_of
+from .errors import CurateError as CurateError
 from .errors import UsageError
 from .inputs.inline import InlineData
 
@@ -70,8 +71,10 @@ def _described(option: Option) -> str:
     return f"{option.name}: {option.help}{usual}"
 
 
-reflect = _function(commands.reflect)
-select = _function(commands.select)
+# What these return depends on an option: dry_run, shard, from_log.
+reflect: Callable[..., Any] = _function(commands.reflect)
+select: Callable[..., Any] = _function(commands.select)
+judge: Callable[..., Any] = _function(commands.judge)
 finetune = _function(commands.finetune)
 run = _function(commands.run)
 compare = _function(commands.compare)
@@ -80,7 +83,6 @@ report = _function(commands.report)
 status = _function(commands.status)
 export = _function(commands.export)
 generate = _function(commands.generate)
-judge = _function(commands.judge)
 evaluate = _function(commands.evaluate)
 bpc = _function(commands.bpc)
 check = _function(commands.check)

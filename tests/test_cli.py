@@ -1,6 +1,7 @@
 """The command line: its options, frozen; exit codes; and one sentence for each bad input."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import typer.main
 
 from curate.cli import app
 
+from .llm.batch_server import BatchServer
 from .llm.faulty_server import Answer, FaultyServer, Received, always, completion, error
 from .scoring.tiny import byte_level, save_student
 
@@ -424,6 +426,76 @@ def test_an_id_that_is_not_there_suggests_near_ones(
     assert json.loads(told.out)["id"] == "first" and not told.err
 
 
+# --- options from a file, results for programs ----------------------------------------------------
+
+
+def test_what_is_typed_wins_over_a_file(
+    place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    Path("own.yaml").write_text(
+        f"data: ok.jsonl\nout: run\nreplies: replies.jsonl\nstudent: {tiny_student}\ndevice: cpu\n"
+        "no_finetune: true\nmax-ifd: 0.000001\n",
+        "utf-8",
+    )
+    none = curate("run", "--config", "own.yaml")
+    assert none.code == 0 and "selected 0 of 2 records" in none.out, none
+    typed = curate("run", "--config", "own.yaml", "--max-ifd", "9", "--max-rifd", "9")
+    assert typed.code == 0 and "selected 2 of 2 records" in typed.out, typed
+
+
+def test_a_run_s_config_json_begins_another(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    assert curate("reflect", "ok.jsonl", "-o", "run", *RECORDED.split(), "--limit", "1").code == 0
+    again = curate("reflect", "--config", "run/config.json", "-o", "other", "--json")
+    assert again.code == 0 and json.loads(again.out)["records"] == 1
+    first, second = (
+        json.loads(Path(run, "config.json").read_text("utf-8")) for run in ("run", "other")
+    )
+    assert first["identity"] == second["identity"] and first["options"] == second["options"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("max_idf: 1", r"max_idf in own\.yaml; the nearest one is max_ifd"),
+        ("max_ifd: high", r"max_ifd in own\.yaml takes a number"),
+        ("max_ifd: [", r"cannot read --config own\.yaml"),
+    ],
+)
+def test_a_bad_file_of_options_is_one_sentence(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    monkeypatch.chdir(place)
+    Path("own.yaml").write_text(text, "utf-8")
+    ended = curate("select", "ok.jsonl", "--student", "s", "-o", "run", "--config", "own.yaml")
+    assert ended.code == 2 and len(ended.errors) == 1 and re.search(says, ended.errors[0])
+    missing = curate("select", "ok.jsonl", "--student", "s", "--config", "none.yaml")
+    assert missing.code == 2 and "none.yaml" in missing.errors[0]
+
+
+def test_help_is_in_titled_groups_with_an_example(curate: Curate) -> None:
+    told = curate("run", "-h").out
+    titles = re.findall(r"^(\w[\w ]*):$", told, re.MULTILINE)
+    assert titles[0] == "Arguments" and titles[-1] == "Example"
+    assert {"Options", "Input", "Teacher", "Scoring", "Selection", "Training"} <= set(titles)
+    assert "\n  curate run data.jsonl --out run " in told
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_options(shell: str) -> None:
+    program = "import sys; sys.argv[0] = 'curate'; from curate.cli import main; main()"
+    environment = {**os.environ, "_CURATE_COMPLETE": f"complete_{shell}", "COMP_CWORD": "2",
+                   "COMP_WORDS": "curate select --max", "_TYPER_COMPLETE_ARGS":
+                   "curate select --max", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert "--max-ifd" in done.stdout and "--max-rifd" in done.stdout, done
+
+
 # --- exit codes -----------------------------------------------------------------------------------
 
 
@@ -538,6 +610,25 @@ def test_the_key_comes_from_the_environment_alone(
         assert ended.code == 1 and key not in ended.err + ended.out
         monkeypatch.delenv(variable)
     assert not any("key" in name for command in commands().values() for name in options_of(command))
+
+
+def test_a_judge_and_a_model_that_answers_take_the_options_of_asking(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    written(Path("other.jsonl"), [{**row, "output": "Else."} for row in ROWS])
+    limits = ["--rpm", "60000", "--tpm", "9000000", "--max-cost", "1", "--price-in", "1",
+              "--price-out", "1", "--journal", "kept"]  # fmt: skip
+    with BatchServer() as server:
+        asking = ["--base-url", server.url, "--batch-api", "--batch-poll", "0.05", *limits]
+        judged = curate("judge", "ok.jsonl", "other.jsonl", "--judge", "j", "-o", "v", *asking)
+        assert judged.code == 3 and ": 4 replies asked for" in judged.out, judged
+        asked = curate("generate", "ok.jsonl", "--model", "m", "-o", "a.json", *asking)
+        assert asked.code == 0 and "; 2 replies asked for" in asked.out, asked
+    assert list(Path("kept").glob("*.jsonl"))
+    budget = ["--max-total-tokens", "9", "--base-url", server.url]
+    stopped = curate("judge", "ok.jsonl", "other.jsonl", "--judge", "k", "-o", "w", *budget)
+    assert stopped.code == 4
 
 
 @pytest.mark.parametrize("schedule", ["all", "selective"])

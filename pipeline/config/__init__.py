@@ -1,6 +1,6 @@
 """One frozen dataclass a command; a field carries its type, default, help and limits."""
 
-from .answers import JUDGE_TOKENS, AnswerFormat, GenerateConfig, JudgeConfig
+from .answers import AnswerFormat, GenerateConfig, JudgeConfig
 from .comparison import CompareConfig, PairwiseConfig, SetName
 from .evaluation import EvaluateConfig
 from .inputs import InputConfig
@@ -16,11 +16,10 @@ from .reasoning import (
     Strategy,
 )
 from .recording import command_words, recorded_options
-from .reflection import Dedup, ReflectConfig, Schedule
+from .reflection import ReflectConfig, Schedule
 from .scoring import (
     Dtype,
     DtypeOption,
-    Executor,
     ScoreConfig,
     ScoringConfig,
     TemplateName,
@@ -31,20 +30,17 @@ from .training import FinetuneConfig
 from .whole import DemoConfig, RunConfig
 
 __all__ = [
-    "JUDGE_TOKENS",
     "AnswerFormat",
     "BpcConfig",
     "CheckConfig",
     "CheckRules",
     "CheckerName",
     "CompareConfig",
-    "Dedup",
     "DemoConfig",
     "Dtype",
     "DtypeOption",
     "EngineName",
     "EvaluateConfig",
-    "Executor",
     "ExplainConfig",
     "ExportConfig",
     "ExportFormat",
