@@ -1,6 +1,7 @@
 """Whether the longest request fits into the model's context, before anything is asked."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from ...config import ModelConfig, SolveConfig
 from ...errors import CurateError
@@ -12,7 +13,9 @@ TEMPLATE_TOKENS = 64
 """What a chat template may add around one turn."""
 
 
-def check_context(config: SolveConfig, prompt: Prompt, problems: Iterable[Problem]) -> None:
+def check_context(
+    config: SolveConfig, prompt: Prompt, problems: Callable[[], Iterable[Problem]]
+) -> None:
     """CurateError, with the numbers, where the longest request may overflow the context.
 
     Of a model that runs here; a server's context is not known before it is asked.
@@ -24,10 +27,11 @@ def check_context(config: SolveConfig, prompt: Prompt, problems: Iterable[Proble
         return
     tokenizer = _tokenizer(config.teacher)
     constant = len(tokenizer(prompt.constant(), verbose=False)["input_ids"])
-    longest = max(
+    lengths = (
         (len(tokenizer(question_of(problem), verbose=False)["input_ids"]), problem.id)
-        for problem in problems
+        for problem in problems()
     )
+    longest = max(lengths, default=(0, "none"))
     needed = constant + longest[0] + config.teacher.max_tokens + TEMPLATE_TOKENS
     if needed > context:
         raise CurateError(
@@ -44,7 +48,7 @@ def _context(model: ModelConfig) -> int | None:
     return context_of(load_config(model.model or "", model.revision))
 
 
-def _tokenizer(model: ModelConfig):  # type: ignore[no-untyped-def]
+def _tokenizer(model: ModelConfig) -> Any:
     from ...models.loading import load_tokenizer
 
     return load_tokenizer(model.model or "", model.revision)

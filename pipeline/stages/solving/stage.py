@@ -19,7 +19,7 @@ from ...llm.protocol import Engine
 from ...run.directory import RunDir
 from ...run.samples import Problem, all_attempted
 from .context import check_context
-from .problems import LeftOut, import_problems
+from .problems import LeftOut, import_problems, wanted_problems
 from .pseudocode import (
     PROMPTS,
     Examples,
@@ -66,6 +66,9 @@ def solve(config: SolveConfig) -> SolveResult:
     """
     source, intake, shots = open_source(config.input.data), Intake(), read_shots(config)
     prompt = Prompt(config.strategy, shot_block(shots.drawn, config.strategy))
+    check_context(
+        config, prompt, lambda: wanted_problems(source, config, shots, Intake(), LeftOut())
+    )
     slots = [*PROMPTS, *(slot_of(number) for number in range(config.samples))]
     with asking_job(
         config.teacher,
@@ -76,7 +79,6 @@ def solve(config: SolveConfig) -> SolveResult:
     ) as job:
         left_out = import_problems(job.run, source, config, shots, intake)
         _write_shots(job.run, shots, prompt, config)
-        check_context(config, prompt, _problems(job.run))
         _sample(config, job, prompt)
         return _finished(config, job, left_out, intake)
 
