@@ -161,9 +161,11 @@ def test_options_and_chance() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["the answer is ", "\\boxed{", "\\boxed{a} or ", "answer to ", " ", "**", "(A) ", "answer: not ",
-     "is the answer ", "if the answer is ", "\n"],
-)  # fmt: skip
+    [
+        *("the answer is ", "\\boxed{", "\\boxed{a} or ", "answer to ", " ", "**", "(A) ", "\n"),
+        *("answer: not ", "is the answer ", "if the answer is "),
+    ],
+)
 def test_work_grows_with_the_length_of_a_reply(unit: str) -> None:
     reply = unit * (100_000 // len(unit))
     for gold in (Gold("choice", "A", options_of(SHAPES)), Gold("number", "5"), Gold("text", "x")):
