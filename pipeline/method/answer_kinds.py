@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
+_QUOTES = " \"'\u201c\u201d\u2018\u2019"
 _WRAPPED = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it|sf)|boxed|fbox)\s*\{([^{}]*)\}")
 _MARKUP = re.compile(
     r"(?<![\w)*])\*+(?=[^\s*])|(?<=[^\s*])\*+(?![\w(*])|`+|\\?\$|\\[()\[\]!;]|(?<!\w)_+|_+(?!\w)"
@@ -62,7 +63,7 @@ def _sentence(text: str) -> str:
 
 def _begin(text: str) -> str:
     """Without fillers in front and quotes around."""
-    return text[_match_end(_FILLERS, text) :].lstrip("\"'\u201c\u2018 ")
+    return text[_match_end(_FILLERS, text) :].lstrip(_QUOTES)
 
 
 def _match_end(pattern: re.Pattern[str], text: str) -> int:
@@ -136,13 +137,17 @@ def _texts_at(text: str, options: Mapping[str, str]) -> list[str]:
 
 
 def _opens_with(text: str, option: str) -> bool:
-    wanted, given = (_SPACES.sub(" ", t).casefold().strip() for t in (option, text))
-    wanted = wanted.rstrip(".")
+    wanted, given = _folded(option), _folded(text)
     return bool(wanted) and given.startswith(wanted) and bool(_ENDS.match(given[len(wanted) :]))
 
 
 def _without(text: str, option: str) -> str:
-    return _SPACES.sub(" ", text).strip()[len(_SPACES.sub(" ", option).strip().rstrip(".")) :]
+    return _SPACES.sub(" ", text).lstrip(_QUOTES)[len(_folded(option)) :]
+
+
+def _folded(text: str) -> str:
+    """In small letters, without quotes around and a full stop behind."""
+    return _SPACES.sub(" ", text).casefold().lstrip(_QUOTES).rstrip(_QUOTES + ".")
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -262,7 +267,6 @@ _BRACKETS = re.compile(r"[\s()\[\]{}<>]+")
 _BECAUSE = re.compile(r",?\s+(?:because|since)\b", re.IGNORECASE)
 _ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|St|No|vs|etc|[A-Z])$")
 _QUOTED = re.compile(r"[\"\u201c]([^\"\u201c\u201d]+)[\"\u201d](?=[.,;!]?(?:\s|$))(?!\s+or\b)")
-_QUOTES = " \"'\u201c\u201d\u2018\u2019"
 _SEPARATOR = re.compile(r"[,;]\s+|\s*(?:->|→|>)\s*|\s+")
 
 

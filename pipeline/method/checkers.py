@@ -174,7 +174,8 @@ def gold_of(answer: str, question: str, checker: CheckerName) -> Gold:
     lettered = all(letter.isupper() for letter in options) and bool(options)
     kind = _kind(answer, options, lettered) if checker == "auto" else checker
     if kind == "choice":
-        return Gold("choice", _letter(answer, options if lettered else {}), options)
+        options = options if lettered else {}
+        return Gold("choice", _letter(answer, options), options)
     if kind == "word":
         return _word_gold(answer, {} if lettered else options)
     if kind == "number":

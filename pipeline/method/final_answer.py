@@ -136,7 +136,7 @@ def _mark(reply: str, match: re.Match[str]) -> Mark | None:
         if _NO_MARK.search(before):
             return None
     tone = "denied" if match["denied"] else "hedged" if match["hedged"] else _tone_before(before)
-    text = reply[match.end() : match.end() + _LONGEST].lstrip(" \t\r\n*_#>:")
+    text = reply[match.end() : match.end() + _LONGEST].lstrip(" \t\r\n*_#:")
     return Mark(text, tone, match.end())
 
 
@@ -163,6 +163,8 @@ def _boxed(reply: str, begin: int) -> tuple[str, int]:
     texts = []
     while True:
         end = _closing(reply, begin)
+        while reply.startswith("}", end + 1):  # a brace of the answer itself, as in `] ) }`
+            end += 1
         texts.append(reply[begin:end])
         following = _NEXT_BOX.match(reply, end + 1)
         if following is None:
