@@ -68,22 +68,24 @@ class Measuring:
         self._first = 0  # the number of the first document of `_open`
         self.stream_tokens = 0
 
-    def documents(self, texts: Iterable[Text]) -> Iterator[Measured]:
+    def documents(self, texts: Iterable[Text], *, skip: int = 0) -> Iterator[Measured]:
         """Each document once all of its tokens are scored, in the corpus's order.
 
+        The first `skip` documents are tokenised alone: a stream's windows go by what is before.
         Raises CurateError where a `reference` stream is shorter than one window.
         """
         pieces = self._exact if self._tokenization.name == "exact" else self._stream
-        for group in _grouped(pieces(texts)):
+        wanted = (piece for piece in pieces(texts) if piece[1][-1] >= skip)
+        for group in _grouped(wanted):
             self._score(group)
-            yield from self._finished(int(group[-1][1][0]))
+            yield from self._finished(int(group[-1][1][0]), skip)
         if self._tokenization.name == "reference" and self.stream_tokens <= self._sizes["window"]:
             raise CurateError(
                 f"the corpus has {self.stream_tokens} tokens, and one window of --tokenization "
                 f"reference needs {self._sizes['window'] + 1}: give a smaller --window, or "
                 "--tokenization exact"
             )
-        yield from self._finished(self._first + len(self._open))
+        yield from self._finished(self._first + len(self._open), skip)
 
     def _exact(self, texts: Iterable[Text]) -> Iterator[Piece]:
         for number, text in enumerate(texts):
@@ -122,11 +124,13 @@ class Measuring:
                 measured.scored += end - begin
                 measured.nats += math.nan if nlls is None else float(nlls[begin:end].sum())
 
-    def _finished(self, bound: int) -> Iterator[Measured]:
+    def _finished(self, bound: int, skip: int) -> Iterator[Measured]:
         """The documents before a number, of which no token is to come."""
         while self._first < bound and self._open:
+            measured = self._open.popleft()
             self._first += 1
-            yield self._open.popleft()
+            if self._first > skip:
+                yield measured
 
 
 def _grouped(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:

@@ -1,22 +1,16 @@
 """`curate bpc`: sums over the documents, intervals, groups, and the difference to a base."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ...base.files import read_notes, write_atomically
 from ...base.progress import Progress, say
 from ...config import BpcConfig, Dtype
 from ...errors import CurateError
 from ...inputs.documents import read_texts
-from ...inputs.examples import chunks
 from ...inputs.ingest import Intake
 from ...inputs.model_files import revision_of, short_name
 from ...inputs.readers import Source, open_source
@@ -24,29 +18,15 @@ from ...method.compression import (
     Compression,
     Difference,
     Document,
-    bits_per,
     compression,
     difference,
 )
+from .documents_file import Row, row_of, rows_in_parts
 from .measuring import Measured, Measuring
 
 DEFAULT_WINDOW, DEFAULT_STRIDE = 1900, 512
 SATURATED = 3_000_000
 """Characters from which on the published correlation with benchmarks no longer grows."""
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("characters", pa.int64()),
-        ("bytes", pa.int64()),
-        ("tokens", pa.int64()),
-        ("nats", pa.float64()),
-        ("bits_per_character", pa.float64()),
-        ("bits_per_byte", pa.float64()),
-        ("status", pa.string()),
-        ("group", pa.string()),
-    ]
-)
-_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +76,10 @@ class _Corpus:
     groups: list[str | None] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
 
-    def add(self, document: Document, group: str | None, status: str) -> None:
-        self.documents.append(document)
-        self.groups.append(group)
-        self.statuses[status] += 1
+    def add(self, row: Row) -> None:
+        self.documents.append(Document(row["characters"], row["bytes"], row["tokens"], row["nats"]))
+        self.groups.append(row["group"])
+        self.statuses[row["status"]] += 1
 
     def by_group(self) -> dict[str, Compression]:
         groups: dict[str, list[Document]] = {}
@@ -115,9 +95,8 @@ def measure(config: BpcConfig) -> BpcResult:
     Raises CurateError for a window above a model's context, and for a corpus without text.
     """
     source, intake, settings = open_source(config.data), Intake(), _settings(config)
-    identity = _identity(source, config, settings)
-    known = _finished_file(config.out, identity)
-    corpus = known or _measured(config, source, settings, intake, identity)
+    done = config.out is not None and config.out.exists()
+    corpus = _measured(config, source, settings, intake)
     if not any(document.nats is not None for document in corpus.documents):
         raise CurateError(f"{source.name} has no text to measure: {_counted(corpus, intake)}")
     return BpcResult(
@@ -130,7 +109,7 @@ def measure(config: BpcConfig) -> BpcResult:
         statuses=dict(corpus.statuses),
         rejected=intake.num_rejected,
         out=config.out,
-        already_done=known is not None,
+        already_done=done,
     )
 
 
@@ -167,28 +146,17 @@ def _settings(config: BpcConfig) -> Settings:
 # --- one model over the corpus --------------------------------------------------------------------
 
 
-def _measured(
-    config: BpcConfig,
-    source: Source,
-    settings: Settings,
-    intake: Intake,
-    identity: dict[str, Any],
-) -> _Corpus:
-    """The corpus under the student; written to `--out` as it is measured."""
+def _measured(config: BpcConfig, source: Source, settings: Settings, intake: Intake) -> _Corpus:
+    """The corpus under the student; with `--out`, parts that are finished are not measured anew."""
+
+    def rows(skip: int) -> Iterator[Row]:
+        found = _under(config.student, config.revision, config, source, settings, intake, skip)
+        return (row_of(measured) for measured in found)
+
+    identity = _identity(source, config, settings)
     corpus = _Corpus()
-    found = _under(config.student, config.revision, config, source, settings, intake)
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for measured in found:
-            document = measured.document()
-            corpus.add(document, measured.text.group, measured.status)
-            yield _row(measured, document)
-
-    if config.out is None:
-        for _ in rows():
-            pass
-    else:
-        write_atomically(config.out, lambda path: _write(path, rows(), identity))
+    for row in rows(0) if config.out is None else rows_in_parts(config.out, identity, rows):
+        corpus.add(row)
     return corpus
 
 
@@ -199,7 +167,9 @@ def _under(
     source: Source,
     settings: Settings,
     intake: Intake,
+    skip: int = 0,
 ) -> Iterator[Measured]:
+    """The documents under one model, without the first `skip`."""
     from ...models.devices import pick_device
     from ...models.loading import load_tokenizer
     from ...scoring.model import load_student
@@ -221,7 +191,8 @@ def _under(
         Progress("bpc", total=config.limit or source.count(), unit="documents") as progress,
     ):
         measuring = Measuring(scorer, tokenization, window=settings.window, stride=settings.stride)
-        for measured in measuring.documents(read_texts(source, config, intake)):
+        progress.advance(skip)
+        for measured in measuring.documents(read_texts(source, config, intake), skip=skip):
             progress.advance()
             yield measured
 
@@ -249,40 +220,6 @@ def _identity(source: Source, config: BpcConfig, settings: Settings) -> dict[str
         "revision": revision_of(config.student, config.revision),
         **asdict(settings),
     }
-
-
-def _row(measured: Measured, document: Document) -> dict[str, Any]:
-    ratios = dict.fromkeys(("bits_per_character", "bits_per_byte"))
-    row: dict[str, Any] = {"id": measured.text.id, **asdict(document), **ratios}
-    if document.nats is not None:
-        row["bits_per_character"] = bits_per(document.nats, document.characters)
-        row["bits_per_byte"] = bits_per(document.nats, document.bytes)
-    return {**row, "status": measured.status, "group": measured.text.group}
-
-
-def _write(path: Path, rows: Iterable[dict[str, Any]], identity: dict[str, Any]) -> None:
-    schema = SCHEMA.with_metadata({"curate": json.dumps(identity)})
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for chunk in chunks(rows, _BATCH):
-            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
-
-
-def _finished_file(out: Path | None, identity: dict[str, Any]) -> _Corpus | None:
-    """What `--out` holds of the same job; CurateError where it holds anything else."""
-    if out is None or not out.exists():
-        return None
-    if out.is_dir():
-        raise CurateError(f"--out {out} is a folder; give the name of a Parquet file")
-    if (read_notes(out) or {}) != identity:
-        raise CurateError(
-            f"{out} is there and holds no numbers of this corpus under this configuration: choose "
-            "another --out"
-        )
-    corpus = _Corpus()
-    for row in pq.read_table(out).to_pylist():
-        counts = Document(row["characters"], row["bytes"], row["tokens"], row["nats"])
-        corpus.add(counts, row["group"], row["status"])
-    return corpus
 
 
 # --- in words -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from curate.pipeline.config import BpcConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.scoring.packing import Span
+from curate.pipeline.stages.compression.documents_file import rows_in_parts
 from curate.pipeline.stages.compression.stage import BpcResult, measure
 
 from ...scoring.tiny import byte_level, llama, one_at_a_time, save_student
@@ -212,3 +214,27 @@ def test_an_empty_corpus_is_an_error(tmp_path: Path, tiny_student: Path) -> None
         run(write(tmp_path / "none.jsonl", []), tiny_student)
     with pytest.raises(CurateError, match="2 empty"):
         run(write(tmp_path / "blank.jsonl", [{"text": ""}] * 2), tiny_student)
+
+
+@pytest.mark.parametrize("tokenization", ["exact", "reference"])
+def test_an_interrupted_measurement_goes_on_to_the_same_file(
+    corpus: Path, tiny_student: Path, tmp_path: Path, tokenization: Any
+) -> None:
+    options = {"window": 40, "stride": 16, "tokenization": tokenization}
+    whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    expected = run(corpus, tiny_student, out=whole, **options)
+    identity = json.loads(pq.read_schema(whole).metadata[b"curate"])
+    rows = pq.read_table(whole).to_pylist()
+
+    def interrupted(skip: int) -> Iterator[Any]:
+        yield from rows[skip:2]
+        raise KeyboardInterrupt
+
+    parts = rows_in_parts(out, identity, interrupted, part_rows=1)
+    with pytest.raises(KeyboardInterrupt):
+        list(parts)
+    assert not out.exists()
+    found = run(corpus, tiny_student, out=out, **options)
+    assert found.total == expected.total
+    assert pq.read_table(out).to_pylist() == rows
+    assert [path.name for path in tmp_path.glob(".*")] == []
