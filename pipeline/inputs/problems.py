@@ -6,8 +6,10 @@ from typing import Any
 
 from ..config import InputConfig
 from ..records import Example
-from .columns import columns_of, require_column
-from .ingest import Columns, Intake, examples
+from .column_names import columns_of, require_column
+from .columns import Columns
+from .examples import examples
+from .ingest import Intake
 from .readers import Source
 
 QUESTIONS = ("instruction", "question", "problem", "prompt")

@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from . import labels as words
+from . import labels
 from .contents import RunNumbers, StudentNumbers
 from .difference import Piece
 from .figures import Panels
 from .panels import Panel
-from .reading import Student
+from .reading import StudentTables
 
 FOLD = 900
 """Characters of a text that are shown before the rest is folded."""
@@ -28,7 +28,7 @@ _UNSEEN = re.compile(
 class StudentPage:
     """One student's part of the page."""
 
-    student: Student
+    student: StudentTables
     numbers: StudentNumbers
     panels: Panels
 
@@ -65,7 +65,7 @@ def page(
     }
     template = environment.get_template("page.html")
     return template.render(
-        facts=facts, run=about, statuses=statuses, students=students, words=words,
+        facts=facts, run=about, statuses=statuses, students=students, labels=labels,
         style=Markup(_file("page.css")),
     )  # fmt: skip
 

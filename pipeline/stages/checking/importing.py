@@ -1,20 +1,49 @@
 """Replies from elsewhere -> the problems and samples of a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from ...config import CheckConfig
 from ...errors import CurateError
-from ...inputs.columns import columns_of, require_column
+from ...inputs.column_names import columns_of, require_column
 from ...inputs.examples import chunks
-from ...inputs.ingest import Intake, content_id
+from ...inputs.ingest import Intake, require_records, usable_rows
 from ...inputs.problems import QUESTIONS
-from ...inputs.readers import Row, Source
+from ...inputs.readers import Source
+from ...inputs.texts import (
+    content_id,
+    json_text,
+    optional_text,
+    present,
+    required_text,
+    row_id,
+    whole,
+)
 from ...run.directory import RunDir
 from ...run.importing import SHARD, write_unused
-from ...run.samples import Attempted, Problem, Sample, SampleStatus, write_problems, write_samples
-from .solutions import extra_without
+from ...run.samples import (
+    SAMPLE_STATUSES,
+    Attempted,
+    Problem,
+    Sample,
+    SampleStatus,
+    write_problems,
+    write_samples,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One reply's row: its problem's id and texts, and all of its values."""
+
+    id: str
+    question: str
+    answer: str
+    values: Mapping[str, Any]
+
 
 REPLIES = ("reply", "output")
 _CUT = ("length", "max_tokens")
@@ -30,12 +59,7 @@ def import_samples(run: RunDir, source: Source, config: CheckConfig) -> None:
         write_problems(run, index, [one.problem for one in chunk])
         write_samples(run, index, [sample for one in chunk for sample in one.samples])
         records += len(chunk)
-    if not records:
-        first = intake.rejected[0]
-        raise CurateError(
-            f"none of the {intake.rows} rows of {source.name} can be checked; the first, "
-            f"{first.place}: {first.reason}"
-        )
+    require_records(source, intake)
     write_unused(run.path, intake)
     run.finish_stage("import", {"from": source.name, "input": intake.counts(), "records": records})
 
@@ -52,8 +76,9 @@ def _attempted(source: Source, config: CheckConfig, intake: Intake) -> Iterator[
         "input": input.input_column or "input",
     }
     seen: set[str] = set()
-    rows = _usable(source, config, names, intake)
-    for id, group in groupby(rows, key=lambda row: row["id"]):
+    found = usable_rows(source, intake, partial(_read, names=names), strict=input.strict)
+    rows = (row for _, row in found)
+    for id, group in groupby(rows, key=lambda row: row.id):
         if id in seen:
             raise CurateError(
                 f"the rows of {id!r} in {source.name} do not stand together: sort them by id"
@@ -65,60 +90,42 @@ def _attempted(source: Source, config: CheckConfig, intake: Intake) -> Iterator[
         yield _one(id, list(group), config, names)
 
 
-def _usable(
-    source: Source, config: CheckConfig, names: dict[str, str], intake: Intake
-) -> Iterator[dict[str, Any]]:
-    for row in source.rows():
-        intake.rows += 1
-        reason = None if isinstance(row, Row) else row.reason
-        if isinstance(row, Row):
-            values = row.values
-            texts = {name: _text(values.get(names[name])) for name in ("question", "answer")}
-            missing = [names[name] for name, text in texts.items() if text is None]
-            if not missing:
-                given = values.get("id")
-                content = {"instruction": texts["question"], "output": texts["answer"]}
-                id = content_id(content) if given in (None, "") else str(given)
-                yield {"id": id, "values": values, **texts}
-                continue
-            reason = f"no text in {missing[0]!r}"
-        if config.input.strict:
-            raise CurateError(f"{row.place}: {reason} (--strict)")
-        intake.reject(row.place, str(reason))
+def _read(values: Mapping[str, Any], names: Mapping[str, str]) -> _Row:
+    question, answer = (required_text(values, names[name]) for name in ("question", "answer"))
+    content = {"instruction": question, "output": answer}
+    return _Row(row_id(values) or content_id(content), question, answer, values)
 
 
-def _text(value: Any) -> str | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else None
-
-
-def _one(
-    id: str, rows: list[dict[str, Any]], config: CheckConfig, names: dict[str, str]
-) -> Attempted:
-    first = rows[0]
-    values = first["values"]
+def _one(id: str, rows: list[_Row], config: CheckConfig, names: Mapping[str, str]) -> Attempted:
+    first, values = rows[0], rows[0].values
     used = ("id", "sample", "status", "finish_reason", *names.values(), config.task_column)
-    task = values.get(config.task_column)
+    task = present(values, config.task_column)
     problem = Problem(
         id=id,
-        instruction=first["question"],
-        input=_text(values.get(names["input"])) or "",
-        answer=first["answer"],
+        instruction=whole(first.question),
+        input=whole(optional_text(values, names["input"]) or ""),
+        answer=whole(first.answer),
         task=None if task is None else str(task),
-        extra=extra_without(values, used),
+        extra=_further(values, used),
     )
-    samples = (_sample(id, n, row["values"], names["reply"]) for n, row in enumerate(rows))
+    samples = (_sample(id, n, row.values, names["reply"]) for n, row in enumerate(rows))
     return Attempted(problem, tuple(samples))
 
 
-def _sample(id: str, number: int, values: dict[str, Any], column: str) -> Sample:
-    reply = _text(values.get(column))
-    status: SampleStatus = "ok" if reply is not None else "failed"
+def _further(values: Mapping[str, Any], used: Sequence[str]) -> str | None:
+    left = {name: value for name, value in values.items() if name not in used}
+    return whole(json_text(left)) if left else None
+
+
+def _sample(id: str, number: int, values: Mapping[str, Any], column: str) -> Sample:
+    reply = present(values, column)
+    text = whole(reply) if isinstance(reply, str) else None
+    status: SampleStatus = "ok" if text is not None else "failed"
     if values.get("finish_reason") in _CUT:
         status = "truncated"
-    elif values.get("status") in ("truncated", "refused", "failed"):
+    elif values.get("status") in SAMPLE_STATUSES:
         status = values["status"]
     given = values.get("sample")
-    sample = given if isinstance(given, int) else number
-    return Sample(id=id, sample=sample, reply=reply, status=status)
+    return Sample(
+        id=id, sample=given if isinstance(given, int) else number, reply=text, status=status
+    )

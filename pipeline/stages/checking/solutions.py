@@ -1,6 +1,5 @@
 """Checked problems -> the rows of `solved/` and `unsolved/`."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -129,9 +128,3 @@ def _about(problem: Problem, strategy: str) -> dict[str, Any]:
 
 def _further(problem: Problem, schema: pa.Schema) -> dict[str, Any]:
     return further(problem.extra, schema)
-
-
-def extra_without(extra: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    """Further columns as JSON, without those that have a place of their own."""
-    left = {name: value for name, value in extra.items() if name not in names}
-    return json.dumps(left, default=str, ensure_ascii=False) if left else None

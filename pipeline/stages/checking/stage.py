@@ -1,7 +1,7 @@
 """`curate check`: verdicts on all samples, the solved and the unsolved, accuracy by task."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from ...base.files import read_parquet, replace_folder, write_parquet
 from ...base.progress import Progress
 from ...config import CheckConfig, CheckRules
 from ...errors import CurateError, UsageError
+from ...inputs.examples import chunks
 from ...inputs.readers import open_source
 from ...method.accuracy import Solving, TaskAccuracy, by_task
 from ...run.directory import RunDir, is_run
+from ...run.importing import SHARD
 from ...run.lock import run_lock
 from ...run.samples import Attempted, attempted_problems, num_problems, shards
-from ...run.selected import add_types, further, write_values
+from ...run.selected import add_types, columns_of, further, write_set
 from .card import solved_card
 from .importing import import_samples
 from .math_process import MathProcess, require_math
@@ -168,9 +170,14 @@ def _write_sets(run: RunDir, survey: "_Survey", folder: Path, result: CheckResul
                 yield unsolved_row(attempted, verdicts, reason, strategy)
 
     solved_schema, unsolved_schema = survey.schemas()
-    write_values(run.path / "unsolved", unsolved(), unsolved_schema, None)
+    write_set(run.path / "unsolved", _tables(unsolved(), unsolved_schema), unsolved_schema)
     card = solved_card(run, rules, result.solved, result.rows, result.unsolved)
-    write_values(run.path / "solved", solved(), solved_schema, card)
+    write_set(run.path / "solved", _tables(solved(), solved_schema), solved_schema, card)
+
+
+def _tables(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:
+    for chunk in chunks(rows, SHARD):
+        yield pa.table(columns_of(chunk, schema), schema=schema)
 
 
 class _Survey:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ...config import SolveConfig
 from ...errors import CurateError
-from ...inputs.examples import chunks
-from ...inputs.ingest import Intake, extra_json
+from ...inputs.examples import chunks, extra_json
+from ...inputs.ingest import Intake
 from ...inputs.problems import read_problems, task_of
 from ...inputs.readers import Source
 from ...method.checkers import BadAnswer, gold_of
