@@ -29,7 +29,7 @@ class LeftOut:
 def import_problems(
     run: RunDir, source: Source, config: SolveConfig, shots: Shots, intake: Intake
 ) -> LeftOut:
-    """Write the problems as shards; a smaller limit than before leaves larger shards as they are.
+    """Write the problems as shards, in place of those of another limit.
 
     Raises CurateError where no problem is left.
     """

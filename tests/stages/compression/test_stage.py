@@ -146,7 +146,7 @@ def test_empty_texts_and_rows_without_one_are_counted(tmp_path: Path, tiny_stude
         {"text": "one"},
         {"text": ""},
         {"text": None},
-        {"text": 3},
+        {"text": ["x"]},
         {"text": "one"},
     ]
     data = write(tmp_path / "c.jsonl", rows)
