@@ -104,15 +104,20 @@ def _read(mark: Mark, gold: Gold) -> list[str]:
     return [] if found != [gold.value] and (mark.optional or is_remark(mark.text)) else found
 
 
+_JOINED = re.compile(r"\b(?:or|and)\b")
+
+
 def _expressions(text: str, gold: str) -> list[str]:
     """The expression of a place; two that are joined in words are two."""
     line = text.split("\n", 1)[0].strip()
+    if _JOINED.search(gold):
+        return [line.rstrip(".")] if line else []
     dollars = re.match(r"\$+([^$]+)\$+", line)
     given = (
         dollars[1] if dollars else re.split(r"[.,;]?\s+[a-z]{2,}\s|\.(?:\s|$)", line)[0]
     ).strip(" .$*")
     rest = line[dollars.end() :] if dollars else line
-    if re.search(r"\b(?:or|and)\b", rest) and not re.search(r"\b(?:or|and)\b", gold):
+    if _JOINED.search(rest):
         return [given, rest.strip()]
     return [given] if given else []
 
@@ -171,7 +176,11 @@ def gold_of(answer: str, question: str, checker: CheckerName) -> Gold:
     if not answer:
         raise BadAnswer("the answer is empty")
     options = options_of(question)
-    lettered = all(letter.isupper() for letter in options) and bool(options)
+    lettered = bool(options) and all(letter.isupper() for letter in options)
+    if checker == "auto" and lettered and not _LETTERED.search(question):
+        # Letters in a running text need not be options.
+        lettered = _named(answer, options) is not None
+        options = options if lettered else {}
     kind = _kind(answer, options, lettered) if checker == "auto" else checker
     if kind == "choice":
         options = options if lettered else {}
@@ -195,13 +204,19 @@ def _kind(answer: str, options: Mapping[str, str], lettered: bool) -> Kind:
 
 
 def _letter(answer: str, options: Mapping[str, str]) -> str:
+    letter = _named(answer, options)
+    if letter is None:
+        raise BadAnswer(f"the answer {answer[:80]!r} is no option")
+    return letter
+
+
+def _named(answer: str, options: Mapping[str, str]) -> str | None:
+    """The letter that an answer is, or whose option's text it is; any letter without options."""
     found = _LETTER.fullmatch(plain(answer))
     if found and (not options or found[1].upper() in options):
         return found[1].upper()
     named = [letter for letter, text in options.items() if same_text(answer, text)]
-    if len(named) != 1:
-        raise BadAnswer(f"the answer {answer[:80]!r} is no option")
-    return named[0]
+    return named[0] if len(named) == 1 else None
 
 
 def _word_gold(answer: str, options: Mapping[str, str]) -> Gold:

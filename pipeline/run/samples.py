@@ -63,6 +63,11 @@ PROBLEM_SCHEMA = _schema(Problem)
 SAMPLE_SCHEMA = _schema(Sample, sample=pa.int64())
 
 
+def sample_status(status: str) -> SampleStatus:
+    """What a sample is whose reply has been read as this; what is no whole reply is `failed`."""
+    return next((known for known in SAMPLE_STATUSES if known == status), "failed")
+
+
 def shards(run: RunDir, kind: str = PROBLEMS) -> list[Path]:
     """The finished shards of a kind, in order."""
     return sorted((run.path / kind).glob("part-*.parquet"))

@@ -157,6 +157,7 @@ def test_options_and_chance() -> None:
     assert gold_of("(B)", SHAPES, "auto").chance == pytest.approx(0.2)
     assert gold_of("True", "", "auto").chance == pytest.approx(0.5)
     assert gold_of("7", "", "auto").chance is None
+    assert gold_of("7", "Let (A) be 3 and (B) be 4. Add them.", "auto").kind == "number"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,12 @@ import math
 
 import pytest
 
-from curate.pipeline.method.compression import Document, compression, difference
+from curate.pipeline.method.compression import (
+    Document,
+    bits_per_character,
+    compression,
+    difference,
+)
 from curate.pipeline.method.intervals import ratio_interval, share_interval
 
 BIT = math.log(2)
@@ -22,6 +27,11 @@ def test_what_has_no_nats_counts_for_nothing() -> None:
     assert (found.documents, found.characters) == (1, 10)
     assert found.bits_per_character == pytest.approx(1.0)
     assert found.bits_per_character_interval is None
+
+
+def test_stored_scores_give_bits_a_character() -> None:
+    nlls, tokens = [BIT, 3 * BIT], [4, 2]
+    assert bits_per_character(nlls, tokens, 20) == pytest.approx(0.5)
 
 
 def test_a_difference_is_paired() -> None:

@@ -22,6 +22,7 @@ from ...inputs.texts import (
     row_id,
     whole,
 )
+from ...method.replies import incomplete
 from ...run.directory import RunDir
 from ...run.importing import SHARD, write_unused
 from ...run.samples import (
@@ -30,6 +31,7 @@ from ...run.samples import (
     Problem,
     Sample,
     SampleStatus,
+    sample_status,
     write_problems,
     write_samples,
 )
@@ -46,7 +48,6 @@ class _Row:
 
 
 REPLIES = ("reply", "output")
-_CUT = ("length", "max_tokens")
 
 
 def import_samples(run: RunDir, source: Source, config: CheckConfig) -> None:
@@ -121,10 +122,10 @@ def _sample(id: str, number: int, values: Mapping[str, Any], column: str) -> Sam
     reply = present(values, column)
     text = whole(reply) if isinstance(reply, str) else None
     status: SampleStatus = "ok" if text is not None else "failed"
-    if values.get("finish_reason") in _CUT:
-        status = "truncated"
-    elif values.get("status") in SAMPLE_STATUSES:
+    if values.get("status") in SAMPLE_STATUSES:
         status = values["status"]
+    if ended := incomplete(optional_text(values, "finish_reason")):
+        status = sample_status(ended[0])
     given = values.get("sample")
     return Sample(
         id=id, sample=given if isinstance(given, int) else number, reply=text, status=status

@@ -110,7 +110,7 @@ class Measuring:
     def _ids(self, text: Text) -> list[int]:
         """The document's tokens; enters it among those that are open."""
         ids = self._tokenization.document_ids(text.text) if text.text else []
-        lossy = bool(ids) and not self._tokenization.gives_back(ids, text.text)
+        lossy = bool(text.text) and not self._tokenization.gives_back(ids, text.text)
         self._open.append(Measured(text, len(ids), lossy))
         return ids
 

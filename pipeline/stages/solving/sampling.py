@@ -8,14 +8,12 @@ from ...base.progress import Progress
 from ...config import SolveConfig
 from ...errors import RequestFailed
 from ...llm.job import Job, together
-from ...records import CandidateStatus
 from ...run.samples import (
-    SAMPLE_STATUSES,
     Problem,
     Sample,
-    SampleStatus,
     attempted_problems,
     num_problems,
+    sample_status,
     shard_index,
     shards,
     write_samples,
@@ -83,7 +81,7 @@ class Sampler:
         return replace(
             sample,
             reply=reading.text,
-            status=_status(reading.status),
+            status=sample_status(reading.status),
             reason=reading.reason,
             reply_key=answered.key,
         )
@@ -92,7 +90,3 @@ class Sampler:
 def slot_of(number: int) -> str:
     """What a sample is called in a file of recorded replies."""
     return f"sample_{number}"
-
-
-def _status(status: CandidateStatus) -> SampleStatus:
-    return next((known for known in SAMPLE_STATUSES if known == status), "failed")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from datasets import load_from_disk
 
-from curate.pipeline.commands import solve
-from curate.pipeline.config import CheckRules, InputConfig, ModelConfig, SolveConfig
+from curate.pipeline.commands import solve, status
+from curate.pipeline.config import CheckRules, InputConfig, ModelConfig, SolveConfig, StatusConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.workflows.solve import Solved
 
@@ -105,6 +105,21 @@ def test_problems_become_a_verified_set_and_nothing_is_paid_twice(
     assert json.loads((out / "manifest.json").read_text())["stages"]["solve"]["problems"] == 6
 
 
+def test_the_state_of_a_run_is_told(data: Path, tmp_path: Path) -> None:
+    with FaultyServer(right_below(4)) as server:
+        run(data, tmp_path / "run", server, samples=2)
+    found = status(StatusConfig(run=str(tmp_path / "run")))
+    sampled, checked = found.stages
+    assert (sampled.stage, sampled.state, sampled.done, sampled.left) == (
+        "solve",
+        "finished",
+        12,
+        0,
+    )
+    assert (checked.stage, checked.counts) == ("check/auto", {"correct": 8, "wrong": 4})
+    assert found.next == [f"curate check {tmp_path / 'run'}"]
+
+
 def test_more_samples_are_added_to_a_run(data: Path, tmp_path: Path) -> None:
     with FaultyServer(right) as server:
         run(data, tmp_path / "run", server, samples=2)
@@ -131,6 +146,7 @@ def test_a_reply_that_was_cut_is_never_right(data: Path, tmp_path: Path) -> None
     with FaultyServer(lambda _: cut) as server:
         found = run(data, tmp_path / "run", server, samples=1)
     assert found.checked.solved == 0 and found.checked.unsolved == {"truncated": 6}
+    assert solved(tmp_path / "run") == []
 
 
 @pytest.mark.parametrize("strategy", ["many-shot", "unsupervised"])
