@@ -100,11 +100,10 @@ def _turn(name: str, **values: str) -> tuple[Message, ...]:
 
 
 def read_text(reply: Reply) -> Text:
-    """A reply's text without reasoning; `unparsed` if it is empty."""
+    """A reply's text without reasoning."""
     if (ended := incomplete(reply.finish_reason)) is not None:
         return Text(ended[0], reply.text, ended[1])
-    text = answer_text(reply.text).strip()
-    return Text("ok", text) if text else Text("unparsed", "", "an empty reply")
+    return Text("ok", answer_text(reply.text).strip())
 
 
 def read_program(reply: Reply) -> Text:

@@ -41,7 +41,7 @@ class Sampler:
         rows: dict[tuple[str, int], Sample] = {}
         attempted = attempted_problems(self._job.run, shard)
         for one in attempted:
-            known = {sample.sample: sample for sample in one.samples if not self._retried(sample)}
+            known = {s.sample: s for s in one.samples if not self._retried(s, one.problem.task)}
             rows |= {(one.problem.id, number): sample for number, sample in known.items()}
             numbers = range(self._config.samples)
             wanted += [(one.problem, number) for number in numbers if number not in known]
@@ -54,8 +54,9 @@ class Sampler:
         ordered = sorted(rows.values(), key=lambda row: (order[row.id], row.sample))
         write_samples(self._job.run, shard_index(shard), ordered)
 
-    def _retried(self, sample: Sample) -> bool:
-        return sample.status in self._config.teacher.retry
+    def _retried(self, sample: Sample, task: str | None) -> bool:
+        rescued = sample.reason == NO_PROGRAM and task in self._prompt.programs
+        return rescued or sample.status in self._config.teacher.retry
 
     async def _one(self, problem: Problem, number: int, progress: Progress) -> Sample:
         async with self._room:

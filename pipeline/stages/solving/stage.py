@@ -18,6 +18,7 @@ from ...llm.job import Job, asking_job
 from ...llm.protocol import Engine
 from ...run.directory import RunDir
 from ...run.samples import Problem, all_attempted
+from ...templates import solving_prompt
 from .context import check_context
 from .problems import LeftOut, import_problems, wanted_problems
 from .pseudocode import (
@@ -138,7 +139,7 @@ def _sample(config: SolveConfig, job: Job, prompt: Prompt) -> None:
 
 def _of_instructor(config: SolveConfig, run: RunDir, examples: Examples) -> Sequence[Program]:
     """The programs of another model, which has a run and a journal of its own in `instructor/`."""
-    version = digest(*PROMPTS)
+    version = digest(*map(solving_prompt, PROMPTS))
 
     def create_run(engine: Engine) -> RunDir:
         identity = {"command": "instruct", "model": engine.name, "revision": engine.revision}
