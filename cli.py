@@ -10,6 +10,8 @@ from .pipeline.base.progress import say
 from .pipeline.commandline import printing
 from .pipeline.commandline.running import Output, register
 from .pipeline.config import (
+    BpcConfig,
+    CheckConfig,
     CompareConfig,
     DemoConfig,
     EvaluateConfig,
@@ -23,6 +25,7 @@ from .pipeline.config import (
     RunConfig,
     ScoreConfig,
     SelectConfig,
+    SolveConfig,
     StatusConfig,
 )
 
@@ -157,6 +160,34 @@ def _evaluate(config: EvaluateConfig) -> Output:
 
     result = commands.evaluate(config)
     return Output(result=result, lines=in_words(result))
+
+
+@command(commands.bpc, "corpus.jsonl --student STUDENT --by source")
+def _bpc(config: BpcConfig) -> Output:
+    from .pipeline.stages.compression.stage import lines
+
+    result = commands.bpc(config)
+    return Output(result=result, lines=lines(result), failed=bool(result.statuses.get("failed")))
+
+
+@command(commands.solve, "problems.jsonl --out run --teacher MODEL --strategy cot --samples 4")
+def _solve(config: SolveConfig) -> Output:
+    from .pipeline.stages.checking.card import lines as checked_lines
+    from .pipeline.stages.solving.stage import lines as sampled_lines
+
+    result = commands.solve(config)
+    if isinstance(result, str):
+        return Output(result={"estimate": result}, lines=[result])
+    lines = [*sampled_lines(result.sampled), *checked_lines(result.checked)]
+    return Output(result=result, lines=lines, failed=bool(result.sampled.troubled))
+
+
+@command(commands.check, "run --checker number --min-pass-rate 0.25")
+def _check(config: CheckConfig) -> Output:
+    from .pipeline.stages.checking.card import lines
+
+    result = commands.check(config)
+    return Output(result=result, lines=lines(result))
 
 
 @command(commands.demo, "--out demo-run")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import (
         CurateError,
+        bpc,
+        check,
         compare,
         evaluate,
         explain,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         run,
         score,
         select,
+        solve,
         status,
     )
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CurateError",
     "__version__",
+    "bpc",
+    "check",
     "compare",
     "evaluate",
     "explain",
@@ -41,6 +46,7 @@ __all__ = [
     "run",
     "score",
     "select",
+    "solve",
     "status",
 ]
 

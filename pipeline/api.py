@@ -84,6 +84,9 @@ status = _function(commands.status)
 export = _function(commands.export)
 generate = _function(commands.generate)
 evaluate = _function(commands.evaluate)
+bpc = _function(commands.bpc)
+check = _function(commands.check)
+solve = _function(commands.solve)
 _score = _function(commands.score)
 
 

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .config import (
+    BpcConfig,
+    CheckConfig,
     CompareConfig,
     DemoConfig,
     EvaluateConfig,
@@ -18,12 +20,15 @@ from .config import (
     RunConfig,
     ScoreConfig,
     SelectConfig,
+    SolveConfig,
     StatusConfig,
 )
 from .inputs.urls import names_a_url
 
 if TYPE_CHECKING:
     from .method.judge_results import Outcome
+    from .stages.checking.stage import CheckResult
+    from .stages.compression.stage import BpcResult
     from .stages.evaluation.stage import Evaluated
     from .stages.explaining import Explanation
     from .stages.exporting.stage import ExportResult
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from .workflows.compare import CompareResult
     from .workflows.demo import DemoResult
     from .workflows.run import RunResult
+    from .workflows.solve import Solved
 
 
 def local_paths(
@@ -151,6 +157,31 @@ def evaluate(config: EvaluateConfig) -> "Evaluated":
     from .stages.evaluation.stage import evaluate
 
     return evaluate(config)
+
+
+def bpc(config: BpcConfig) -> "BpcResult":
+    """Bits per character and per byte of a corpus under a student."""
+    from .stages.compression.stage import measure
+
+    return measure(config)
+
+
+def check(config: CheckConfig) -> "CheckResult":
+    """Decide which sampled replies are right, from what is on disk, without a call."""
+    from .stages.checking.stage import check
+
+    return check(config)
+
+
+def solve(config: SolveConfig) -> "Solved | str":
+    """Ask a model for solutions of problems with answers, and keep those that are right."""
+    if config.dry_run:
+        from .stages.solving.estimate import estimate
+
+        return estimate(config)
+    from .workflows.solve import solve_and_check
+
+    return solve_and_check(config)
 
 
 def demo(config: DemoConfig) -> "DemoResult":

@@ -204,3 +204,8 @@ def _read(path: Path) -> str:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CurateError(f"cannot read the prompt {path}: {error}") from None
+
+
+def solving_prompt(name: str) -> str:
+    """A shipped prompt of `curate solve`."""
+    return _shipped(name)

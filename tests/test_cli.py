@@ -56,6 +56,10 @@ PROMISED = {
     "export": "",
     "report": "--out",
     "demo": "",
+    "bpc": "--student --base --text-column --window --stride --tokenization --by --out --json",
+    "solve": "--out --teacher --strategy --samples --temperature --shots --num-shots "
+    "--task-column --answer-column",
+    "check": "--checker --keep --min-pass-rate --max-pass-rate --out --json",
 }
 
 

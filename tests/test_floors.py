@@ -145,6 +145,9 @@ COMMANDS = [
     "status",
     "export",
     "demo",
+    "bpc",
+    "solve",
+    "check",
 ]
 
 

@@ -176,25 +176,30 @@ def further_columns(run: RunDir) -> list[pa.Field]:
     types: dict[str, pa.Field] = {}
     for shard in run.shard_paths():
         extras = run.shard_table(shard, ["extra"]).column("extra").drop_null()
-        columns: dict[str, list[Any]] = {}
-        for row in map(_values, extras.to_pylist()):
-            for name, value in row.items():
-                columns.setdefault(name, []).append(value)
-        for name, values in columns.items():
-            types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
+        add_types(types, map(further, extras.to_pylist()))
     return list(types.values())
 
 
-def _values(extra: str | None) -> dict[str, Any]:
+def add_types(types: dict[str, pa.Field], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Widen the types of further columns so that these rows' values fit."""
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    for name, values in columns.items():
+        types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
+
+
+def further(extra: str | None, schema: pa.Schema = REJECTED_SCHEMA) -> dict[str, Any]:
     """The further columns of a row; one that is called like ours becomes `source_<name>`."""
     values: dict[str, Any] = json.loads(extra) if extra else {}
-    if values.keys().isdisjoint(REJECTED_SCHEMA.names):
+    if values.keys().isdisjoint(schema.names):
         return values
-    return {_free(name, values): value for name, value in values.items()}
+    return {_free(name, values, schema): value for name, value in values.items()}
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    if name not in REJECTED_SCHEMA.names:
+def _free(name: str, taken: Mapping[str, Any], schema: pa.Schema) -> str:
+    if name not in schema.names:
         return name
     free = f"source_{name}"
     while free in taken:  # a selected set that is selected from once more has these already
@@ -205,9 +210,13 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 def _further(extras: pa.ChunkedArray, schema: pa.Schema) -> dict[str, pa.Array]:
     """The columns of the schema that are not ours."""
     fields = [field for field in schema if field.name not in REJECTED_SCHEMA.names]
-    if not fields:
-        return {}
-    rows = [_values(extra) for extra in extras.to_pylist()]
+    return columns_of([further(extra) for extra in extras.to_pylist()], fields) if fields else {}
+
+
+def columns_of(
+    rows: Sequence[Mapping[str, Any]], fields: Iterable[pa.Field]
+) -> dict[str, pa.Array]:
+    """The rows' values of these fields; where they do not fit into text, as JSON."""
     return {
         field.name: _array([_fitting(row.get(field.name), field) for row in rows], field.type)
         for field in fields

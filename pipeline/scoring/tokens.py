@@ -75,6 +75,23 @@ class Tokenization:
         """A response's tokens, with the space in front of it, without special ones."""
         return self._encode_targets([text])[0]
 
+    def document_ids(self, text: str) -> list[int]:
+        """A text's tokens by themselves; for `reference` with the tokenizer's special tokens."""
+        encode = self._encode_default if self.name == "reference" else self._encode_plain
+        return encode([text])[0]
+
+    def gives_back(self, ids: list[int], text: str) -> bool:
+        """Whether the tokens hold the whole text: none is unknown, and they decode to it.
+
+        What the tokenizer itself puts around the text does not count.
+        """
+        if (unknown := self.tokenizer.unk_token_id) is not None and unknown in ids:
+            return False
+        decoded = self.tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text.removeprefix(" ") in decoded
+
     def header_ids(self, texts: Iterable[str]) -> list[Ids]:
         """The token openings that all prompts with one of these constant openings share."""
         found = []

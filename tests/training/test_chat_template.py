@@ -11,9 +11,9 @@ from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import Example
-from curate.pipeline.templates import student_template
 from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.stages.generation.prompting import Prompting
+from curate.pipeline.templates import student_template
 from curate.pipeline.training.chat_template import answer_end, serving
 from curate.pipeline.training.rows import RowFormat, TrainingRow, training_data
 
