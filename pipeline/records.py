@@ -130,6 +130,11 @@ class Origin:
     model: str | None = None
     reply_key: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Which of a prompt's answers this is, for a person."""
+        return self.candidate or f"sample {self.sample}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreferencePair:
@@ -164,7 +169,7 @@ class PreferencePair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class Unpaired:
     """Answers to one prompt that became no pair, and why; `answers` says which they were."""
 
     id: str
@@ -176,7 +181,7 @@ class LeftOut:
 
     def values(self) -> dict[str, Any]:
         """The row as the data set's columns have it."""
-        return {name: getattr(self, name) for name in LEFT_OUT_SCHEMA.names}
+        return {name: getattr(self, name) for name in UNPAIRED_SCHEMA.names}
 
 
 def _text(*names: str) -> list[pa.Field]:
@@ -237,7 +242,7 @@ PAIR_SCHEMA = pa.schema(
         pa.field("near_tie", pa.bool_()),
     ]
 )
-LEFT_OUT_SCHEMA = pa.schema(
+UNPAIRED_SCHEMA = pa.schema(
     [
         *_text("id", "reason", "detail", "source"),
         pa.field("answers", pa.list_(pa.string())),

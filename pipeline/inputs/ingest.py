@@ -245,7 +245,7 @@ def _role(turn: Mapping[str, Any]) -> str:
 def _clean(texts: dict[str, Any], values: Mapping[str, Any], intake: Intake) -> Example:
     """An example with whole characters only: a lone surrogate becomes U+FFFD, and is counted."""
     replaced: dict[str, Any] = {k: _whole(v) if isinstance(v, str) else v for k, v in texts.items()}
-    replaced["extra"] = _whole_values(texts["extra"])
+    replaced["extra"] = whole_values(texts["extra"])
     intake.surrogates += sum(replaced[k] != texts[k] for k in texts)
     given = values.get("id")
     id = content_id(replaced) if given is None or given == "" else _whole(str(given))
@@ -261,7 +261,8 @@ def _whole(text: str) -> str:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _whole_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def whole_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with whole characters only, in texts within them too."""
     text = _json(values)
     whole = _whole(text)
     return values if whole == text else json.loads(whole)

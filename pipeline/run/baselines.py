@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from .arrow_set import batches
 from .directory import RunDir
-from .selected import SelectedRow, Sets, batches, write_set
+from .selected import SelectedRow, Sets, write_set
 
 HOW = {
     "random": "drawn at random",

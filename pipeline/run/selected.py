@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..base.files import replace_folder
-from ..base.sha256sums import check_sums, write_sums
 from ..errors import CurateError
 from ..inputs.examples import chunks
 from ..records import (
@@ -23,11 +22,10 @@ from ..records import (
     Score,
     user_turn,
 )
+from .arrow_set import batches, write_tables
 from .directory import RunDir
 
 _BATCH = 1000
-_SHARD = 500 << 20
-"""Bytes after which another file begins, as `datasets` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +126,8 @@ def write_set(
     """Write the rows as a folder that `datasets` loads, with their card if they have one."""
 
     def fill(new: Path) -> None:
-        _write_arrow(new, (row.values() for row in rows), schema)
+        values = (row.values() for row in rows)
+        write_tables(new, (_table(chunk, schema) for chunk in chunks(values, _BATCH)), schema)
         if card is not None:
             (new / "README.md").write_text(card, "utf-8")
 
@@ -160,14 +159,6 @@ def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any
     for batch in batches(folder):
         chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
         yield from chosen.to_pylist()
-
-
-def batches(folder: Path) -> Iterator[pa.RecordBatch]:
-    """What a set holds, one batch in memory at a time; CurateError when it is damaged."""
-    check_sums(folder)
-    for path in sorted(folder.glob("*.arrow")):
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            yield from stream
 
 
 def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str, Any]]:
@@ -222,41 +213,7 @@ def _wider(known: pa.Field | None, found: pa.Field) -> pa.Field:
         return pa.field(known.name, pa.string())
 
 
-def _write_arrow(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write what `save_to_disk` would, which reads all of a set through a memory map."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    empty = datasets.Dataset(schema.empty_table())
-    empty.save_to_disk(str(folder), num_shards=1)
-    (folder / "data-00000-of-00001.arrow").unlink()
-    features = empty.features.arrow_schema.metadata
-    number = _write_shards(folder, rows, schema.with_metadata(features))
-    names = [f"data-{index:05d}-of-{number:05d}.arrow" for index in range(number)]
-    for index, name in enumerate(names):
-        (folder / f"{index}.arrow").rename(folder / name)
-    state = json.loads((folder / "state.json").read_text("utf-8"))
-    state["_data_files"] = [{"filename": name} for name in names]
-    state["_fingerprint"] = write_sums(folder)[:16]
-    (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), "utf-8")
-
-
-def _write_shards(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> int:
-    """Write the rows as streams of some size, `0.arrow` and so on; one at least. How many."""
-    tables = (_table(chunk, schema) for chunk in chunks(rows, _BATCH))
-    table: pa.Table | None = next(tables, schema.empty_table())
-    number = 0
-    while table is not None:
-        path = str(folder / f"{number}.arrow")
-        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            while table is not None and file.tell() < _SHARD:
-                writer.write_table(table)
-                table = next(tables, None)
-        number += 1
-    return number
-
-
-def _table(rows: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     columns = [
         _array([_fitting(row.get(field.name), field) for row in rows], field.type)
         for field in schema

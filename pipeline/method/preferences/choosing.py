@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from ...records import LeftOut, PreferencePair
+from ...records import PreferencePair, Unpaired
 from .rejection_sampling import statistical_rejection
 from .rivals import Answer, Rivals, same_text
 
@@ -19,17 +19,17 @@ _ROUNDING = 1e-9
 
 def best_and_worst(
     rivals: Rivals, *, tier: float = 0.0, noise: float = 0.0
-) -> PreferencePair | LeftOut:
+) -> PreferencePair | Unpaired:
     """One pair of the answers that can be used, of each distinct text one."""
     texts = rivals.usable(rewarded=False)
     if len(texts) > 1 and all(same_text(texts[0], other) for other in texts[1:]):
-        return rivals.left_out("identical", "all answers have the same text")
+        return rivals.unpaired("identical", "all answers have the same text")
     answers = _distinct(rivals.usable())
     if len(answers) < 2:
         return rivals.too_few()
     found = tiers([_reward(answer) for answer in answers], answers, rho=tier)
     if found is None:
-        return rivals.left_out("tie", f"all answers have the score {_shown(answers[0])}", margin=0)
+        return rivals.unpaired("tie", f"all answers have the score {_shown(answers[0])}", margin=0)
     chosen, rejected = (answers[place] for place in found)
     return rivals.pair(chosen, rejected, noise=noise)
 
@@ -58,7 +58,7 @@ def tiers(
 
 def rejection_sampled(
     rivals: Rivals, *, keep: int, beta: float, seed: int
-) -> list[PreferencePair | LeftOut]:
+) -> list[PreferencePair | Unpaired]:
     """keep/2 pairs of the answers that statistical rejection accepts, paired at random.
 
     The generator is seeded by `seed` and the record's id, so that neither the order nor the number
@@ -75,7 +75,7 @@ def rejection_sampled(
     return [_ranked(rivals, usable[first], usable[second]) for first, second in couples]
 
 
-def demonstrated(rivals: Rivals) -> PreferencePair | LeftOut:
+def demonstrated(rivals: Rivals) -> PreferencePair | Unpaired:
     """The pair of a demonstration, which is chosen, and a model's answer (SPIN, arXiv 2401.01335).
 
     A model that repeats its demonstration has nothing to learn from it: that is left out.
@@ -84,17 +84,17 @@ def demonstrated(rivals: Rivals) -> PreferencePair | LeftOut:
         return rivals.too_few(rewarded=False)
     demonstration, answer = rivals.answers
     if same_text(demonstration, answer):
-        return rivals.left_out("identical", "the model's answer is the demonstration")
+        return rivals.unpaired("identical", "the model's answer is the demonstration")
     return rivals.pair(demonstration, answer)
 
 
-def _ranked(rivals: Rivals, first: Answer, second: Answer) -> PreferencePair | LeftOut:
+def _ranked(rivals: Rivals, first: Answer, second: Answer) -> PreferencePair | Unpaired:
     both = (first, second)
     if same_text(first, second):
-        return rivals.left_out("identical", "both answers have the same text", answers=both)
+        return rivals.unpaired("identical", "both answers have the same text", answers=both)
     if first.reward == second.reward:
         detail = f"both answers have the score {_shown(first)}"
-        return rivals.left_out("tie", detail, answers=both, margin=0)
+        return rivals.unpaired("tie", detail, answers=both, margin=0)
     return rivals.pair(*sorted(both, key=_reward, reverse=True))
 
 

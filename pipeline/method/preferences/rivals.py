@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...records import LeftOut, Message, NoPair, Origin, PairSource, PreferencePair
+from ...records import Message, NoPair, Origin, PairSource, PreferencePair, Unpaired
 from ..decision import NEAR
 
 
@@ -30,15 +30,6 @@ class Answer:
         known = self.reward is not None and math.isfinite(self.reward)
         return "unscored" if rewarded and not known else None
 
-    @property
-    def name(self) -> str:
-        """Which of the answers this is, for a person."""
-        if self.origin.candidate is not None:
-            return self.origin.candidate
-        if self.origin.sample is not None:
-            return f"sample {self.origin.sample}"
-        return self.origin.model or "answer"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rivals:
@@ -53,36 +44,36 @@ class Rivals:
         """The answers that have a text and, where asked for, a reward."""
         return [answer for answer in self.answers if answer.fault_for(rewarded=rewarded) is None]
 
-    def left_out(
+    def unpaired(
         self,
         reason: NoPair,
         detail: str,
         *,
         answers: Iterable[Answer] | None = None,
         margin: float | None = None,
-    ) -> LeftOut:
+    ) -> Unpaired:
         """The row that says why these answers, all of them unless some are given, are no pair."""
-        return LeftOut(
+        return Unpaired(
             id=self.id,
             reason=reason,
             detail=detail,
             source=self.source,
-            answers=[answer.name for answer in (self.answers if answers is None else answers)],
+            answers=[one.origin.name for one in (self.answers if answers is None else answers)],
             margin=margin,
         )
 
-    def too_few(self, *, rewarded: bool = True) -> LeftOut:
+    def too_few(self, *, rewarded: bool = True) -> Unpaired:
         """The reason where fewer than two answers can be used.
 
         A fault of an answer itself tells more than a reward that is missing, perhaps because of it.
         """
         if len(self.answers) < 2:
-            return self.left_out("no_rival", "there is one answer only, or none")
+            return self.unpaired("no_rival", "there is one answer only, or none")
         faults = [(answer.fault_for(rewarded=rewarded), answer) for answer in self.answers]
-        found = [(fault, answer.name) for fault, answer in faults if fault is not None]
+        found = [(fault, answer.origin.name) for fault, answer in faults if fault is not None]
         fault, name = min(found, key=lambda one: one[0] == "unscored")
         usable = f"{len(faults) - len(found)} of {len(faults)} answers can be used"
-        return self.left_out(fault, f"{usable}; {name} is {fault}")
+        return self.unpaired(fault, f"{usable}; {name} is {fault}")
 
     def pair(self, chosen: Answer, rejected: Answer, *, noise: float = 0.0) -> PreferencePair:
         """The pair of these two; `noise` is the rounding noise of one mean NLL in nats.

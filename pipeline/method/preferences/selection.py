@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from ...records import (
     Candidate,
     CandidateKind,
-    LeftOut,
     Message,
     NoPair,
     Origin,
     Score,
+    Unpaired,
     user_turn,
 )
 from ..ifd import log_ratio
@@ -27,7 +27,7 @@ _BRANCHES: tuple[tuple[CandidateKind, CandidateKind], ...] = (
 
 def record_rivals(
     record: Mapping[CandidateKind, Candidate], scores: Mapping[CandidateKind, Score]
-) -> Iterator[Rivals | LeftOut]:
+) -> Iterator[Rivals | Unpaired]:
     """The rivals of each branch that a record has; a reason where it has none."""
     found = 0
     for before, after in _BRANCHES:
@@ -37,12 +37,12 @@ def record_rivals(
     if not found:
         id = next(iter(record.values())).id
         detail = "no second response to one instruction"
-        yield LeftOut(id=id, reason="no_rival", detail=detail, source="selection")
+        yield Unpaired(id=id, reason="no_rival", detail=detail, source="selection")
 
 
 def _rivals(
     before: Candidate, after: Candidate, scores: Mapping[CandidateKind, Score]
-) -> Rivals | LeftOut:
+) -> Rivals | Unpaired:
     rivals = Rivals(
         id=before.id,
         prompt=_prompt(before),
@@ -50,7 +50,7 @@ def _rivals(
         source="selection",
     )
     if after.valid and _prompt(after) != rivals.prompt:
-        return rivals.left_out("no_rival", "the two responses answer different instructions")
+        return rivals.unpaired("no_rival", "the two responses answer different instructions")
     return rivals
 
 

@@ -17,7 +17,7 @@ from curate.pipeline.method.preferences.choosing import (
 )
 from curate.pipeline.method.preferences.rejection_sampling import statistical_rejection
 from curate.pipeline.method.preferences.rivals import Answer, Rivals
-from curate.pipeline.records import LeftOut, NoPair, Origin, PreferencePair
+from curate.pipeline.records import NoPair, Origin, PreferencePair, Unpaired
 
 from ...conftest import shared
 
@@ -40,13 +40,13 @@ def rated(*rewards: float | None, id: str = "r1") -> Rivals:
     return rivals(*(answer(f"text {n}", r, sample=n) for n, r in texts), id=id)
 
 
-def pair(found: PreferencePair | LeftOut) -> PreferencePair:
+def pair(found: PreferencePair | Unpaired) -> PreferencePair:
     assert isinstance(found, PreferencePair), found
     return found
 
 
-def reason(found: PreferencePair | LeftOut) -> str:
-    assert isinstance(found, LeftOut), found
+def reason(found: PreferencePair | Unpaired) -> str:
+    assert isinstance(found, Unpaired), found
     assert found.detail and found.id == "r1"
     return found.reason
 

@@ -5,7 +5,7 @@ from typing import Any
 from curate.pipeline.method.preferences.choosing import best_and_worst
 from curate.pipeline.method.preferences.rivals import Rivals
 from curate.pipeline.method.preferences.selection import record_rivals
-from curate.pipeline.records import Candidate, CandidateKind, LeftOut, PreferencePair, Score
+from curate.pipeline.records import Candidate, CandidateKind, PreferencePair, Score, Unpaired
 
 
 def candidate(
@@ -28,7 +28,7 @@ def score(kind: CandidateKind, given: float | None, alone: float = 2.0) -> Score
     )
 
 
-def outcomes(*candidates: Candidate, scores: list[Score]) -> list[PreferencePair | LeftOut]:
+def outcomes(*candidates: Candidate, scores: list[Score]) -> list[PreferencePair | Unpaired]:
     record = {one.candidate: one for one in candidates}
     known = {one.candidate: one for one in scores}
     return [
@@ -64,7 +64,7 @@ def test_every_branch_is_a_pair_or_a_reason() -> None:
 
     def reasons(*more: Candidate, scores: list[Score] = both) -> list[str]:
         found = outcomes(original, *more, scores=scores)
-        return [one.reason for one in found if isinstance(one, LeftOut)]
+        return [one.reason for one in found if isinstance(one, Unpaired)]
 
     assert reasons() == ["no_rival"]
     assert reasons(candidate("response", "b")) == ["tie"]

@@ -1,0 +1,175 @@
+"""`curate pairs`: answers that compete -> a data set of pairs, and reasons for all that is none."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...base.files import replace_folder, write_text
+from ...base.progress import Progress
+from ...config.preferences import PairsConfig
+from ...errors import CurateError
+from ...inputs.evaluation_sets import evaluation_texts, open_sets
+from ...inputs.ingest import Intake
+from ...inputs.readers import Source
+from ...method.decontamination import EvaluationIndex
+from ...method.preferences.choosing import best_and_worst, demonstrated, rejection_sampled
+from ...method.preferences.filters import PairFilter
+from ...method.preferences.lengths import Mask, balanced, length_auc
+from ...method.preferences.rivals import Rivals
+from ...records import PairSource, PreferencePair, Unpaired
+from ...reporting.pairs import PairsPage
+from ...run.directory import refuse_changes
+from ...run.importing import write_unused
+from ...run.pair_set import PairSet, is_pair_set, write_manifest
+from .card import pairs_card
+from .collecting import Collector, PairNumbers
+from .sources import PairData, open_pair_data
+
+_OUT_OF_BALANCE = "--balance-length: of the more frequent kind it is among the smallest margins"
+_RULES = ("min_margin", "max_length_ratio", "balance_length", "ngram")
+_RULES_OF: dict[PairSource, tuple[str, ...]] = {
+    "ratings": ("tier",),
+    "rso": ("beta", "keep", "seed"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairsResult:
+    """Where the pairs are and how many there are, as the manifest has it."""
+
+    out: Path
+    counts: dict[str, Any] = field(default_factory=dict)
+    already_made: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {"out": str(self.out), **self.counts, "already_made": self.already_made}
+
+
+def pairs(config: PairsConfig) -> PairsResult:
+    """Make the folder of pairs, whole or not at all.
+
+    Raises CurateError for data of which no row can be used, and for a folder that holds something
+    else or other pairs.
+    """
+    data = open_pair_data(config)
+    sets = open_sets(config.decontaminate)
+    named = (*_RULES_OF.get(data.source, ()), *_RULES)
+    settings = {name: getattr(config, name) for name in named}
+    settings |= {"decontaminate": {source.name: source.fingerprint for source in sets}}
+    identity = {"command": "pairs", "source": data.source, **data.identity, **settings}
+    if (known := _known(config.out, identity)) is not None:
+        return PairsResult(out=config.out, counts=known, already_made=True)
+    rules = PairFilter(
+        min_margin=config.min_margin,
+        max_length_ratio=config.max_length_ratio,
+        evaluation=_index(sets, config.ngram),
+    )
+    counts: dict[str, Any] = {}
+
+    def fill(folder: Path) -> None:
+        collector, intake = Collector(folder), Intake()
+        for outcome in _outcomes(config, data, rules, intake):
+            collector.add(outcome)
+        _require_rows(data, intake)
+        numbers = collector.numbers()
+        stay = _staying(numbers, balance=config.balance_length)
+        collector.write(folder, stay, _OUT_OF_BALANCE)
+        write_unused(folder, intake)
+        counts.update(_counts(numbers.of(stay), collector, intake))
+        _describe(folder, data, identity, settings, counts, numbers.of(stay))
+
+    replace_folder(config.out, fill)
+    return PairsResult(out=config.out, counts=counts)
+
+
+def _known(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The counts of the same pairs, made already; CurateError where `out` holds anything else."""
+    if is_pair_set(out):
+        manifest = PairSet(out).manifest
+        refuse_changes(out, manifest["identity"], identity)
+        counts: dict[str, Any] = manifest["counts"]
+        return counts
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CurateError(f"{out} is there and holds no pairs of curate: choose another --out")
+    return None
+
+
+def _index(sets: list[Source], n: int) -> EvaluationIndex | None:
+    texts = (text for one in sets for text in evaluation_texts(one))
+    return EvaluationIndex(texts, n=n) if sets else None
+
+
+def _outcomes(
+    config: PairsConfig, data: PairData, rules: PairFilter, intake: Intake
+) -> Iterator[PreferencePair | Unpaired]:
+    with Progress("pairs", total=None, unit="prompts") as progress:
+        for rivals in data.rivals(intake):
+            made = _made(rivals, config, data) if isinstance(rivals, Rivals) else [rivals]
+            for one in made:
+                yield rules.applied(one) if isinstance(one, PreferencePair) else one
+            progress.advance()
+
+
+def _made(rivals: Rivals, config: PairsConfig, data: PairData) -> list[PreferencePair | Unpaired]:
+    if data.source == "demonstrations":
+        return [demonstrated(rivals)]
+    if data.source == "rso":
+        return rejection_sampled(rivals, keep=config.keep, beta=config.beta, seed=config.seed)
+    return [best_and_worst(rivals, tier=config.tier, noise=data.noise)]
+
+
+def _require_rows(data: PairData, intake: Intake) -> None:
+    if intake.records or data.source == "selection":
+        return
+    if not intake.rows:
+        raise CurateError(f"{data.name} is empty: it has no rows")
+    first = intake.rejected[0]
+    raise CurateError(
+        f"none of the {intake.rows} rows of {data.name} is usable; the first, {first.place}: "
+        f"{first.reason}"
+    )
+
+
+def _staying(numbers: PairNumbers, *, balance: bool) -> Mask:
+    if not balance:
+        return np.ones(numbers.margins.size, np.bool_)
+    return balanced(numbers.chosen - numbers.rejected, numbers.margins, numbers.keys)
+
+
+def _counts(numbers: PairNumbers, collector: Collector, intake: Intake) -> dict[str, Any]:
+    return {
+        "pairs": numbers.margins.size,
+        "left_out": dict(sorted(collector.reasons.items())),
+        "near_ties": int(numbers.near_ties.sum()),
+        "chosen_longer": int((numbers.chosen > numbers.rejected).sum()),
+        "chosen_shorter": int((numbers.chosen < numbers.rejected).sum()),
+        "length_auc": length_auc(numbers.chosen, numbers.rejected),
+        "input": intake.counts(),
+    }
+
+
+def _describe(
+    folder: Path,
+    data: PairData,
+    identity: dict[str, Any],
+    settings: dict[str, Any],
+    counts: dict[str, Any],
+    numbers: PairNumbers,
+) -> None:
+    """Write the card, the report and, last, the manifest."""
+    given = {name: value for name, value in settings.items() if value not in (None, False, {})}
+    about: dict[str, Any] = {"name": data.name, "source": data.source, "origin": dict(data.origin)}
+    about |= {"settings": given, "counts": counts}
+    write_text(folder / "README.md", pairs_card({**about, "licence": data.licence}))
+    page = PairsPage(
+        **about,
+        margins=numbers.margins,
+        chosen=numbers.chosen.astype(np.float64),
+        rejected=numbers.rejected.astype(np.float64),
+    )
+    write_text(folder / "report.html", page.text())
+    write_manifest(folder, identity, settings, **about, licence=data.licence)
