@@ -80,7 +80,7 @@ def demonstrated(rivals: Rivals) -> PreferencePair | Unpaired:
 
     A model that repeats its demonstration has nothing to learn from it: that is left out.
     """
-    if any(answer.fault_for(rewarded=False) for answer in rivals.answers):
+    if len(rivals.usable(rewarded=False)) < 2:
         return rivals.too_few(rewarded=False)
     demonstration, answer = rivals.answers
     if same_text(demonstration, answer):

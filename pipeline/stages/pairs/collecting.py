@@ -42,8 +42,8 @@ class Collector:
     """Takes outcomes and writes both data sets: 33 bytes of memory a pair."""
 
     def __init__(self, folder: Path) -> None:
-        self._pairs = _Spool(folder / ".pairs.arrow", PAIR_SCHEMA)
-        self._left_out = _Spool(folder / ".left_out.arrow", UNPAIRED_SCHEMA)
+        self._pairs = _Spool(folder / ".pairs.spool", PAIR_SCHEMA)
+        self._left_out = _Spool(folder / ".left_out.spool", UNPAIRED_SCHEMA)
         self._margins, self._near_ties = array("d"), array("b")
         self._chosen, self._rejected, self._keys = array("q"), array("q"), array("Q")
         self.reasons: Counter[NoPair] = Counter()

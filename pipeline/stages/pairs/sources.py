@@ -109,14 +109,14 @@ def _verdicts(config: PairsConfig) -> PairData:
     log = read_log(path)
     if log.kind != "pairs":
         raise CurateError(f"{path} holds {log.kind}: pairs are made of verdicts in both orders")
-    models = [str(log.about[name]) for name in ("model_1", "model_2") if log.about.get(name)]
+    names = {"Judge": "judge", "First model": "model_1", "Second model": "model_2"}
     return PairData(
         source="verdicts",
         name=str(path),
         identity=input_identity(open_source(str(path)), config.input),
         rivals=partial(judged_rivals, log, str(path), config.input),
         total=len(log.rows),
-        origin={"Judge": str(log.about.get("judge", "unknown")), "Models": " and ".join(models)},
+        origin={name: str(log.about[key]) for name, key in names.items() if key in log.about},
     )
 
 

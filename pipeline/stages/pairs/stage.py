@@ -29,7 +29,7 @@ from .collecting import Collector, PairNumbers
 from .sources import PairData, open_pair_data
 
 _OUT_OF_BALANCE = "--balance-length: of the more frequent kind it is among the smallest margins"
-_RULES = ("min_margin", "max_length_ratio", "balance_length", "ngram")
+_RULES = ("min_margin", "max_length_ratio", "balance_length")
 _RULES_OF: dict[PairSource, tuple[str, ...]] = {
     "ratings": ("tier",),
     "rso": ("beta", "keep", "seed"),
@@ -59,7 +59,9 @@ def pairs(config: PairsConfig) -> PairsResult:
     sets = open_sets(config.decontaminate)
     named = (*_RULES_OF.get(data.source, ()), *_RULES)
     settings = {name: getattr(config, name) for name in named}
-    settings |= {"decontaminate": {source.name: source.fingerprint for source in sets}}
+    if sets:
+        settings["ngram"] = config.ngram
+        settings["decontaminate"] = {source.name: source.fingerprint for source in sets}
     identity = {"command": "pairs", "source": data.source, **data.identity, **settings}
     if (known := _known(config.out, identity)) is not None:
         return PairsResult(out=config.out, counts=known, already_made=True)
@@ -161,7 +163,7 @@ def _describe(
     numbers: PairNumbers,
 ) -> None:
     """Write the card, the report and, last, the manifest."""
-    given = {name: value for name, value in settings.items() if value not in (None, False, {})}
+    given = {name: value for name, value in settings.items() if value not in (None, False)}
     about: dict[str, Any] = {"name": data.name, "source": data.source, "origin": dict(data.origin)}
     about |= {"settings": given, "counts": counts}
     write_text(folder / "README.md", pairs_card({**about, "licence": data.licence}))
