@@ -2,20 +2,19 @@
 
 `python benchmarks/head.py [--rows 4096 8192] [--repeats 20]` prints one line a shape: milliseconds
 of each, how much of the time the kernel takes (below 1 it is faster), and the largest error of each
-against float64 on a sample of rows. It decides nothing. Where the ratio is below 1 on a shape, and
-on its neighbours, by more than the spread, `pipeline/student/head.py` may take the kernel for that
-dtype and hidden width; the choice must depend on dtype, H and V alone, never on the rows, or a
-score would depend on its batch.
+against float64 on a sample of rows. Where the ratio is below 1 on a shape, and on its neighbours, by
+more than the spread, the kernel may join the package for that dtype and hidden width. The choice
+must depend on dtype, H and V alone, never on the rows, or a score would depend on its batch.
 """
 
 import argparse
 import statistics
 from collections.abc import Callable
 
+import head_triton
 import torch
 from torch import Tensor
 
-from curate.pipeline.scoring import head_triton
 from curate.pipeline.scoring.head import Head
 
 # (H, V) of Qwen2.5-0.5B, Llama-3.2-1B, Llama-2-7B, a 7B with a large vocabulary, Gemma-2-2B.

@@ -8,11 +8,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Test processes side by side would wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before transformers imports triton
-
 from collections.abc import Iterator
 from pathlib import Path
 

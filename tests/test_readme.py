@@ -16,8 +16,10 @@ import typer.main
 
 from curate.cli import app
 from curate.pipeline.method.spans import Pair
+from curate.pipeline.models.devices import pick_device
+from curate.pipeline.models.loading import load_tokenizer
 from curate.pipeline.records import CANDIDATES
-from curate.pipeline.scoring.model import load_student, load_tokenizer, pick_device
+from curate.pipeline.scoring.model import load_student
 from curate.pipeline.scoring.scorer import Scorer
 from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.templates import Template

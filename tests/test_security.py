@@ -14,17 +14,18 @@ import typer.testing
 
 from curate.cli import app
 from curate.pipeline.base.progress import inert, say
-from curate.pipeline.config import InputConfig, ModelConfig, option_words
+from curate.pipeline.config import InputConfig, ModelConfig, recorded_options
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.llm.engines.continuous_batching import Settings, start_engine
+from curate.pipeline.models.devices import pick_device
+from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.records import Candidate
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.scoring.model import load_config, load_student, load_tokenizer, pick_device
+from curate.pipeline.scoring.model import load_student
 from curate.pipeline.stages.finetuning import finetune_run
 from curate.pipeline.training.checkpoints import CHECKPOINTS, last_complete, seal
-from curate.pipeline.training.saving import load_weights
 
 from .scoring.tiny import save_student
 from .training.data import write_jsonl
@@ -64,7 +65,7 @@ def loaders(name: str) -> list[Callable[[], Any]]:
         lambda: load_config(name),
         lambda: load_tokenizer(name),
         lambda: load_student(name, revision=None, device=pick_device("cpu"), dtype="float32"),
-        lambda: load_weights(name, None, torch.float32),
+        lambda: load_causal_lm(name, dtype="float32"),
         lambda: start_engine(settings, (0.0, None)),
     ]
 
@@ -205,15 +206,15 @@ def test_no_key_is_noted_with_the_options() -> None:
     secret = "sk-secret"
     for url in (f"http://me:{secret}@host/v1", f"http://host/v1?key={secret}"):
         teacher = ModelConfig(model="t", base_url=url, api_key=secret)
-        assert option_words(teacher) == ["--teacher", "t"]
+        assert recorded_options(teacher) == {"model": "t"}
     args = ("--api-key", secret)
-    assert option_words(ModelConfig(model="t", engine_args=args)) == ["--teacher", "t"]
+    assert recorded_options(ModelConfig(model="t", engine_args=args)) == {"model": "t"}
     harmless = ModelConfig(model="t", base_url="http://h/v1", engine_args=("--a", "b c"))
-    assert option_words(harmless) == [
-        "--teacher", "t", "--base-url", "http://h/v1", "--engine-args", "--a 'b c'",
-    ]  # fmt: skip
+    assert recorded_options(harmless) == {
+        "model": "t", "base_url": ["http://h/v1"], "engine_args": "--a 'b c'",
+    }  # fmt: skip
     given = InputConfig(data="d", strict=True, limit=3)
-    assert option_words(given) == ["--strict", "--limit", "3"]
+    assert recorded_options(given) == {"data": "d", "strict": True, "limit": 3}
 
 
 def test_the_documents_name_tests_that_exist() -> None:

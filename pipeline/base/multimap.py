@@ -1,49 +1,40 @@
-"""Where the entries of many keys are: 16 bytes each, but for the latest."""
+"""A multimap of integers that grows by appending: 16 bytes an entry once merged."""
 
 from typing import Any
 
-MERGED = 1 << 15  # entries that are held in a dict before they go to the arrays
+MERGED = 1 << 15  # entries that wait in a dict before they go to the arrays
 
 
-class Places:
-    """A multimap of integers below 2^63, grown by appending."""
+class Multimap:
+    """Keys below 2^63, each with the integers that were added for it."""
 
     def __init__(self) -> None:
         import numpy
 
         self._numpy: Any = numpy
         self._keys = numpy.empty(0, numpy.int64)  # sorted; equal keys in the order of arrival
-        self._places = numpy.empty(0, numpy.int64)
-        self._latest: dict[int, int | tuple[int, ...]] = {}
+        self._values = numpy.empty(0, numpy.int64)
+        self._latest: dict[int, list[int]] = {}
 
-    def add(self, key: int, place: int) -> None:
-        """One more place of a key."""
-        known = self._latest.get(key)
-        if known is None:
-            self._latest[key] = place
-            if len(self._latest) >= MERGED:
-                self._merge()
-        else:
-            self._latest[key] = (*(known if isinstance(known, tuple) else (known,)), place)
+    def add(self, key: int, value: int) -> None:
+        """Add one more value to a key."""
+        self._latest.setdefault(key, []).append(value)
+        if len(self._latest) >= MERGED:
+            self._merge()
 
-    def of(self, key: int) -> list[int]:
-        """All places of a key, oldest first."""
+    def get(self, key: int) -> list[int]:
+        """Return all values of a key, oldest first."""
         begin = self._keys.searchsorted(key, "left")
         end = self._keys.searchsorted(key, "right")
-        latest = self._latest.get(key, ())
-        older: list[int] = self._places[begin:end].tolist()
-        return [*older, *(latest if isinstance(latest, tuple) else (latest,))]
+        older: list[int] = self._values[begin:end].tolist()
+        return [*older, *self._latest.get(key, ())]
 
     def _merge(self) -> None:
-        pairs = [
-            (key, place)
-            for key, places in self._latest.items()
-            for place in (places if isinstance(places, tuple) else (places,))
-        ]
+        pairs = [(key, value) for key, values in self._latest.items() for value in values]
         more = self._numpy.array(pairs, self._numpy.int64)
         more = more[more[:, 0].argsort(kind="stable")]
         where = self._keys.searchsorted(more[:, 0], "right")
-        # One after the other: only one of the two is there twice for a moment.
-        self._places = self._numpy.insert(self._places, where, more[:, 1])
+        # One array after the other, so that only one of the two is there twice for a moment.
+        self._values = self._numpy.insert(self._values, where, more[:, 1])
         self._keys = self._numpy.insert(self._keys, where, more[:, 0])
         self._latest.clear()

@@ -1,4 +1,4 @@
-"""Work started ahead of who takes its results, and results in order."""
+"""Starts the work on the next items before their results are asked for."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -8,14 +8,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
+def prefetch(
     items: Iterable[Item], start: Callable[[Item], Callable[[], Result]], depth: int
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Each item with its result, in order, while up to `depth` items are at work.
+    """Yield each item with its result, in order, while up to `depth` items are worked on.
 
-    `start` begins an item's work and returns what waits for its result.
+    `start` begins the work on an item and returns a function that waits for its result.
 
-    >>> list(ahead("ab", lambda item: item.upper, depth=2))
+    >>> list(prefetch("ab", lambda item: item.upper, depth=2))
     [('a', 'A'), ('b', 'B')]
     """
     waiting: deque[tuple[Item, Callable[[], Result]]] = deque()

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from threading import Timer
 from typing import Any, NoReturn
 
-_AGAIN = 0.1  # seconds until one that was swallowed comes again
+_REPEAT = 0.1  # seconds until an interrupt that was swallowed is sent again
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, again where a `__del__` or a callback lost it."""
+def interruptible() -> Iterator[None]:
+    """Make SIGTERM raise KeyboardInterrupt, once more where a `__del__` or a callback lost it."""
     signal.signal(signal.SIGTERM, _interrupt)
     before = sys.unraisablehook
 
@@ -21,7 +21,7 @@ def heard() -> Iterator[None]:
         if not issubclass(what.exc_type, KeyboardInterrupt):
             before(what)
             return
-        again = Timer(_AGAIN, _thread.interrupt_main, [signal.SIGTERM])
+        again = Timer(_REPEAT, _thread.interrupt_main, [signal.SIGTERM])
         again.daemon = True
         again.start()
 

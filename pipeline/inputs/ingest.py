@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..base.multimap import Places
+from ..base.multimap import Multimap
 from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, Example
 from .readers import RawRow, Row, Source, Unreadable
@@ -95,7 +95,7 @@ def examples(
     Raises CurateError when the columns are not found, when no row is usable, and when one id comes
     with two contents.
     """
-    seen = Places()
+    seen = Multimap()
     extract, misfit = None, None
     for row in source.rows():
         if limit is not None and intake.records >= limit:
@@ -286,10 +286,10 @@ def _digest(example: Example) -> int:
     return int(content_id(texts)[:15], 16)
 
 
-def _is_new(id: str, digest: int, seen: Places, place: str) -> bool:
+def _is_new(id: str, digest: int, seen: Multimap, place: str) -> bool:
     # 63 bits of each id and 60 of its texts, whatever their length.
     key = int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest()) >> 1
-    known = seen.of(key)
+    known = seen.get(key)
     if not known:
         seen.add(key, digest)
         return True

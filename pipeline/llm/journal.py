@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, BinaryIO
 
-from ..base.multimap import Places
+from ..base.multimap import Multimap
 from ..errors import CurateError
 from ..records import Message
 from .budget import Reservation, charge, prompt_ceiling
@@ -98,7 +98,7 @@ class Journal:
         self._run = run
         self._model = model
         self._segments: list[Path] = []
-        self._index = Places()
+        self._index = Multimap()
         self._totals: dict[str, list[int]] = {}  # by run: all tokens, then those at half price
         self._count = 0
         self._damaged = 0
@@ -119,7 +119,7 @@ class Journal:
 
     def attempts(self, key: str) -> list[Reply]:
         """Every reply to this request, oldest first."""
-        found = self._index.of(_short(key))
+        found = self._index.get(_short(key))
         entries = [entry for location in found if (entry := self._read(location))]
         mine = [entry for entry in entries if entry["key"] == key]
         return [_reply(entry) for entry in sorted(mine, key=lambda entry: entry["time"])]

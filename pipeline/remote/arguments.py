@@ -28,7 +28,7 @@ from ..inputs.urls import (
     store_of,
 )
 from ..run.directory import FORMAT
-from ..run.lock import also_held, held, holders, in_turn, lock_name
+from ..run.lock import also_held, holders, lock_name, run_lock, turn_lock
 from .lease import leased
 from .mirror import CONFIG, Mirror
 from .pushing import pushed
@@ -126,7 +126,7 @@ class _Places:
         share = share_of(given.get("shard"), os.environ) if self._command in IN_PLACE else WHOLE
         mirror, path = self._mirror(url, is_file=is_file, share=share)
         try:
-            self._stack.enter_context(held(mirror.home, self._command))
+            self._stack.enter_context(run_lock(mirror.home, self._command))
         except CurateError as error:
             raise CurateError(str(error).replace(str(mirror.home), url)) from None
         name = f".{path.name}{lock_name(WHOLE)}" if is_file else None
@@ -136,7 +136,7 @@ class _Places:
         if not share.whole:
             task = Task(mirror, f"{self._command} --shard {share}")
             self._stack.enter_context(also_held(mirror.folder, task))
-        with in_turn(mirror.home, self._command):
+        with turn_lock(mirror.home, self._command):
             mirror.pull()
         self._stack.enter_context(pushed(mirror, lease))
         return path
@@ -145,7 +145,7 @@ class _Places:
         """The folder with what is at a URL now; as it is where a process here works in it."""
         mirror, path = self._mirror(url)
         if not any(holder.alive for holder in holders(mirror.home)):
-            with in_turn(mirror.home, self._command):
+            with turn_lock(mirror.home, self._command):
                 mirror.pull()
             self._stack.enter_context(also_held(mirror.folder, Onlooker(mirror.store)))
         return path

@@ -83,7 +83,7 @@ def told(holder: dict[str, Any], age: float) -> Holder | None:
 
 
 @contextmanager
-def held(folder: Path, what: str, *, share: Share = WHOLE) -> Iterator[None]:
+def run_lock(folder: Path, what: str, *, share: Share = WHOLE) -> Iterator[None]:
     """Hold the folder's lock; CurateError names who does if another living process does.
 
     Tasks hold a lock each, and refuse what does not go with them: a process that holds the whole
@@ -101,7 +101,7 @@ def held(folder: Path, what: str, *, share: Share = WHOLE) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(folder: Path, what: str) -> Iterator[None]:
+def turn_lock(folder: Path, what: str) -> Iterator[None]:
     """One task after another: waits while another living one is within."""
     there = _elsewhere.get(folder)
     with _holding(folder / ".turn", what, wait=True), there.turn() if there else nullcontext():

@@ -15,10 +15,11 @@ from ..method.decision import Needs, needs
 from ..method.diversity import Units, units
 from ..method.ifd import SideResult, with_side
 from ..method.spans import SIDES, Pair, Side, pair
+from ..models.loading import load_tokenizer
 from ..records import Candidate, CandidateKind, Message, Score
 from ..templates import Template
 from .identity import ScoringIdentity
-from .model import device_here, load_student, load_tokenizer
+from .model import device_here, load_student
 from .packing import Span
 from .rounding import SAMPLE, rounding_noise
 from .scorer import Scorer, Tick, Values

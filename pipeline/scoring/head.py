@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import head_triton
-
 ROW_BLOCK = {"cpu": 512, "cuda": 2048}
 VOCABULARY_TILE = {"cpu": 1536, "cuda": 1 << 30}
 # BLAS takes another kernel, with other last bits, for a handful of rows.
@@ -29,10 +27,6 @@ class Head:
 
     def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """log P(targets) [R] in float32 (nats) for hidden [R, H] and targets [R]."""
-        if hidden.is_cuda and head_triton.pays(hidden.dtype, *self.weight.shape):
-            return head_triton.log_probs(
-                hidden, self.weight, targets, bias=self.bias, scale=self.scale, softcap=self.softcap
-            )
         kind, rows = hidden.device.type, hidden.shape[0]
         block = ROW_BLOCK.get(kind, 2048)
         # A GPU's library picks its kernels by the number of rows: there every block is whole.

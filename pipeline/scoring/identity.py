@@ -11,6 +11,8 @@ from ..config import Dtype, ScoringConfig, TemplateName, TokenizationName
 from ..errors import CurateError
 from ..inputs.model_files import revision_of as revision_of
 from ..inputs.model_files import short_name as short_name
+from ..models.devices import pick_dtype
+from ..models.loading import context_of, load_config
 
 DEFAULT_MAX_LENGTH = 2048
 
@@ -49,7 +51,7 @@ def resolve(config: ScoringConfig, scores: Path) -> ScoringIdentity:
 
     Reads the student's config, no weights.
     """
-    from .model import context_of, device_here, load_config, pick_dtype
+    from .model import device_here
 
     context = context_of(load_config(config.student, config.revision))
     dtype = config.dtype

@@ -4,17 +4,15 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ..config import Dtype, ScoringConfig
-from ..errors import CurateError
-from ..inputs.hub import hub_is_reachable
+from ..models.devices import pick_device, pick_devices
+from ..models.loading import context_of, load_causal_lm
 from .attention import NAME, UnpackableError, register
 from .head import Head
 from .hidden_states import alone_states, packed_states, to_device
@@ -44,104 +42,16 @@ class Student:
     hidden: Callable[[Pack], Tensor]
 
 
-def context_of(config: Any) -> int | None:
-    """The model's context in tokens, from its config, None where the config has no bound."""
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else None
-
-
-def pick_devices(name: str) -> list[str]:
-    """`cuda:0,1` and `cpu,cpu` name several devices; `cuda` is all GPUs of this machine.
-
-    >>> pick_devices("cuda:0,1")
-    ['cuda:0', 'cuda:1']
-    """
-    if name == "cuda" and torch.cuda.device_count() > 1:
-        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    first, *more = name.split(",")
-    return [first, *(f"cuda:{part}" if part.isdigit() else part for part in more)]
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one. Raises CurateError for a device not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise CurateError(f"--device {name}: no CUDA device is available here")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise CurateError(f"--device {name}: no such device") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise CurateError(f"--device {name}: only {torch.cuda.device_count()} GPUs are here")
-    return device
-
-
 def device_here(config: ScoringConfig) -> torch.device:
     """Where this process itself computes; Ray's workers may have GPUs where it has none."""
     first = pick_devices(config.device)[0]
     return pick_device("auto" if config.executor == "ray" and first == "cuda" else first)
 
 
-def pick_dtype(device: torch.device) -> Dtype:
-    """bfloat16 on a GPU that has it, else float32."""
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return "bfloat16" if fast else "float32"
-
-
-def load_config(name: str, revision: str | None = None) -> Any:
-    """The model's config; CurateError in one sentence where there is none."""
-    from transformers import AutoConfig
-
-    return _loaded(AutoConfig.from_pretrained, "model", name, revision)
-
-
-def load_tokenizer(name: str, revision: str | None = None) -> Any:
-    """The model's tokenizer; CurateError in one sentence where there is none."""
-    from transformers import AutoTokenizer
-
-    return _loaded(AutoTokenizer.from_pretrained, "tokenizer", name, revision)
-
-
-def _loaded(
-    loader: Callable[..., Any], what: str, name: str, revision: str | None, **how: Any
-) -> Any:
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
-        raise CurateError(f"{name} is no model folder: it has no config.json")
-    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise CurateError(f"no such model folder: {name}")
-    if not Path(name).exists():
-        how["local_files_only"] = not hub_is_reachable()
-    try:
-        # Left out, transformers would ask on the terminal whether to run a repository's code.
-        return loader(name, revision=revision, trust_remote_code=False, **how)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CurateError(
-            f"cannot load the {what} of {name!r}: it is neither a model folder nor a hub id that "
-            f"can be reached and loaded ({first[:200]})"
-        ) from None
-
-
 def load_student(name: str, *, revision: str | None, device: torch.device, dtype: Dtype) -> Student:
     """Load the weights (safetensors only, no remote code) and choose the proven way to score."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as library_logging
-
-    library_logging.disable_progress_bar()
-    kind: torch.dtype = getattr(torch, dtype)
-    model, loading = _loaded(
-        AutoModelForCausalLM.from_pretrained,
-        "model",
-        name,
-        revision,
-        dtype=kind,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    if loading["missing_keys"]:  # transformers makes them up at random
-        raise CurateError(f"the model of {name!r} lacks weights: {min(loading['missing_keys'])}")
-    return student_of(model.to(device).eval(), kind)
+    model = load_causal_lm(name, revision, dtype=dtype, device=device)
+    return student_of(model.eval(), getattr(torch, dtype))
 
 
 def student_of(model: Any, dtype: torch.dtype) -> Student:

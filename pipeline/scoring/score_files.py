@@ -15,17 +15,17 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ..base.files import read_notes, read_parquet, write_json, write_parquet
-from ..base.prefetch import ahead
+from ..base.prefetch import prefetch
 from ..base.sharding import WHOLE, Share
 from ..config import ScoringConfig
 from ..errors import CurateError
 from ..executors.processes import over_processes
 from ..executors.ray_cluster import over_ray
+from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
 from ..run.directory import RunDir, by_record, is_run
 from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity
-from .model import pick_devices
 
 # A row's texts, so that a candidate that was reflected again is scored again.
 SHARDS_AT_WORK = 2
@@ -115,7 +115,7 @@ class ScoreFiles:
                 return pool.submit(self.fill, shard, engine, wanted, report, stop).result
 
             try:
-                for _, filled in ahead(shards, start, SHARDS_AT_WORK):
+                for _, filled in prefetch(shards, start, SHARDS_AT_WORK):
                     yield filled
             finally:  # an interrupt must not wait for whole shards
                 stop.set()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..base.prefetch import ahead
+from ..base.prefetch import prefetch
 from .model import Student
 from .packing import Ids, Pack, Span, distinct, plan
 
@@ -156,7 +156,7 @@ class Scorer:
             return self._pool.submit(_values, log_probs, pack).result
 
         depth = GPU_DEPTH if self._pool is None else 2 * self._threads
-        for pack, values in ahead(packs, start, depth):
+        for pack, values in prefetch(packs, start, depth):
             self.tokens += len(pack.ids)
             yield pack, values
 

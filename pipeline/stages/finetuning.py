@@ -9,15 +9,17 @@ from typing import Any
 
 from ..base.files import writable, write_json
 from ..base.progress import Progress
-from ..config import TemplateName
+from ..config import InputConfig, TemplateName
 from ..config.training import FREE, FinetuneConfig, Recipe
 from ..errors import CurateError
-from ..inputs.ingest import Columns, Intake, examples
+from ..inputs.examples import read_examples
+from ..inputs.ingest import Intake
 from ..inputs.model_files import revision_of
 from ..inputs.readers import open_source
+from ..models.loading import context_of, load_config, load_tokenizer
 from ..records import Example
 from ..run.directory import RunDir, is_run
-from ..run.lock import held
+from ..run.lock import run_lock
 from ..run.selected import finished_selection, selected_rows
 from ..templates import Template
 from ..training.checkpoints import (
@@ -71,8 +73,12 @@ def finetune_run(
 
     The template and the tokens are those that the selection was scored with.
     """
-    source, records, scored_with = _records(data, selection)
-    held_out = None if config.held_out_data is None else data_set(config.held_out_data)[1]
+    source, records, scored_with = _records(config.input or InputConfig(data=data), selection)
+    held_out = (
+        None
+        if config.held_out_data is None
+        else data_set(InputConfig(data=config.held_out_data))[1]
+    )
     config = replace(config, template=config.template or scored_with)
     return finetune_records(config, records, source=source, held_out_records=held_out)
 
@@ -87,7 +93,6 @@ def finetune_records(
 ) -> FinetuneResult:
     """Fine-tune on records with the tokens that scoring uses, and show the progress."""
     from ..scoring.engine import student_template
-    from ..scoring.model import load_tokenizer
     from ..scoring.tokens import Tokenization
 
     tokenizer = load_tokenizer(config.model, config.revision)
@@ -113,21 +118,21 @@ def finetune_records(
 
 
 def _records(
-    data: str, selection: str | None
+    input: InputConfig, selection: str | None
 ) -> tuple[dict[str, Any], Records, TemplateName | None]:
     """Where the records come from, the records, and the template they were scored with."""
-    if not is_run(data):
-        return *data_set(data), None
-    run = RunDir.open(data)
+    if not is_run(input.data):
+        return *data_set(input), None
+    run = RunDir.open(input.data)
     name, entry = finished_selection(run, selection)
     rows = selected_rows(run.path / "selected" / name)
     return {"run": run.config["id"], "selection": name}, rows, entry["scoring"]["template"]
 
 
-def data_set(data: str) -> tuple[dict[str, Any], Iterator[Example]]:
+def data_set(input: InputConfig) -> tuple[dict[str, Any], Iterator[Example]]:
     """Where the records of a data set come from, and the records."""
-    source = open_source(data)
-    records = examples(source, Columns(), Intake())
+    source = open_source(input.data)
+    records = read_examples(source, input, Intake())
     return {"data": source.name, "fingerprint": source.fingerprint}, records
 
 
@@ -170,11 +175,10 @@ def finetune(
 
 
 def _within_context(config: FinetuneConfig) -> Recipe:
-    from ..scoring.model import context_of, load_config
-
     recipe = config.recipe()
     context = context_of(load_config(config.model, config.revision)) or recipe.max_length
-    if config.max_length is not None and config.max_length > context:
+    given = config.max_length != Recipe(preset=config.preset).max_length
+    if given and config.max_length > context:
         raise CurateError(
             f"--max-length {config.max_length} is beyond the context of {config.model}: {context}"
         )
@@ -182,8 +186,6 @@ def _within_context(config: FinetuneConfig) -> Recipe:
 
 
 def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:
-    from ..scoring.model import load_config
-
     size = load_config(config.model, config.revision).get_text_config().vocab_size
     largest = max(max(row.input_ids) for row in data.rows + data.held_out)
     if largest >= size:
@@ -226,7 +228,7 @@ def _claimed(job: Job, identity: Mapping[str, Any], locks: ExitStack) -> dict[st
     finished = read_json(job.out / MANIFEST)
     job.state.wait_for_everyone()  # so that none reads what the main process writes next
     if finished is None and job.state.is_main_process:
-        locks.enter_context(held(job.out, "finetune"))
+        locks.enter_context(run_lock(job.out, "finetune"))
         claim(job.out, identity)
     job.state.wait_for_everyone()
     return finished

@@ -32,7 +32,7 @@ from ..method.tally import Tally
 from ..method.verdicts import ASKED, RECORDED, Scale, pair_verdict
 from ..records import CandidateStatus, user_turn
 from ..run.directory import RunDir, folder_beside
-from ..run.lock import held
+from ..run.lock import run_lock
 from ..templates import JudgePrompt, judge_prompt
 
 KINDS = {"": "forward", "_reverse": "reverse"}
@@ -74,7 +74,7 @@ def judge(config: JudgeConfig) -> Judged:
         identity = _identity(config, matched, teacher, prompt)
         folder, file = _places(config, identity)
         run = RunDir.create(folder, identity)
-    with run.discarded_if_empty(), held(run.path, "judge"):
+    with run.discarded_if_empty(), run_lock(run.path, "judge"):
         journal = config.judge.journal or run.path / "journal"
         with let_go_on_error(teacher):
             asking = open_asking(teacher, config.judge, journal=journal, run=run.config["id"])

@@ -22,7 +22,7 @@ from ..inputs.readers import Source, open_source
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..run.directory import RunDir, is_run
 from ..run.importing import import_candidates
-from ..run.lock import held
+from ..run.lock import run_lock
 from ..scoring.engine import ScoringEngine
 from ..scoring.identity import ScoringIdentity, resolve
 from ..scoring.score_files import ScoreFiles
@@ -47,7 +47,7 @@ def score(config: ScoreConfig) -> ScoreResult:
     input = {"command": "score", **input_identity(source, config.input)}
     work = work_folder(config.out, input)
     try:
-        with held(work, "score"):
+        with run_lock(work, "score"):
             identity = resolve(config.scoring, work / "scores")
             made = {**input, "limit": config.input.limit, "scoring": identity.fields()}
             done = _done_already(config.out, made)

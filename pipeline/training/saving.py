@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CurateError
+from ..models.loading import load_causal_lm, load_config, load_tokenizer
 
 LIBRARIES = ("curate-reflection", "torch", "transformers", "trl", "accelerate", "datasets", "peft")
 CARD = """---
@@ -35,13 +36,6 @@ The curve's numbers are in `loss.csv`; the library versions and the rest are in 
 """
 
 
-def trainable(name: str, revision: str | None, *, adapters_only: bool, bf16: bool) -> Any:
-    """Weights that are trained are float32, whatever the arithmetic: bf16 loses small updates."""
-    import torch
-
-    return load_weights(name, revision, torch.bfloat16 if adapters_only and bf16 else torch.float32)
-
-
 def lora_config(rank: int, alpha: int, dropout: float) -> Any:
     """Adapters on every linear layer but the head."""
     try:
@@ -57,30 +51,11 @@ def lora_config(rank: int, alpha: int, dropout: float) -> Any:
     )
 
 
-def load_weights(name: str, revision: str | None, dtype: Any) -> Any:
-    """The causal LM in that dtype, safetensors only; None is the dtype it was saved in."""
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            name,
-            revision=revision,
-            dtype=dtype or "auto",
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise CurateError(f"cannot load the weights of {name!r}: {first[:200]}") from None
-
-
 def save_trained(trainer: Any, base: str, revision: str | None, folder: Path) -> None:
     """Write the whole model in the dtype of `base`, adapters merged, with the tokenizer of `base`.
 
     Every process must call this, since a sharded model is gathered from all; one of them writes.
     """
-    from ..scoring.model import load_config, load_tokenizer
-
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.accelerator.is_main_process:
         return
@@ -100,7 +75,7 @@ def save_trained(trainer: Any, base: str, revision: str | None, folder: Path) ->
 def _merged(base: str, revision: str | None, adapter: Path) -> Any:
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(load_weights(base, revision, None), str(adapter))
+    model = PeftModel.from_pretrained(load_causal_lm(base, revision, dtype=None), str(adapter))
     return model.merge_and_unload()
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from ..config.training import Recipe
 from ..errors import CurateError
+from ..models.loading import load_causal_lm, load_tokenizer
 from .checkpoints import CHECKPOINTS, STAGED, last_complete, publish_checkpoint, refusals_told
 from .launch import fixable_errors, trackers
 from .loss_curve import HELD_OUT
 from .row_order import EvenOrder
 from .rows import IGNORED, TrainingData, response_loss
-from .saving import lora_config, trainable
+from .saving import lora_config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +108,6 @@ def _trainer(job: Job) -> Any:
     from datasets import Dataset
     from trl import SFTTrainer, pack_dataset
 
-    from ..scoring.model import load_tokenizer
-
     recipe, lora = job.recipe, job.recipe.lora_r > 0
 
     class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types
@@ -148,7 +147,10 @@ def _trainer(job: Job) -> Any:
     args = _arguments(job, len(rows))
     rows, order = _shared_evenly(job, rows, args.per_device_train_batch_size)
     return Trainer(
-        model=trainable(job.model, job.revision, adapters_only=lora, bf16=job.bf16),
+        # Weights that are trained are float32, whatever the arithmetic: bf16 loses small updates.
+        model=load_causal_lm(
+            job.model, job.revision, dtype="bfloat16" if lora and job.bf16 else "float32"
+        ),
         args=args,
         train_dataset=rows,
         processing_class=load_tokenizer(job.model, job.revision),

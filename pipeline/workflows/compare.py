@@ -5,66 +5,25 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from ..base.files import write_json
 from ..base.progress import say
-from ..base.ranks import are_several, is_first
+from ..base.ranks import is_first
+from ..config import InputConfig
+from ..config.comparison import BASELINE, CompareConfig, PairwiseConfig, SetName
 from ..config.training import FinetuneConfig
-from ..errors import CurateError, UsageError
+from ..errors import CurateError
 from ..method.intervals import Interval, t_interval
 from ..records import Example
 from ..run.directory import RunDir
 from ..run.selected import finished_selection
 from ..stages.finetuning import FinetuneResult, data_set, finetune_records
-from .compare_judging import Judgement, PairwiseConfig, Questions, checked_questions, judge_models
+from .compare_judging import Judgement, Questions, checked_questions, judge_models
 from .compare_judging import in_words as judged_in_words
-from .training_sets import Pool, SetName, asking, pool_of, split_off, training_set
+from .training_sets import Pool, asking, pool_of, split_off, training_set
 
-SETS: tuple[SetName, ...] = get_args(SetName)
-BASELINE: SetName = "random"  # what the others are set against
 HELD_OUT = 0.1  # of the originals, where nothing else is said
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareConfig:
-    """`curate compare`: `finetuning.out` holds a folder for each set and seed."""
-
-    run: str
-    finetuning: FinetuneConfig
-    selection: str | None = None
-    sets: tuple[SetName, ...] = SETS
-    seeds: tuple[int, ...] = (0, 1, 2)
-    pairwise: PairwiseConfig | None = None
-    """Have the answers of the first seed's models judged, too."""
-
-    def __post_init__(self) -> None:
-        for option, given in (("--sets", self.sets), ("--seeds", self.seeds)):
-            if not given or len(set(given)) < len(given):
-                raise UsageError(f"{option} takes distinct values, separated by commas")
-        for name in self.sets:
-            if name not in SETS:
-                raise UsageError(f"--sets takes {', '.join(SETS)}, not {name!r}")
-        if min(self.seeds) < 0:
-            raise UsageError(f"--seeds cannot be negative: {min(self.seeds)}")
-        self.finetuning.recipe()  # its numbers are checked there
-        if self.pairwise is not None:
-            _check_pairwise(self.pairwise, self.sets)
-
-
-def _check_pairwise(config: PairwiseConfig, sets: tuple[SetName, ...]) -> None:
-    if BASELINE not in sets or len(sets) < 2:
-        raise UsageError(f"--judge sets the others against `{BASELINE}`: --sets must have both")
-    if config.judge.replies is not None and len(sets) > 2:
-        raise UsageError(
-            "--replies are told apart by the question alone, so they judge one set: take "
-            f"--sets selected,{BASELINE}"
-        )
-    if are_several():
-        raise UsageError(
-            "--judge works in one process: train with torchrun first, then give the same command "
-            "without it and with --judge; finished trainings are not done again"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +113,7 @@ def _held_out(run: RunDir, config: FinetuneConfig) -> tuple[str, list[Example], 
     if config.held_out_data is None:
         held_out = split_off(run, config.recipe().held_out or HELD_OUT)
         return "originals of the run, held out", held_out, {example.id for example in held_out}
-    records = list(data_set(config.held_out_data)[1])
+    records = list(data_set(InputConfig(data=config.held_out_data))[1])
     held = asking(run, {(example.instruction, example.input) for example in records})
     if held:
         say(f"note: {len(held)} records ask what a held-out one asks; no set has them")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..base.files import write_text
 from ..base.progress import say
-from ..config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig
+from ..config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig, PairwiseConfig
 from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..inputs.questions import Question, read_questions
@@ -19,17 +19,6 @@ from ..llm.engines.choose import make_teacher
 from ..records import Example, user_turn
 from ..stages.generation.stage import generate
 from ..stages.judging import judge
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairwiseConfig:
-    """Who judges, and what the trained models are asked."""
-
-    judge: ModelConfig
-    questions: str | None = None
-    """Data with instructions; those of the held-out records if None."""
-    max_tokens: int = 1024
-    """New tokens of an answer; the judge has limits of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +175,7 @@ def _compared(asked: ModelConfig, first: Path, second: Path, questions: int) -> 
     contents = [path.read_text("utf-8") for path in (first, second)]
     about = [asked.model, asked.revision, asked.engine, str(asked.replies), *contents]
     out = first.with_name(f"{first.stem}-vs-{second.stem}-{_digest(json.dumps(about))}.json")
-    journal = None if asked.replies else first.parent / "journal"
+    journal = None if asked.replies else asked.journal or first.parent / "journal"
     result = judge(
         JudgeConfig(
             first=str(first),

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from curate.pipeline.base.signals import heard
+from curate.pipeline.base.signals import interruptible
 
 
 class Slow:
@@ -17,7 +17,7 @@ class Slow:
 
 def test_one_that_a_destructor_swallows_comes_again() -> None:
     reached = False
-    with pytest.raises(KeyboardInterrupt), heard():
+    with pytest.raises(KeyboardInterrupt), interruptible():
         Slow()
         reached = True
         time.sleep(20)
@@ -26,7 +26,7 @@ def test_one_that_a_destructor_swallows_comes_again() -> None:
 
 def test_one_between_two_steps_comes_at_once() -> None:
     begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), heard():
+    with pytest.raises(KeyboardInterrupt), interruptible():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(20)
     assert time.monotonic() - begun < 5

@@ -14,14 +14,14 @@ import pytest
 
 from curate.pipeline.base.sharding import WHOLE, Share
 from curate.pipeline.errors import CurateError
-from curate.pipeline.run.lock import held, holders
+from curate.pipeline.run.lock import holders, run_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from curate.pipeline.run.lock import held
+from curate.pipeline.run.lock import run_lock
 from curate.pipeline.base.sharding import Share
-with held(Path(sys.argv[1]), "reflect", share=Share(*map(int, sys.argv[2:]))):
+with run_lock(Path(sys.argv[1]), "reflect", share=Share(*map(int, sys.argv[2:]))):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -31,14 +31,14 @@ RACE = """
 import os, random, sys, time
 from pathlib import Path
 from curate.pipeline.errors import CurateError
-from curate.pipeline.run.lock import held
+from curate.pipeline.run.lock import run_lock
 
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 log = os.open(folder / "log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 end = time.time() + seconds
 
 def once():
-    with held(folder, "race"):
+    with run_lock(folder, "race"):
         try:
             os.close(os.open(folder / "inside", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
@@ -82,9 +82,9 @@ for child in children:
 TURN = """
 import os, sys, time
 from pathlib import Path
-from curate.pipeline.run.lock import in_turn
+from curate.pipeline.run.lock import turn_lock
 folder = Path(sys.argv[1])
-with in_turn(folder, "reflect"):
+with turn_lock(folder, "reflect"):
     os.close(os.open(folder / "inside", os.O_CREAT | os.O_EXCL))
     time.sleep(0.2)
     if sys.argv[2] == "dies":
@@ -119,16 +119,16 @@ def forge(folder: Path, *, age: float = 0, **holder: object) -> Path:
 
 
 def test_held_and_left_clean(tmp_path: Path) -> None:
-    with held(tmp_path / "a" / "run", "reflect"):
+    with run_lock(tmp_path / "a" / "run", "reflect"):
         assert [p.name for p in (tmp_path / "a" / "run").iterdir()] == [".lock"]
-    with pytest.raises(KeyError), held(tmp_path / "a" / "run", "reflect"):
+    with pytest.raises(KeyError), run_lock(tmp_path / "a" / "run", "reflect"):
         raise KeyError
     assert list((tmp_path / "a" / "run").iterdir()) == []
 
 
 def test_a_living_holder_is_named_a_killed_one_succeeded_at_once(tmp_path: Path) -> None:
     holder = start_holder(tmp_path)
-    with pytest.raises(CurateError) as caught, held(tmp_path, "select"):
+    with pytest.raises(CurateError) as caught, run_lock(tmp_path, "select"):
         raise AssertionError("two hold the lock")
     message = str(caught.value)
     assert f"process {holder.pid} on {socket.gethostname()}" in message
@@ -136,13 +136,13 @@ def test_a_living_holder_is_named_a_killed_one_succeeded_at_once(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == [".lock"]
 
     os.kill(holder.pid, signal.SIGSTOP)  # stopped is not dead
-    with pytest.raises(CurateError, match="is in use"), held(tmp_path, "select"):
+    with pytest.raises(CurateError, match="is in use"), run_lock(tmp_path, "select"):
         raise AssertionError("two hold the lock")
 
     os.kill(holder.pid, signal.SIGKILL)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, not yet reaped: a zombie
     begun = time.monotonic()
-    with held(tmp_path, "select"):
+    with run_lock(tmp_path, "select"):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
     assert time.monotonic() - begun < 1
     assert list(tmp_path.iterdir()) == []
@@ -153,20 +153,20 @@ def test_a_number_used_again_is_another_process(tmp_path: Path) -> None:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     host = socket.gethostname()
     forge(tmp_path, host=host, boot=boot, pid=os.getppid(), started="1")
-    with held(tmp_path, "select"):
+    with run_lock(tmp_path, "select"):
         pass
     forge(tmp_path, host=host, boot="another", pid=os.getppid(), started="1")
-    with held(tmp_path, "select"):
+    with run_lock(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_holder_elsewhere_lives_while_it_touches_its_lock(tmp_path: Path) -> None:
     forge(tmp_path, host="elsewhere", pid=1, age=30)
-    with pytest.raises(CurateError, match="process 1 on elsewhere"), held(tmp_path, "select"):
+    with pytest.raises(CurateError, match="process 1 on elsewhere"), run_lock(tmp_path, "select"):
         raise AssertionError("two hold the lock")
     forge(tmp_path, host="elsewhere", pid=1, age=300)
-    with held(tmp_path, "select"):
+    with run_lock(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -175,24 +175,24 @@ def test_a_holder_elsewhere_lives_while_it_touches_its_lock(tmp_path: Path) -> N
 def test_a_damaged_lock_is_held_while_it_is_touched(tmp_path: Path, content: str) -> None:
     lock = tmp_path / ".lock"
     lock.write_text(content)
-    with pytest.raises(CurateError, match="is damaged, and whoever"), held(tmp_path, "select"):
+    with pytest.raises(CurateError, match="is damaged, and whoever"), run_lock(tmp_path, "select"):
         raise AssertionError("two hold the lock")
     os.utime(lock, (time.time() - 300,) * 2)
-    with held(tmp_path, "select"):
+    with run_lock(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_lock_of_a_power_cut_is_taken_over_at_once(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
-    with held(tmp_path, "select"):
+    with run_lock(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_s_lock_is_not_removed(tmp_path: Path) -> None:
     """Taken for dead (a laptop that slept), the first holder leaves the second one's lock."""
-    with held(tmp_path, "select"):
+    with run_lock(tmp_path, "select"):
         forge(tmp_path, host="elsewhere", pid=1)
     assert json.loads((tmp_path / ".lock").read_text())["host"] == "elsewhere"
 
@@ -202,7 +202,7 @@ def test_a_successor_may_die_too(tmp_path: Path) -> None:
     lock = forge(tmp_path, host=host, pid=1, token="first")
     succession = lock.with_name(".lock.after.first")
     succession.write_text(json.dumps({"host": host, "pid": 1, "token": "second"}))
-    with held(tmp_path, "select"):
+    with run_lock(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -212,7 +212,7 @@ def test_exactly_one_of_many_holds_it(tmp_path: Path) -> None:
     events = Counter((tmp_path / "log").read_text().splitlines())
     assert set(events) <= {"held", "refused"}, events
     assert events["held"] > 10
-    with held(tmp_path, "select"):  # whatever died last, the lock is to be had
+    with run_lock(tmp_path, "select"):  # whatever died last, the lock is to be had
         pass
 
 
@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with (
         pytest.raises(CurateError, match="cannot write"),
-        held(tmp_path / "file" / "run", "select"),
+        run_lock(tmp_path / "file" / "run", "select"),
     ):
         raise AssertionError("held nothing")
 
@@ -230,27 +230,30 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_tasks_of_one_array_hold_it_together_and_nobody_else(tmp_path: Path) -> None:
     task = start_holder(tmp_path, 1, 3)
-    with held(tmp_path, "reflect", share=Share(0, 3)), held(tmp_path, "x", share=Share(2, 3)):
+    with (
+        run_lock(tmp_path, "reflect", share=Share(0, 3)),
+        run_lock(tmp_path, "x", share=Share(2, 3)),
+    ):
         others = [h for h in holders(tmp_path) if h.pid == task.pid]
         assert [(h.what, h.alive) for h in others] == [("reflect --shard 1/3", True)]
     for share in (WHOLE, Share(1, 3), Share(0, 2), Share(1, 4)):
         with (
             pytest.raises(CurateError, match=rf"`curate reflect --shard 1/3` .* {task.pid} on"),
-            held(tmp_path, "select", share=share),
+            run_lock(tmp_path, "select", share=share),
         ):
             raise AssertionError(f"{share} holds it too")
         assert [p.name for p in tmp_path.iterdir()] == [".lock-1-of-3"]
     end(task, signal.SIGKILL)
     assert [h.alive for h in holders(tmp_path)] == [False]
     for share in (WHOLE, Share(0, 2), Share(1, 3)):
-        with held(tmp_path, "select", share=share):
+        with run_lock(tmp_path, "select", share=share):
             pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_task_begins_while_one_process_holds_it_all(tmp_path: Path) -> None:
     whole = start_holder(tmp_path)
-    with pytest.raises(CurateError, match="is in use"), held(tmp_path, "x", share=Share(0, 2)):
+    with pytest.raises(CurateError, match="is in use"), run_lock(tmp_path, "x", share=Share(0, 2)):
         raise AssertionError("a task holds it too")
     assert [p.name for p in tmp_path.iterdir()] == [".lock"]
     end(whole, signal.SIGTERM)

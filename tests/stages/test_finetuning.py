@@ -205,7 +205,7 @@ def test_long_rows_are_cut_or_dropped_and_counted(overlong: Any, student: Path) 
 
 
 def test_the_held_out_rows_do_not_depend_on_order(student: Path) -> None:
-    def held(records: list[Example], seed: int) -> set[str]:
+    def kept_out(records: list[Example], seed: int) -> set[str]:
         data = training_data(
             records,
             template=Template("wizardlm"),
@@ -217,7 +217,7 @@ def test_the_held_out_rows_do_not_depend_on_order(student: Path) -> None:
         assert len(data.rows) == 18
         return {row.id for row in data.held_out}
 
-    assert held(RECORDS, 0) == held(RECORDS[::-1], 0) != held(RECORDS, 1)
+    assert kept_out(RECORDS, 0) == kept_out(RECORDS[::-1], 0) != kept_out(RECORDS, 1)
 
 
 @pytest.mark.parametrize(
@@ -481,8 +481,8 @@ def test_the_advice_of_an_error_can_be_followed_in_the_same_folder(
 HOLD = """
 import sys
 from pathlib import Path
-from curate.pipeline.run.lock import held
-with held(Path(sys.argv[1]), "finetune"):
+from curate.pipeline.run.lock import run_lock
+with run_lock(Path(sys.argv[1]), "finetune"):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -122,7 +122,7 @@ for way in ("whole", "sharded"):
 def failing():
     \"\"\"Fails in one of the processes.\"\"\"
     from curate.pipeline.stages.finetuning import data_set
-    from curate.pipeline.scoring.model import load_tokenizer
+    from curate.pipeline.models.loading import load_tokenizer
     from curate.pipeline.scoring.tokens import Tokenization
     from curate.pipeline.templates import Template
 

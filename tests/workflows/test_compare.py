@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from curate.pipeline.config.training import FinetuneConfig
+from curate.pipeline.config import CompareConfig, FinetuneConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.stages.selection.stage import SelectResult
-from curate.pipeline.workflows.compare import CompareConfig, CompareResult, compare, in_words
+from curate.pipeline.workflows.compare import CompareResult, compare, in_words
 
 from ..training.data import records, scoring_with, select_from, write_jsonl
 

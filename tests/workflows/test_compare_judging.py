@@ -11,21 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from curate.pipeline.config import ModelConfig
+from curate.pipeline.config import CompareConfig, ModelConfig, PairwiseConfig, SetName
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.stages.judging import recompute
 from curate.pipeline.stages.selection.stage import SelectResult
-from curate.pipeline.workflows.compare import CompareConfig, compare
+from curate.pipeline.workflows.compare import compare
 from curate.pipeline.workflows.compare import in_words as compared_in_words
 from curate.pipeline.workflows.compare_judging import (
     Judgement,
-    PairwiseConfig,
     checked_questions,
     in_words,
     judge_models,
 )
-from curate.pipeline.workflows.training_sets import SetName
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, error
 from ..scoring.tiny import llama, save_student

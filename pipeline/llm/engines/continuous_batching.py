@@ -3,13 +3,15 @@
 import gc
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...base.progress import say
 from ...config import Role
 from ...errors import CurateError
+from ...models.devices import pick_device, pick_dtype
+from ...models.loading import load_causal_lm, load_tokenizer
 from ...records import Message
 from ..flow_control import RESUME
 
@@ -77,23 +79,21 @@ def start_engine(settings: Settings, sampling: tuple[float, int | None]) -> Engi
 
     Raises CurateError for what cannot be loaded, has no chat template or does not fit.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as library_logging
-
-    library_logging.disable_progress_bar()
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
-    name, device = settings.model, _pick_device(settings.device, settings.role)
-    tokenizer = _fetched(AutoTokenizer.from_pretrained, "tokenizer", settings)
+    name, device = (
+        settings.model,
+        pick_device(settings.device, option=f"the {settings.role}'s device"),
+    )
+    tokenizer = load_tokenizer(name, settings.revision)
     if settings.chat and not tokenizer.chat_template:
         raise CurateError(
             f"{name} has no chat template: take a model tuned for instructions as "
             f"--{settings.role}, or put a chat_template.jinja into its folder"
         )
     say(f"{settings.role}: loading {name} on {device}")
-    loader = AutoModelForCausalLM.from_pretrained
-    how = {"dtype": _pick_dtype(device), "use_safetensors": True}
+    dtype = pick_dtype(device, otherwise="float16")
+    model = load_causal_lm(name, settings.revision, dtype=dtype, device=device)
     try:
-        model = _fetched(loader, "model", settings, **how).to(device).eval()
         return _started(model, tokenizer, settings, sampling)
     except (RuntimeError, MemoryError, ValueError) as error:  # no memory; an architecture unknown
         raise failed(name, str(error), settings.role) from None
@@ -160,36 +160,6 @@ def _cached_tokens(model: Any, settings: Settings, batch: int) -> int:
     memory = settings.memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     wanted: int = max(batch * min(context, ROOM), context) + 256
     return min(wanted, memory // size)
-
-
-def _pick_device(name: str, role: Role) -> Any:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise CurateError(f"the {role}'s device {name} is not here: no CUDA device is available")
-    return torch.device(name)
-
-
-def _pick_dtype(device: Any) -> Any:
-    import torch
-
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _fetched(loader: Callable[..., Any], what: str, settings: Settings, **how: Any) -> Any:
-    try:
-        # Left out, transformers would ask on the terminal whether to run a repository's code.
-        return loader(settings.model, revision=settings.revision, trust_remote_code=False, **how)
-    except (OSError, ValueError, KeyError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise CurateError(
-            f"cannot load the {what} of the {settings.role} {settings.model!r}: it is neither "
-            f"a model folder nor a hub id that can be reached and loaded ({said[0][:200]})"
-        ) from None
 
 
 def failed(name: str, why: str, role: Role = "teacher") -> CurateError:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from ...base.multimap import Places
+from ...base.multimap import Multimap
 from ...errors import CurateError, TeacherFailure
 from ...records import REFLECTIONS
 from ..journal import clean
@@ -51,7 +51,7 @@ class RecordedTeacher:
         except _UNREADABLE as error:
             raise self._unreadable(error) from error
         try:
-            self._offsets = Places()
+            self._offsets = Multimap()
             for slot, offset in self._indexed():
                 self._offsets.add(slot, offset)
         except (OSError, CurateError) as error:
@@ -93,7 +93,7 @@ class RecordedTeacher:
 
     def _line(self, id_: str, candidate: str) -> bytes:
         """The reply's line; nothing where there is none."""
-        offsets = self._offsets.of(_slot(id_, candidate))
+        offsets = self._offsets.get(_slot(id_, candidate))
         if not offsets:
             return b""
         self._file.seek(offsets[-1])

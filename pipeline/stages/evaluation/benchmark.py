@@ -12,7 +12,8 @@ from typing import Any
 from ...config import DtypeOption
 from ...errors import CurateError
 from ...inputs.hub import go_offline_if_unreachable, hub_is_reachable
-from ...scoring.model import load_config, load_tokenizer, pick_device, pick_dtype
+from ...models.devices import pick_device, pick_dtype
+from ...models.loading import load_causal_lm, load_tokenizer
 
 INSTALL = 'pip install "curate-reflection[eval]"'
 
@@ -83,33 +84,16 @@ def _index(names: Sequence[str], include: Path | None) -> Any:
     return TaskManager(include_path=str(include) if include else None)
 
 
-def check_model(name: str, revision: str | None) -> None:
-    """CurateError in one sentence where there is no such model."""
-    load_config(name, revision)
-
-
 def load_for_tasks(
     name: str, revision: str | None, *, device: str, dtype: DtypeOption, batch_size: int
 ) -> Any:
     """The model as lm-eval takes it. CurateError in one sentence for what is none."""
     from lm_eval.models.huggingface import HFLM
-    from transformers.utils import logging as library_logging
 
-    library_logging.disable_progress_bar()
-
-    load_config(name, revision)
-    place = pick_device(device)
-    try:
-        return HFLM(
-            pretrained=name,
-            tokenizer=load_tokenizer(name, revision),
-            revision=revision or "main",
-            device=str(place),
-            dtype=pick_dtype(place) if dtype == "auto" else dtype,
-            batch_size=batch_size,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CurateError(f"cannot load {name!r}: {_first_line(error)}") from None
+    tokenizer, place = load_tokenizer(name, revision), pick_device(device)
+    kind = pick_dtype(place) if dtype == "auto" else dtype
+    model = load_causal_lm(name, revision, dtype=kind, device=place)
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

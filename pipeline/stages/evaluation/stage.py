@@ -13,9 +13,10 @@ from ...base.files import write_json
 from ...base.progress import Progress, say
 from ...config import EvaluateConfig
 from ...inputs.model_files import revision_of, short_name
+from ...models.loading import load_config
 from ...run.directory import RunDir, folder_beside
-from ...run.lock import held
-from .benchmark import Benchmarks, Measured, check_model, load_for_tasks
+from ...run.lock import run_lock
+from .benchmark import Benchmarks, Measured, load_for_tasks
 
 NUMBERS = ("value", "stderr")
 
@@ -78,12 +79,12 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
     """
     folder = folder_beside(config.out) if config.out else None
     for name, revision in _models(config):
-        check_model(name, revision)
+        load_config(name, revision)
     benchmarks = Benchmarks(config.tasks, config.include_path)
     if folder is None:
         return _evaluated(config, benchmarks, None)
     run = RunDir.create(folder, _identity(config))
-    with run.discarded_if_empty(), held(run.path, "evaluate"):
+    with run.discarded_if_empty(), run_lock(run.path, "evaluate"):
         result = _evaluated(config, benchmarks, run)
         write_json(config.out or folder, result.as_dict())
     return result

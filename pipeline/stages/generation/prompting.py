@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from ...config import TemplateName
+from ...models.loading import load_tokenizer
 from ...records import conversation
 from ...scoring.engine import student_template
-from ...scoring.model import load_config, load_tokenizer
 from ...scoring.tokens import Tokenization
 
 
@@ -25,7 +25,6 @@ class Prompting:
     """The template and the tokenizer of one student; the template is resolved."""
 
     def __init__(self, model: str, revision: str | None, template: TemplateName | None) -> None:
-        load_config(model, revision)  # says in one sentence what is no model
         tokenizer = load_tokenizer(model, revision)
         self.template = student_template(template or trained_with(model) or "vicuna", tokenizer)
         self._tokens = Tokenization(

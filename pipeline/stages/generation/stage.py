@@ -18,7 +18,7 @@ from ...llm.journal import request_key
 from ...llm.protocol import Reply, Request
 from ...records import CandidateStatus, Message, conversation
 from ...run.directory import RunDir, folder_beside
-from ...run.lock import held
+from ...run.lock import run_lock
 
 MESSAGES = "messages"
 """In a template's place where a server renders the conversation by itself."""
@@ -64,7 +64,7 @@ def generate(config: GenerateConfig) -> Generated:
             "seed": config.model.seed,
         }
         run = RunDir.create(folder, identity)
-    with run.discarded_if_empty(), held(run.path, "generate"):
+    with run.discarded_if_empty(), run_lock(run.path, "generate"):
         journal = config.model.journal or run.path / "journal"
         with let_go_on_error(model):
             asking = open_asking(model, config.model, journal=journal, run=run.config["id"])

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...config import InputConfig, ReflectConfig, option_words
+from ...config import InputConfig, ReflectConfig, recorded_options
 from ...errors import CurateError, UsageError
 from ...inputs.examples import as_original, input_identity, read_examples
 from ...inputs.ingest import Intake
@@ -51,11 +51,8 @@ def open_run(config: ReflectConfig, teacher: Teacher) -> Opened:
         **_teacher_identity(config, teacher),
         **_dedup_identity(config),
     }
-    words = {
-        "input": [*option_words(config.input), *_dedup_words(config)],
-        "teacher": option_words(config.teacher),
-    }
-    notes = {"data": source.name, "licence": source.licence, "options": words}
+    options = recorded_options(config)
+    notes = {"data": source.name, "licence": source.licence, "options": options}
     count = RunDir.open(data).num_records if is_run(data) else source.count()
     run = RunDir.create(out, identity, **notes)
     return Opened(run, originals_to_reflect(config, source), _at_most(config.input.limit, count))
@@ -91,12 +88,6 @@ def _teacher_identity(config: ReflectConfig, teacher: Teacher) -> dict[str, Any]
         "seed": config.teacher.seed,
         "schedule": config.schedule,
     }
-
-
-def _dedup_words(config: ReflectConfig) -> list[str]:
-    return [
-        f"--{name.replace('_', '-')}={value}" for name, value in _dedup_identity(config).items()
-    ]
 
 
 def _dedup_identity(config: ReflectConfig) -> dict[str, Any]:

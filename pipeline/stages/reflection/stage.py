@@ -26,7 +26,7 @@ from ...llm.protocol import Teacher
 from ...records import CANDIDATES, REFLECTIONS, RETRYABLE, Candidate, CandidateKind, candidates_from
 from ...run.directory import RunDir, is_run
 from ...run.importing import NEAR_DUPLICATES, SHARD, write_unused
-from ...run.lock import held, in_turn
+from ...run.lock import run_lock, turn_lock
 from ...templates import teacher_prompts
 from .forecast import projected
 from .opening import Opened, open_run
@@ -75,7 +75,7 @@ def reflect(
     try:
         opened = open_run(config, teacher)
         run = opened.run
-        with held(run.path, "reflect", share=config.share):
+        with run_lock(run.path, "reflect", share=config.share):
             stage = _Stage(config, run, teacher, step, branches)
             return asyncio.run(until_terminated(stage.work(opened)))
     except asyncio.CancelledError:
@@ -289,7 +289,7 @@ class _Stage:
         if self.config.share.whole:
             return self._finish_run(intake)
         # In turn: the last one to come has seen what all others wrote before they came.
-        with in_turn(self.run.path, "reflect"):
+        with turn_lock(self.run.path, "reflect"):
             missing = sum(not self._is_there(i, size) for i, size in enumerate(self.sizes))
             if missing:
                 counts = self._counts(self.config.share)

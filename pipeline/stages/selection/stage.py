@@ -11,7 +11,7 @@ from typing import Any
 
 from ...base.progress import Progress, say
 from ...base.sharding import WHOLE, Share
-from ...config import SelectConfig, option_words
+from ...config import SelectConfig, recorded_options
 from ...errors import CurateError, UsageError
 from ...inputs.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.examples import input_identity
@@ -29,7 +29,7 @@ from ...run.baselines import response_lengths, write_baselines
 from ...run.card import dataset_card
 from ...run.directory import RunDir, is_run
 from ...run.importing import import_candidates
-from ...run.lock import held, in_turn
+from ...run.lock import run_lock, turn_lock
 from ...run.selected import SelectedRow, write_sets
 from ...scoring.engine import Record, Scored, ScoringEngine
 from ...scoring.identity import ScoringIdentity, resolve
@@ -99,13 +99,13 @@ def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
         source = open_source(f"{data}/candidates" if is_run(data) else data)
         identity = checked(config, out)  # an unknown student must leave nothing behind
         made_from = {"command": "select", **input_identity(source, config.input)}
-        words = {"input": option_words(config.input)}
-        run = RunDir.create(out, made_from, data=source.name, licence=source.licence, options=words)
+        notes = {"data": source.name, "licence": source.licence}
+        run = RunDir.create(out, made_from, **notes, options=recorded_options(config))
     # Where several tasks begin in it, none may take the run away.
     discarded = run.discarded_if_empty() if config.share.whole else nullcontext()
-    with discarded, held(run.path, "select", share=config.share):
+    with discarded, run_lock(run.path, "select", share=config.share):
         if source is not None:
-            with in_turn(run.path, "select"):  # of several tasks the first one imports
+            with turn_lock(run.path, "select"):  # of several tasks the first one imports
                 import_candidates(run, source, config.input)
             unused = (run.stage("import") or {})["input"]["rejected"]
             if unused:
@@ -197,7 +197,7 @@ def choose_branches(config: SelectConfig) -> ScoringIdentity:
     The first comparison of the selective schedule; its scores are kept and serve `select`.
     """
     run = RunDir.open(config.input.data)
-    with held(run.path, "select"):
+    with run_lock(run.path, "select"):
         identity = resolve(config.scoring, run.path / "scores")
         files = ScoreFiles(run, identity)
         with (

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ...base.files import read_notes
+from ...config import InputConfig, ReflectConfig, command_words
+from ...config.options import options_of
 from ...inputs.row_count import count_rows
 from ...llm.journal_tail import growth
 from ...records import REFLECTIONS, RETRYABLE
@@ -110,7 +112,7 @@ def _unfinished_candidates(run: RunDir, known: StageStatus, entry: dict[str, Any
     """With what is left, by the input, and the speed, by the journal."""
     total = entry.get("records") or _input_rows(run)
     left = None if total is None else max(total - known.done, 0)
-    folder = run.path / entry.get("journal", _option(run, "--journal") or "journal")
+    folder = run.path / entry.get("journal", _option(run, "journal") or "journal")
     journal = growth(folder)
     calls = 2 if run.config["identity"].get("schedule") == "selective" else len(REFLECTIONS)
     rate = journal.per_second / calls if journal.per_second else None
@@ -121,21 +123,22 @@ def _unfinished_candidates(run: RunDir, known: StageStatus, entry: dict[str, Any
 
 def _input_rows(run: RunDir) -> int | None:
     """How many rows the input has, within the limit."""
-    rows, limit = count_rows(str(run.config.get("data"))), _option(run, "--limit")
+    rows, limit = count_rows(str(run.config.get("data"))), _option(run, "limit")
     if limit is None:
         return rows
     return int(limit) if rows is None else min(rows, int(limit))
 
 
-def _options(run: RunDir, which: str) -> list[str]:
-    """The options that the run was begun with: those of its `input` or its `teacher`."""
-    words: list[str] = run.config.get("options", {}).get(which, [])
-    return words
+def _option(run: RunDir, name: str) -> Any:
+    """An option that the run was begun with."""
+    return run.config.get("options", {}).get(name)
 
 
-def _option(run: RunDir, name: str) -> str | None:
-    words = [*_options(run, "input"), *_options(run, "teacher")]
-    return words[words.index(name) + 1] if name in words else None
+def _begun_with(run: RunDir, command: str, *, of: type, without: type | None = None) -> list[str]:
+    """The options that the run was begun with, as words: those of one configuration."""
+    names = options_of(of).keys() - (options_of(without).keys() if without else ()) - {"data"}
+    options = run.config.get("options", {})
+    return command_words(command, {n: options[n] for n in options if n in names})[2:]
 
 
 # --- selections -----------------------------------------------------------------------------------
@@ -241,8 +244,9 @@ def _making(
     run: RunDir, path: str, made: StageStatus, selections: list[StageStatus], retry: list[str]
 ) -> list[str]:
     """The command that made the candidates, again; where it also selects, as that was done."""
-    data, teacher = str(run.config.get("data")), _options(run, "teacher")
-    given = [*_options(run, "input"), *teacher, *retry]
+    data = str(run.config.get("data"))
+    teacher = _begun_with(run, "reflect", of=ReflectConfig, without=InputConfig)
+    given = [*_begun_with(run, "reflect", of=InputConfig), *teacher, *retry]
     only = selections[0] if len(selections) == 1 else None
     selecting = _scoring(run, only) if only else ["--student", "STUDENT"]
     if run.config["identity"].get("schedule") == "selective":

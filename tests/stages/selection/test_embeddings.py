@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from curate.pipeline.method.diversity import SCALE, Units
+from curate.pipeline.models.devices import pick_device
+from curate.pipeline.models.loading import load_tokenizer
 from curate.pipeline.scoring.engine import ScoringEngine
 from curate.pipeline.scoring.identity import resolve
-from curate.pipeline.scoring.model import load_student, load_tokenizer, pick_device
+from curate.pipeline.scoring.model import load_student
 
 from ...training.data import scoring_with
 

@@ -52,16 +52,8 @@ MERGE_ROWS = 128
 STAGES = 3
 # Fused multiply-adds, by name: triton's own default differs between its versions.
 OPTIONS = {"enable_fp_fusion": True}
-# (dtype, vocabulary, width) on which `benchmarks/head.py` showed the kernel to beat chunked torch.
-# None yet: it has not been measured on a GPU.
-MEASURED_FASTER: frozenset[tuple[torch.dtype, int, int]] = frozenset()
 # The oldest generation that has bfloat16 and asynchronous copies.
 OLDEST_CAPABILITY = (8, 0)
-
-
-def pays(dtype: torch.dtype, vocabulary: int, width: int) -> bool:
-    """Whether the kernel is the faster way for this head; never a matter of the rows' number."""
-    return (dtype, vocabulary, width) in MEASURED_FASTER and available()
 
 
 def available() -> bool:

@@ -1,0 +1,89 @@
+"""`curate generate` and `curate judge`: answers, and what a judge says of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import UsageError
+from .fields import check_fields, embedded, option
+from .inputs import InputConfig, out_option
+from .models import ModelConfig, asked_model
+from .scoring import TemplateName
+
+AnswerFormat = Literal["alpaca_eval", "mt_bench", "jsonl"]
+JUDGE_TOKENS = 1024
+"""New tokens of a verdict, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateConfig:
+    """`curate generate`."""
+
+    input: InputConfig = embedded(
+        "Input",
+        help={"data": "An evaluation set: any data with a column of instructions, or of turns."},
+        without=("output_column",),
+    )
+    model: ModelConfig = asked_model("Model that answers", "model", without=("replies", "prompts"))
+    out: Path = out_option(help="The file to write.")
+    format: AnswerFormat | None = option(
+        None,
+        help="What is written [default: alpaca_eval; for .jsonl jsonl, mt_bench with turns].",
+    )
+    template: TemplateName | None = option(
+        None,
+        help="The prompt of a model run here [default: what it was fine-tuned with, or vicuna].",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.model.engine == "recorded":
+            raise UsageError("generate asks a model: --engine recorded has only a teacher's or a "
+                             "judge's replies")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeConfig:
+    """`curate judge A B`, or the count of a log; the `limit` of `columns` counts pairs."""
+
+    first: str = option(
+        "",
+        name="a",
+        help="The first model's answers: instruction, input, output.",
+        argument=True,
+        place="in",
+    )
+    second: str = option(
+        "",
+        name="b",
+        help="The second model's answers to the same instructions.",
+        argument=True,
+        place="in",
+    )
+    judge: ModelConfig = asked_model(
+        "Judge", "judge", default={"max_tokens": JUDGE_TOKENS}, without=("prompts",)
+    )
+    columns: InputConfig = embedded(
+        "Input",
+        supply={"data": lambda options: options["a"]},
+        without=("strict",),
+    )
+    from_log: Path | None = option(
+        None,
+        help="Count recorded judgements instead: reviews in both orders, AlpacaEval annotations or "
+        "MT-Bench ratings, told by their columns.",
+    )
+    questions: str | None = option(
+        None,
+        help="The evaluation set, where A or B is a file of MT-Bench's answers (first turns).",
+        place="in",
+    )
+    out: Path | None = out_option(
+        None, help="A folder, or the file of the verdicts [default: a folder named after A and B]."
+    )
+
+    def __post_init__(self) -> None:
+        if self.from_log is None and not (self.first and self.second):
+            raise UsageError("two files of answers are needed, A and B, or --from-log FILE")
+        if self.from_log is not None and (self.first or self.judge.model):
+            raise UsageError("--from-log counts what is recorded: give no answers and no --judge")

@@ -1,0 +1,169 @@
+"""Loads configurations, tokenizers and causal LMs: safetensors only, no remote code.
+
+Whatever the libraries raise for a model that cannot be loaded becomes one sentence.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base.progress import say
+from ..errors import CurateError
+from ..inputs.hub import hub_is_reachable
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_config(name: str, revision: str | None = None) -> Any:
+    """The model's configuration."""
+    from transformers import AutoConfig
+
+    return _load(AutoConfig.from_pretrained, "configuration", name, revision)
+
+
+def context_of(config: Any) -> int | None:
+    """The model's context in tokens, from its config, None where the config has no bound."""
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
+    """The model's tokenizer. CurateError also for tokens that the model has no embedding of."""
+    from transformers import AutoTokenizer
+
+    config = load_config(name, revision)
+    tokenizer = _load(AutoTokenizer.from_pretrained, "tokenizer", name, revision)
+    _check_vocabulary(tokenizer, config, name)
+    return tokenizer
+
+
+def load_causal_lm(
+    name: str,
+    revision: str | None = None,
+    *,
+    dtype: str | None,
+    device: "torch.device | None" = None,
+) -> Any:
+    """The weights in `dtype` (None: as they were saved), on `device` (None: in memory).
+
+    CurateError for a folder that lacks weights: transformers would make them up at random.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as library_logging
+
+    library_logging.disable_progress_bar()
+    model, found = _load(
+        AutoModelForCausalLM.from_pretrained,
+        "model",
+        name,
+        revision,
+        dtype=dtype or "auto",
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if found["missing_keys"]:
+        raise CurateError(f"the model of {name!r} lacks weights: {min(found['missing_keys'])}")
+    _mend_generation_config(model, name)
+    if device is not None:
+        with memory_errors(name, device):
+            model.to(device)
+    return model
+
+
+@contextmanager
+def memory_errors(name: str, device: "torch.device | str") -> Iterator[None]:
+    """Turn running out of memory into a CurateError that names the model and the device."""
+    import torch
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise CurateError(
+            f"{name} does not fit into the memory of {device}: take a smaller model or dtype, "
+            "or a device with more free memory"
+        ) from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out, of a GPU or of this machine."""
+    import torch
+
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "allocate memory" in str(error)
+
+
+def _load(
+    loader: Callable[..., Any], part: str, name: str, revision: str | None, **options: Any
+) -> Any:
+    _check_folder(name)
+    if not Path(name).exists():
+        options["local_files_only"] = not hub_is_reachable()
+    try:
+        with memory_errors(name, "this machine"):
+            # Left out, transformers would ask on the terminal whether to run a repository's code.
+            return loader(name, revision=revision, trust_remote_code=False, **options)
+    except CurateError:
+        raise
+    except Exception as error:  # noqa: BLE001 - foreign files raise all kinds, tokenizers' bare ones
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CurateError(f"cannot load the {part} of {name!r}: {_advice(name)}{reason}") from None
+
+
+def _check_folder(name: str) -> None:
+    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+        raise CurateError(f"{name} is no model folder: it has no config.json")
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise CurateError(f"no such model folder: {name}")
+
+
+def _advice(name: str) -> str:
+    folder = Path(name)
+    if not folder.is_dir():
+        return "it is no model folder, nor a hub id that can be reached and loaded: "
+    if (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file():
+        return "tokenizer.model without tokenizer.json takes `pip install sentencepiece protobuf`: "
+    return ""
+
+
+def _check_vocabulary(tokenizer: Any, config: Any, name: str) -> None:
+    """CurateError where text can become a token beyond the embeddings.
+
+    Special tokens that no template writes (of images, say) never come up, so they do not count.
+    """
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    vocabulary = tokenizer.get_vocab()
+    if size is None or max(vocabulary.values(), default=0) < size:
+        return
+    template = str(tokenizer.chat_template or "")
+    special = {
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special and token.content not in template
+    } - {tokenizer.bos_token, tokenizer.eos_token}
+    largest = max(number for token, number in vocabulary.items() if token not in special)
+    if largest >= size:
+        raise CurateError(
+            f"the tokenizer of {name!r} has a token {largest}, and its model only {size} "
+            "embeddings: they do not belong together"
+        )
+
+
+def _mend_generation_config(model: Any, name: str) -> None:
+    """Let the model be saved: transformers refuses a temperature that is not sampled with."""
+    settings = model.generation_config
+    if settings is None:
+        return
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        settings.do_sample = True
+        say(
+            f"note: generation_config.json of {name} sets a temperature or top_p without "
+            "do_sample; taken as do_sample = true"
+        )
