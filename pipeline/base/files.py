@@ -16,6 +16,27 @@ import pyarrow.parquet as pq
 from ..errors import CurateError
 from . import checksums as checks
 
+_checks: list[tuple[str, Callable[[], None]]] = []
+"""Folders of locks that this process holds, and what raises once one of them is lost."""
+
+
+@contextmanager
+def checked_publications(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """In the body, call `check` before anything is put in place below a folder."""
+    entry = (os.path.realpath(folder), check)
+    _checks.append(entry)
+    try:
+        yield
+    finally:
+        _checks.remove(entry)
+
+
+def _check(path: Path) -> None:
+    place = os.path.realpath(path)
+    for folder, check in list(_checks):
+        if os.path.commonpath((folder, place)) == folder:
+            check()
+
 
 @contextmanager
 def writable(place: Path) -> Iterator[None]:
@@ -37,6 +58,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         try:
             write(temporary)
             _sync(temporary)
+            _check(path)
             os.replace(temporary, path)
             _sync(path.parent)
         finally:
@@ -55,6 +77,7 @@ def create_json(path: Path, value: Any) -> bool:
     def link(temporary: Path) -> bool:
         _write_text(temporary, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
         _sync(temporary)
+        _check(path)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -143,6 +166,7 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
         fill(temporary)
         for written in temporary.iterdir():
             _sync(written)
+        _check(path)
         if path.exists():
             os.rename(path, old)
         os.rename(temporary, path)

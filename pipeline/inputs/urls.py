@@ -8,19 +8,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .. import config
+from ..config.options import options_of
 from ..errors import CurateError, UsageError
 
-PLACES = ("data", "run", "out", "a", "b", "questions", "judge_questions", "held_out_data",
-          "decontaminate")  # fmt: skip
-"""Arguments of commands that may be URLs."""
-LOCAL = ("journal", "replies", "prices", "prompts", "from_log", "include_path", "deepspeed")
-"""Those that name files and may not."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/(/?)")
+_REMOTE = ("in", "out")
 _HERE = ("file", "local")
 _ACCOUNTS = ("abfs", "abfss")  # container@account is an address there
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -42,9 +40,18 @@ def as_url(value: object) -> str | None:
     return f"{found[1]}://{str(value)[found.end() :]}"
 
 
+def url_options() -> frozenset[str]:
+    """The options that may be URLs, by what the configurations' fields say of their `place`."""
+    commands = [item for item in vars(config).values() if is_dataclass(item)]
+    every = (item for command in commands for item in options_of(command).items())
+    return frozenset(name for name, option in every if option.about["place"] in _REMOTE)
+
+
 def names_a_url(options: Mapping[str, object]) -> bool:
-    """Whether one of a command's arguments is a URL where files are named."""
-    return any(as_url(options.get(name)) for name in (*PLACES, *LOCAL))
+    """Whether one of a command's options is a URL where files are named."""
+    urls = {name: value for name, value in options.items() if as_url(value)}
+    may_be = url_options() if urls else frozenset()
+    return any(name in may_be or isinstance(value, Path) for name, value in urls.items())
 
 
 def scheme(url: str) -> str:

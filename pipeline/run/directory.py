@@ -152,6 +152,15 @@ class RunDir:
         entry: dict[str, Any] | None = self.manifest.get("stages", {}).get(name)
         return entry
 
+    def record_selection(self, student: str, options: Mapping[str, Any]) -> None:
+        """Keep, beside a student's scores, the options that its selection is begun with."""
+        write_json(self.path / "scores" / student / "options.json", options)
+
+    def selection_options(self, student: str) -> dict[str, Any] | None:
+        """The options that a student's selection was last begun with."""
+        found = read_json(self.path / "scores" / student / "options.json")
+        return found if isinstance(found, dict) else None
+
     # --- candidates ---
 
     @property

@@ -22,7 +22,7 @@ from ..inputs.readers import Source, open_source
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..run.directory import RunDir, is_run
 from ..run.importing import import_candidates
-from ..run.lock import run_lock
+from ..run.lock import output_lock
 from ..scoring.engine import ScoringEngine
 from ..scoring.identity import ScoringIdentity, resolve
 from ..scoring.score_files import ScoreFiles
@@ -46,18 +46,18 @@ def score(config: ScoreConfig) -> ScoreResult:
         raise CurateError(f"--out {config.out} is a folder; give the name of a Parquet file")
     input = {"command": "score", **input_identity(source, config.input)}
     work = work_folder(config.out, input)
-    try:
-        with run_lock(work, "score"):
+    with output_lock(config.out, "score"):
+        try:
             identity = resolve(config.scoring, work / "scores")
             made = {**input, "limit": config.input.limit, "scoring": identity.fields()}
             done = _done_already(config.out, made)
             run = RunDir.create(work, input)
             result = done or _score(config, source, run, identity, made)
-    except CurateError:
-        if not (work / "scores").exists():
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    shutil.rmtree(work, ignore_errors=True)
+        except CurateError:
+            if not (work / "scores").exists():
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
     return result
 
 

@@ -16,7 +16,7 @@ import pytest
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.urls import Store, store_of
 from curate.pipeline.remote.lease import LeaseLost, Pace, holder_at, leased
-from curate.pipeline.run.lock import signed
+from curate.pipeline.run.lock import signature
 
 from . import dirstore  # noqa: F401 - registers itself
 
@@ -40,7 +40,14 @@ def put(store: Store, holder: dict[str, Any]) -> None:
 
 
 def elsewhere(**more: Any) -> dict[str, Any]:
-    return {**signed("select", "other"), "host": "far-away", "pid": 7, "beat": 1, **more}
+    return {
+        **signature("select", "other"),
+        "host": "far-away",
+        "machine": "another",
+        "pid": 7,
+        "beat": 1,
+        **more,
+    }
 
 
 def test_it_names_its_holder_and_is_gone_afterwards(store: Store) -> None:
@@ -57,7 +64,7 @@ def test_it_names_its_holder_and_is_gone_afterwards(store: Store) -> None:
 def test_a_living_process_of_this_machine_is_named(store: Store) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        put(store, {**signed("select", "t"), "pid": child.pid, "started": stat[19]})
+        put(store, {**signature("select", "t"), "pid": child.pid, "started": stat[19]})
         said = f"in use: `curate select` runs as process {child.pid} on {socket.gethostname()}"
         with pytest.raises(CurateError, match=said), leased(store, "reflect", pace=QUICK):
             pass
@@ -121,12 +128,12 @@ def test_a_lock_that_somebody_removed_is_lost(store: Store) -> None:
 def test_of_many_that_find_a_dead_holder_one_comes_in(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads are one process to each other, so each takes itself for a host of its own."""
-    put(store, {**signed("reflect", "dead"), "boot": "earlier"})
+    """Threads are one process to each other, so each takes itself for a machine of its own."""
+    put(store, {**signature("reflect", "dead"), "machine": "another"})
     others = iter(range(100))
     monkeypatch.setattr(
-        "curate.pipeline.remote.lease.signed",
-        lambda what, token: {**signed(what, token), "host": f"host-{next(others)}"},
+        "curate.pipeline.remote.lease.signature",
+        lambda what, token: {**signature(what, token), "machine": f"machine-{next(others)}"},
     )
     together, within = Barrier(4), []
 

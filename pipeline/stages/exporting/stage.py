@@ -12,6 +12,7 @@ from ...inputs.hub import hub_token, push_data_set
 from ...inputs.model_files import short_name
 from ...run.card import TITLE, dataset_card
 from ...run.directory import RunDir
+from ...run.lock import output_lock
 from ...run.selected import finished_selection, selected_rows
 from .formats import DATA, Export, export_for
 
@@ -49,7 +50,6 @@ def export(
         raise CurateError(f"{path}: the selection {name} is empty, there is nothing to export")
     token = hub_token() if push_to_hub else ""  # before anything is written
     out = out.resolve()
-    _check_free(out)
     scoring, student = entry["scoring"], entry.get("student") or entry["scoring"]["student"]
     made = export_for(
         to,
@@ -62,8 +62,10 @@ def export(
         run, scoring, entry["settings"], entry["counts"],
         student=student, loading=made.loading, data_file=DATA,
     )  # fmt: skip
-    rows = _written(run.path / "selected" / name, out, made, card)
-    pushed = push_data_set(out, push_to_hub, token) if push_to_hub else None
+    with output_lock(out, "export"):
+        _check_free(out)
+        rows = _written(run.path / "selected" / name, out, made, card)
+        pushed = push_data_set(out, push_to_hub, token) if push_to_hub else None
     return ExportResult(
         out=out, files=(DATA, *made.files, "README.md"), rows=rows, pushed=pushed
     )  # fmt: skip

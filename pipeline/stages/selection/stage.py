@@ -111,7 +111,9 @@ def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
             if unused:
                 say(f"note: {unused} input rows were not used, see {run.path}/rejected_input.json")
         _say_if_unfinished(run)
-        yield run, identity or resolve(config.scoring, run.path / "scores")
+        identity = identity or resolve(config.scoring, run.path / "scores")
+        run.record_selection(identity.key, recorded_options(config))
+        yield run, identity
 
 
 def checked(config: SelectConfig, run: Path) -> ScoringIdentity:
@@ -199,6 +201,7 @@ def choose_branches(config: SelectConfig) -> ScoringIdentity:
     run = RunDir.open(config.input.data)
     with run_lock(run.path, "select"):
         identity = resolve(config.scoring, run.path / "scores")
+        run.record_selection(identity.key, recorded_options(config))
         files = ScoreFiles(run, identity)
         with (
             closing(ScoringEngine(config.scoring, identity)) as engine,

@@ -3,12 +3,12 @@
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ...base.files import read_notes
-from ...config import InputConfig, ReflectConfig, command_words
+from ...config import InputConfig, command_words
 from ...config.options import options_of
 from ...inputs.row_count import count_rows
 from ...llm.journal_tail import growth
@@ -17,7 +17,6 @@ from ...run.directory import RunDir, read_json
 from ...run.lock import Holder, holders
 from ...run.shard_counts import RECENT, newest, per_second, value_counts
 from ...training.checkpoints import CHECKPOINTS, CLAIM, last_complete
-from .rebuild_command import scoring_words, settings_words
 
 State = Literal["finished", "running", "unfinished"]
 STALE = "candidates were made after it: select again"
@@ -134,13 +133,6 @@ def _option(run: RunDir, name: str) -> Any:
     return run.config.get("options", {}).get(name)
 
 
-def _begun_with(run: RunDir, command: str, *, of: type, without: type | None = None) -> list[str]:
-    """The options that the run was begun with, as words: those of one configuration."""
-    names = options_of(of).keys() - (options_of(without).keys() if without else ()) - {"data"}
-    options = run.config.get("options", {})
-    return command_words(command, {n: options[n] for n in options if n in names})[2:]
-
-
 # --- selections -----------------------------------------------------------------------------------
 
 
@@ -229,43 +221,39 @@ def _next(run: RunDir, path: str, stages: list[StageStatus]) -> Iterator[str]:
     made, *later = stages
     selections = [stage for stage in later if stage.stage.startswith("select/")]
     if made.state != "finished" or made.damaged_shards:
-        yield shlex.join(_making(run, path, made, selections, []))
+        yield shlex.join(_making(run, path, selections))
     elif made.stage == "reflect" and made.failed:
-        troubles = ",".join(name for name in RETRYABLE if made.counts.get(name))
-        yield shlex.join(_making(run, path, made, selections, ["--retry", troubles]))
+        retry = [name for name in RETRYABLE if made.counts.get(name)]
+        yield shlex.join(_making(run, path, selections, retry=retry))
     for stage in selections:
         if stage.state != "finished" or STALE in stage.notes or stage.failed:
-            yield shlex.join(["curate", "select", path, *_scoring(run, stage)])
-    if not selections and run.config["identity"].get("schedule") != "selective":
+            yield shlex.join(command_words("select", {"data": path, **_selecting(run, stage)}))
+    if not selections and not _is_selective(run):
         yield f"curate select {shlex.quote(path)} --student STUDENT"
 
 
 def _making(
-    run: RunDir, path: str, made: StageStatus, selections: list[StageStatus], retry: list[str]
+    run: RunDir, path: str, selections: list[StageStatus], retry: Sequence[str] = ()
 ) -> list[str]:
     """The command that made the candidates, again; where it also selects, as that was done."""
-    data = str(run.config.get("data"))
-    teacher = _begun_with(run, "reflect", of=ReflectConfig, without=InputConfig)
-    given = [*_begun_with(run, "reflect", of=InputConfig), *teacher, *retry]
-    only = selections[0] if len(selections) == 1 else None
-    selecting = _scoring(run, only) if only else ["--student", "STUDENT"]
-    if run.config["identity"].get("schedule") == "selective":
-        more = ["--schedule", "selective", *selecting, "--no-finetune"]
-        return ["curate", "run", data, "--out", path, *given, *more]
-    if made.stage == "import":
-        return ["curate", "select", data, "--out", path, *given, *selecting]
-    if retry:
-        return ["curate", "reflect", path, *teacher, *retry]
-    return ["curate", "reflect", data, "--out", path, *given]
+    command = str(run.config["identity"].get("command"))
+    options = {**run.config.get("options", {}), "out": path, "retry": retry}
+    if _is_selective(run):
+        only = _selecting(run, selections[0]) if len(selections) == 1 else {"student": "STUDENT"}
+        options |= {"schedule": "selective", **only, "finetune": False}
+        command = "run"
+    return command_words(command, options)
 
 
-def _scoring(run: RunDir, stage: StageStatus) -> list[str]:
-    """The options that lead to a selection's scores, and those of its decision if it is made."""
-    student = stage.stage.partition("/")[2]
-    fields = read_json(run.path / "scores" / student / "config.json") or {}
-    settings = (run.stage(stage.stage) or {}).get("settings", {})
-    named = ["--student", stage.student or "STUDENT"]
-    return [*named, *scoring_words(fields), *settings_words(settings)]
+def _is_selective(run: RunDir) -> bool:
+    return bool(run.config["identity"].get("schedule") == "selective")
+
+
+def _selecting(run: RunDir, stage: StageStatus) -> dict[str, Any]:
+    """The options that a selection was last begun with, but for its input's."""
+    key = stage.stage.partition("/")[2]
+    options = run.selection_options(key) or {"student": stage.student or "STUDENT"}
+    return {name: options[name] for name in options if name not in options_of(InputConfig)}
 
 
 def in_words(found: RunStatus) -> Iterator[str]:

@@ -17,6 +17,7 @@ from huggingface_hub import DatasetCard
 from safetensors.torch import load_file
 
 from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.run.lock import output_lock
 from curate.pipeline.stages.exporting.stage import export
 from curate.pipeline.stages.selection.stage import SelectResult
 from curate.pipeline.templates import Template
@@ -193,6 +194,16 @@ def test_what_cannot_be_exported_is_one_sentence(
     with pytest.raises(CurateError, match="cannot be reached") as caught:
         export(str(done.run), to="jsonl", out=tmp_path / "out", push_to_hub="me/data")
     assert TOKEN not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_one_export_at_a_time(done: SelectResult, tmp_path: Path) -> None:
+    with (
+        output_lock(tmp_path / "out", "export"),
+        pytest.raises(CurateError, match="out is in use"),
+    ):
+        export(str(done.run), to="jsonl", out=tmp_path / "out")
+    assert export(str(done.run), to="jsonl", out=tmp_path / "out").rows == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 # --- the hub --------------------------------------------------------------------------------------
