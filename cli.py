@@ -18,6 +18,7 @@ from .pipeline.config import (
     FinetuneConfig,
     GenerateConfig,
     JudgeConfig,
+    PairsConfig,
     ReflectConfig,
     ReportConfig,
     RunConfig,
@@ -149,6 +150,12 @@ def _judge(config: JudgeConfig) -> Output:
         return Output(result=result, lines=in_words(result))
     lines = [*in_words(result.outcome), *printing.judged(result)]
     return Output(result=result, lines=lines, failed=bool(result.outcome.unparsed))
+
+
+@command(commands.pairs, "run --out pairs --balance-length")
+def _pairs(config: PairsConfig) -> Output:
+    result = commands.pairs(config)
+    return Output(result=result, lines=printing.paired(result))
 
 
 @command(commands.evaluate, "--model tuned --base STUDENT --tasks arc_challenge,hellaswag")

@@ -46,8 +46,7 @@ WORDS = [
 STAGE = """
 import sys
 from pathlib import Path
-from curate.pipeline.config import InputConfig
-from curate.pipeline.config.preferences import PairsConfig
+from curate.pipeline.config import InputConfig, PairsConfig
 from curate.pipeline.stages.pairs.stage import pairs
 run, out = sys.argv[1:]
 config = PairsConfig(input=InputConfig(data=run), out=Path(out), min_margin=0.01, balance_length=True)

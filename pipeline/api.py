@@ -81,6 +81,7 @@ status = _function(commands.status)
 export = _function(commands.export)
 generate = _function(commands.generate)
 judge = _function(commands.judge)
+pairs = _function(commands.pairs)
 evaluate = _function(commands.evaluate)
 _score = _function(commands.score)
 

@@ -13,6 +13,7 @@ from .config import (
     FinetuneConfig,
     GenerateConfig,
     JudgeConfig,
+    PairsConfig,
     ReflectConfig,
     ReportConfig,
     RunConfig,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .stages.finetuning import FinetuneResult
     from .stages.generation.stage import Generated
     from .stages.judging import Judged
+    from .stages.pairs.stage import PairsResult
     from .stages.reflection.stage import ReflectResult
     from .stages.report import ReportResult
     from .stages.scoring import ScoreResult
@@ -145,6 +147,13 @@ def judge(config: JudgeConfig) -> "Judged | Outcome":
     from .stages.judging import judge, recompute
 
     return recompute(config.from_log) if config.from_log is not None else judge(config)
+
+
+def pairs(config: PairsConfig) -> "PairsResult":
+    """Preference pairs of a run, a judge's verdicts, rated samples, or demonstrations."""
+    from .stages.pairs.stage import pairs
+
+    return pairs(config)
 
 
 def evaluate(config: EvaluateConfig) -> "Evaluated":

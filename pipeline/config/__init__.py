@@ -6,6 +6,7 @@ from .evaluation import EvaluateConfig
 from .inputs import InputConfig
 from .models import EngineName, ModelConfig, Role
 from .options import configured
+from .preferences import PairsConfig
 from .reading import ExplainConfig, ExportConfig, ExportFormat, ReportConfig, StatusConfig
 from .recording import command_words, recorded_options
 from .reflection import Dedup, ReflectConfig, Schedule
@@ -41,6 +42,7 @@ __all__ = [
     "InputConfig",
     "JudgeConfig",
     "ModelConfig",
+    "PairsConfig",
     "PairwiseConfig",
     "RankBy",
     "ReflectConfig",

@@ -15,6 +15,8 @@ from .directory import RunDir
 
 SHARD = 1000
 """Records in a shard of candidates."""
+UNUSED = "rejected_input.json"
+"""In a run: the input rows that could not be used, the first thousand with their reasons."""
 NEAR_DUPLICATES = "near_duplicates.jsonl"
 """In a run: the records that `--dedup` left out, each with the one it repeats."""
 
@@ -69,7 +71,7 @@ def write_unused(folder: Path, intake: Intake) -> None:
     """
     if intake.rejected:
         rows = [{"place": row.place, "reason": row.reason} for row in intake.rejected]
-        write_json(folder / "rejected_input.json", rows)
+        write_json(folder / UNUSED, rows)
     if intake.near_duplicates:
         lines = [json.dumps(asdict(one), ensure_ascii=False) for one in intake.near_duplicates]
         write_text(folder / NEAR_DUPLICATES, "".join(f"{line}\n" for line in lines))

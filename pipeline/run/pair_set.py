@@ -56,9 +56,11 @@ class PairSet:
 def write_manifest(
     folder: Path, identity: Mapping[str, Any], options: Mapping[str, Any], **notes: Any
 ) -> None:
-    """Write what the pairs are, and with it how they came about, into the folder being made."""
-    config = {"curate_pairs": FORMAT, "identity": dict(identity), "options": dict(options)}
-    write_json(folder / CONFIG, with_check(config))
+    """Write what the pairs are and how they came about into the folder that is being made.
+
+    The options are a file of their own, which `--config` takes.
+    """
+    write_json(folder / CONFIG, dict(options))
     entry = {"curate_pairs": FORMAT, "identity": dict(identity), "versions": versions(), **notes}
     write_json(folder / MANIFEST, with_check(json.loads(json.dumps(entry))))
 

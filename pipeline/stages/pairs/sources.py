@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...config.preferences import PairsConfig
+from ...config import PairsConfig
 from ...errors import CurateError, UsageError
 from ...inputs.examples import input_identity
 from ...inputs.ingest import Intake

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...base.files import replace_folder, write_text
-from ...base.progress import Progress
-from ...config.preferences import PairsConfig
+from ...base.progress import Progress, say
+from ...config import PairsConfig, recorded_options
 from ...errors import CurateError
 from ...inputs.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.ingest import Intake
@@ -22,7 +22,8 @@ from ...method.preferences.rivals import Rivals
 from ...records import PairSource, PreferencePair, Unpaired
 from ...reporting.pairs import PairsPage
 from ...run.directory import refuse_changes
-from ...run.importing import write_unused
+from ...run.importing import UNUSED, write_unused
+from ...run.lock import output_lock
 from ...run.pair_set import PairSet, is_pair_set, write_manifest
 from .card import pairs_card
 from .collecting import Collector, PairNumbers
@@ -63,29 +64,61 @@ def pairs(config: PairsConfig) -> PairsResult:
         settings["ngram"] = config.ngram
         settings["decontaminate"] = {source.name: source.fingerprint for source in sets}
     identity = {"command": "pairs", "source": data.source, **data.identity, **settings}
-    if (known := _known(config.out, identity)) is not None:
-        return PairsResult(out=config.out, counts=known, already_made=True)
-    rules = PairFilter(
-        min_margin=config.min_margin,
-        max_length_ratio=config.max_length_ratio,
-        evaluation=_index(sets, config.ngram),
-    )
-    counts: dict[str, Any] = {}
+    with output_lock(config.out, "pairs"):
+        if (counts := _known(config.out, identity)) is not None:
+            return PairsResult(out=config.out, counts=counts, already_made=True)
+        rules = PairFilter(
+            min_margin=config.min_margin,
+            max_length_ratio=config.max_length_ratio,
+            evaluation=_index(sets, config.ngram),
+        )
+        intake = Intake()
+        making = _Making(config, data, identity, settings, intake)
+        replace_folder(config.out, lambda folder: making.fill(folder, rules))
+    if intake.rejected:
+        say(f"note: {intake.num_rejected} input rows were not used, see {config.out}/{UNUSED}")
+    return PairsResult(out=config.out, counts=making.counts)
 
-    def fill(folder: Path) -> None:
-        collector, intake = Collector(folder), Intake()
-        for outcome in _outcomes(config, data, rules, intake):
+
+@dataclass(slots=True)
+class _Making:
+    """A folder being made."""
+
+    config: PairsConfig
+    data: PairData
+    identity: dict[str, Any]
+    settings: dict[str, Any]
+    intake: Intake
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def fill(self, folder: Path, rules: PairFilter) -> None:
+        """Write both data sets, what of the input was not used, card, report and manifest."""
+        collector = Collector(folder)
+        for outcome in _outcomes(self.config, self.data, rules, self.intake):
             collector.add(outcome)
-        _require_rows(data, intake)
+        _require_rows(self.data, self.intake)
         numbers = collector.numbers()
-        stay = _staying(numbers, balance=config.balance_length)
+        stay = _staying(numbers, balance=self.config.balance_length)
         collector.write(folder, stay, _OUT_OF_BALANCE)
-        write_unused(folder, intake)
-        counts.update(_counts(numbers.of(stay), collector, intake))
-        _describe(folder, data, identity, settings, counts, numbers.of(stay))
+        write_unused(folder, self.intake)
+        self.counts = _counts(numbers.of(stay), collector, self.intake)
+        self._describe(folder, numbers.of(stay))
 
-    replace_folder(config.out, fill)
-    return PairsResult(out=config.out, counts=counts)
+    def _describe(self, folder: Path, numbers: PairNumbers) -> None:
+        given = {name: v for name, v in self.settings.items() if v not in (None, False)}
+        data, licence = self.data, self.data.licence
+        about: dict[str, Any] = {"name": data.name, "source": data.source, "settings": given}
+        about |= {"origin": dict(data.origin), "counts": self.counts}
+        write_text(folder / "README.md", pairs_card({**about, "licence": licence}))
+        page = PairsPage(
+            **about,
+            margins=numbers.margins,
+            chosen=numbers.chosen.astype(np.float64),
+            rejected=numbers.rejected.astype(np.float64),
+        )
+        write_text(folder / "report.html", page.text())
+        options = recorded_options(self.config)
+        write_manifest(folder, self.identity, options, **about, licence=licence)
 
 
 def _known(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -152,26 +185,3 @@ def _counts(numbers: PairNumbers, collector: Collector, intake: Intake) -> dict[
         "length_auc": length_auc(numbers.chosen, numbers.rejected),
         "input": intake.counts(),
     }
-
-
-def _describe(
-    folder: Path,
-    data: PairData,
-    identity: dict[str, Any],
-    settings: dict[str, Any],
-    counts: dict[str, Any],
-    numbers: PairNumbers,
-) -> None:
-    """Write the card, the report and, last, the manifest."""
-    given = {name: value for name, value in settings.items() if value not in (None, False)}
-    about: dict[str, Any] = {"name": data.name, "source": data.source, "origin": dict(data.origin)}
-    about |= {"settings": given, "counts": counts}
-    write_text(folder / "README.md", pairs_card({**about, "licence": data.licence}))
-    page = PairsPage(
-        **about,
-        margins=numbers.margins,
-        chosen=numbers.chosen.astype(np.float64),
-        rejected=numbers.rejected.astype(np.float64),
-    )
-    write_text(folder / "report.html", page.text())
-    write_manifest(folder, identity, settings, **about, licence=data.licence)

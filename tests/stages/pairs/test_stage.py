@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from datasets import load_from_disk
 
-from curate.pipeline.config import InputConfig
-from curate.pipeline.config.preferences import PairsConfig
+from curate.pipeline.config import InputConfig, PairsConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.records import Candidate, CandidateKind, Score
 from curate.pipeline.run.directory import RunDir
