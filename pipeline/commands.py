@@ -123,7 +123,7 @@ def status(config: StatusConfig) -> "RunStatus":
 
 
 def export(config: ExportConfig) -> "ExportResult":
-    """A selection as a training tool reads it, with its card."""
+    """A selection, or preference pairs, as a training tool reads it, with its card."""
     from .stages.exporting.stage import export
 
     return export(
@@ -132,6 +132,7 @@ def export(config: ExportConfig) -> "ExportResult":
         out=config.out,
         selection=config.selection,
         push_to_hub=config.push_to_hub,
+        unpaired=config.unpaired,
     )
 
 

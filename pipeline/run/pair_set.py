@@ -46,6 +46,10 @@ class PairSet:
         """What became no pair, each with its reason."""
         return _rows(self.path / LEFT_OUT, id)
 
+    def of(self, id: str) -> list[dict[str, Any]]:
+        """All that one id became: its pairs, and what was left out."""
+        return [*self.rows(id), *self.left_out(id)]
+
     def ids(self) -> Iterator[str]:
         """The ids of all pairs and of all that was left out; some stand there several times."""
         for folder in (self.path, self.path / LEFT_OUT):

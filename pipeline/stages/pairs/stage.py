@@ -24,8 +24,8 @@ from ...reporting.pairs import PairsPage
 from ...run.directory import refuse_changes
 from ...run.importing import UNUSED, write_unused
 from ...run.lock import output_lock
+from ...run.pair_card import pairs_card
 from ...run.pair_set import PairSet, is_pair_set, write_manifest
-from .card import pairs_card
 from .collecting import Collector, PairNumbers
 from .sources import PairData, open_pair_data
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ...run.card import counts_table, front
+from .card import counts_table, front
 
+PAIRS_TITLE = "Preference pairs made with curate"
 LOADING = """\
 ```python
 import datasets
@@ -33,9 +34,9 @@ def pairs_card(
     lines = [
         *front(licence, counts["pairs"], data, ("preference", "dpo")),
         "",
-        "# Preference pairs",
+        f"# {PAIRS_TITLE}",
         "",
-        f"Made with curate. Chosen is {_CHOICE[manifest['source']]}",
+        f"Chosen is {_CHOICE[manifest['source']]}",
         "",
         f"- Data: `{manifest['name']}`",
         *(f"- {name}: `{value}`" for name, value in manifest["origin"].items()),
