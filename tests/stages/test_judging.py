@@ -122,7 +122,7 @@ def prefers_good(request: Received) -> str:
 
 def config(files: tuple[Path, Path], url: str | None, **more: Any) -> JudgeConfig:
     asked = {name: more.pop(name) for name in list(more) if name in ModelConfig.__slots__}
-    asked = {"teacher": "j", "base_url": url, "max_tokens": 64, **asked}
+    asked = {"model": "j", "base_url": url, "max_tokens": 64, **asked}
     return JudgeConfig(
         first=str(files[0]),
         second=str(files[1]),
@@ -254,7 +254,7 @@ def test_recorded_replies_judge_too(files: tuple[Path, Path]) -> None:
         for kind, order in (("forward", ""), ("reverse", "_reverse"))
     ]
     replies = written(files[0].parent / "replies.jsonl", lines[:-1])
-    place = {"out": files[0].parent / "recorded", "teacher": None}
+    place = {"out": files[0].parent / "recorded", "model": None}
     found = judge(config(files, None, replies=replies, **place))
     assert (found.outcome.tally.wins, found.outcome.unparsed) == (5, 1)
     assert found.outcome.reasons == {"failed: no recorded reply": 1}
@@ -353,13 +353,13 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(files: tuple[Path, Path]) 
     written(a.parent / "full" / "mine.txt", [])
     assert "no run of curate" in told((a, b), out=a.parent / "full")
     with pytest.raises(UsageError, match="--judge is needed"):
-        judge(config(files, "http://localhost:9", teacher=None))
+        judge(config(files, "http://localhost:9", model=None))
 
 
 def test_another_comparison_is_refused_by_its_field(files: tuple[Path, Path]) -> None:
     with FaultyServer(reply=prefers_good) as server:
         judge(config(files, server.url))
-        for change, field in (({"teacher": "k"}, "judge"), ({"temperature": 0.5}, "temperature")):
+        for change, field in (({"model": "k"}, "judge"), ({"temperature": 0.5}, "temperature")):
             with pytest.raises(CurateError, match=f"made with {field} ="):
                 judge(config(files, server.url, **change))
         assert isinstance(judge(config(files[::-1], server.url, out=None)), Judged)

@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Com
 
 
 def judging(url: str, questions: str | None = None, **more: Any) -> PairwiseConfig:
-    asked = {"teacher": "j", "base_url": url, "max_tokens": 64, "concurrency": 4, **more}
+    asked = {"model": "j", "base_url": url, "max_tokens": 64, "concurrency": 4, **more}
     judge = ModelConfig(role="judge", **asked)
     return PairwiseConfig(judge=judge, questions=questions, max_tokens=12)
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_judged_is_told_before_training(
 
     assert "no such file" in told(questions="none.jsonl")
     assert "no column" in told(questions=str(write_jsonl(tmp_path / "x.jsonl", [{"a": "b"}])))
-    assert "--judge is needed" in told(teacher=None)
+    assert "--judge is needed" in told(model=None)
     assert "needs --base-url" in told(base_url=None, engine="openai")
     with pytest.raises(UsageError, match="--sets must have both"):
         judged_by(url, replace(trained, sets=("selected", "all")))

@@ -93,7 +93,7 @@ def do(
     scoring: dict[str, Any] | None = None,
     **teacher: Any,
 ) -> RunResult:
-    settings: dict[str, Any] = {"teacher": "t", "base_url": url, "max_tokens": 64} | teacher
+    settings: dict[str, Any] = {"model": "t", "base_url": url, "max_tokens": 64} | teacher
     return run(
         ReflectConfig(input=InputConfig(data=str(data)), teacher=ModelConfig(**settings), out=out),
         SelectConfig(

@@ -42,7 +42,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 def config(data: Path, out: Path, model: Path | str, **more: Any) -> GenerateConfig:
     input = {name: more.pop(name) for name in list(more) if name in InputConfig.__slots__}
     form = {name: more.pop(name) for name in list(more) if name in ("format", "template")}
-    asked = {"max_tokens": NEW, "teacher_device": "cpu", "concurrency": 8, **more}
+    asked = {"max_tokens": NEW, "device": "cpu", "concurrency": 8, **more}
     return GenerateConfig(
         input=InputConfig(data=str(data), **input),
         model=ModelConfig(model=str(model), role="model", **asked),

@@ -59,7 +59,7 @@ def config(
     data: Path, out: Path | None, url: str = "", *, limit: int | None = None, **teacher: Any
 ) -> ReflectConfig:
     """The stage's configuration as `curate reflect` makes it."""
-    settings: dict[str, Any] = {"teacher": MODEL, "base_url": url, "max_tokens": 256} | teacher
+    settings: dict[str, Any] = {"model": MODEL, "base_url": url, "max_tokens": 256} | teacher
     return ReflectConfig(
         input=InputConfig(data=str(data), limit=limit), teacher=ModelConfig(**settings), out=out
     )
@@ -381,7 +381,7 @@ def own_prompts(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
-        ({"teacher": "another"}, "teacher"),
+        ({"model": "another"}, "teacher"),
         ({"temperature": 0.5}, "temperature"),
         ({"seed": 1}, "seed"),
         ({"prompts": "own"}, "prompts"),
@@ -614,7 +614,7 @@ def test_the_cost_budget_is_never_exceeded(tmp_path: Path, data: Path) -> None:
 def test_a_well_known_model_needs_no_prices(tmp_path: Path, data: Path) -> None:
     run, dear = tmp_path / "run", Dear()
     with Server(dear) as server:
-        setup = config(data, run, server.url, teacher="gpt-4o-2024-08-06", max_cost=5.0)
+        setup = config(data, run, server.url, model="gpt-4o-2024-08-06", max_cost=5.0)
         result = reflect(setup)
     assert result.cost == pytest.approx((2.5 * dear.used[0] + 10 * dear.used[1]) / 1e6)
 
@@ -677,7 +677,7 @@ def test_a_dry_run_asks_and_writes_nothing(tmp_path: Path, data: Path) -> None:
 def test_a_dry_run_of_a_run_counts_its_records(tmp_path: Path, data: Path) -> None:
     with Server() as server:
         reflect(config(data, tmp_path / "run", server.url))
-        setup = config(tmp_path / "run", None, server.url, teacher="another")
+        setup = config(tmp_path / "run", None, server.url, model="another")
         assert estimate(setup).startswith("5 records, 15 calls")
 
 
@@ -855,7 +855,7 @@ def test_usage_that_does_not_go_together(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UsageError, match="--base-url"):
         reflect(config(data, tmp_path / "run", engine="openai", base_url=None))
     with pytest.raises(UsageError, match="--teacher is needed"):
-        reflect(config(data, tmp_path / "run", "http://localhost:1/v1", teacher=None))
+        reflect(config(data, tmp_path / "run", "http://localhost:1/v1", model=None))
     with pytest.raises(UsageError, match="--replies"):
         reflect(config(data, tmp_path / "run", engine="recorded"))
     with Server() as server, pytest.raises(UsageError, match="--out is needed"):
@@ -922,7 +922,7 @@ def test_recorded_replies_belong_to_their_place(tmp_path: Path) -> None:
         {"id": "r1", "candidate": "both", "reply": "[Better Answer] never read [End]"},
     ]
     file = written(tmp_path / "replies.jsonl", replies)
-    setup = config(data, tmp_path / "run", teacher=None, base_url=None, replies=file)
+    setup = config(data, tmp_path / "run", model=None, base_url=None, replies=file)
     result = reflect(setup)
     rows = by_place(tmp_path / "run")
     assert rows["a", "instruction"].output == "Yes a."
