@@ -32,8 +32,9 @@ class Explanation:
     """One record: its candidates, and for each student its scores and its final row.
 
     `pairs` are the preference pairs that its responses make, or why they make none; of a folder of
-    pairs there is nothing else. `replies` are the teacher's raw replies by candidate, the critique with them. `left_out` is what
-    `--dedup` noted of a record that it left out: then there is nothing else.
+    pairs there is nothing else. `replies` are the teacher's raw replies by candidate, the critique
+    with them. `left_out` is what `--dedup` noted of a record that it left out: then there is
+    nothing else.
     """
 
     id: str
