@@ -37,7 +37,8 @@ def test_forms_of_a_score(reply: str, score: float) -> None:
     [
         ("Score: 7/10", "unparsed"), ("Score: -1", "unparsed"), ("Score: 5.1", "unparsed"),
         ("Score: 3-4", "unparsed"), ("Score: three", "unparsed"), ("Score: 3\nScore:", "unparsed"),
-        ("", "unparsed"), ("Score: ٣", "unparsed"), ("I'm sorry, but I can't help with that.", "refused"),
+        ("", "unparsed"), ("Score: ٣", "unparsed"),
+        ("I'm sorry, but I can't help with that.", "refused"),
         ("Score: 4\nHuman: and this one?\nScore: 4", "unparsed"),
     ],
 )  # fmt: skip

@@ -176,12 +176,12 @@ def _staying(numbers: PairNumbers, *, balance: bool) -> Mask:
 
 
 def _counts(numbers: PairNumbers, collector: Collector, intake: Intake) -> dict[str, Any]:
-    return {
+    counts = {
         "pairs": numbers.margins.size,
         "left_out": dict(sorted(collector.reasons.items())),
         "near_ties": int(numbers.near_ties.sum()),
         "chosen_longer": int((numbers.chosen > numbers.rejected).sum()),
         "chosen_shorter": int((numbers.chosen < numbers.rejected).sum()),
         "length_auc": length_auc(numbers.chosen, numbers.rejected),
-        "input": intake.counts(),
     }
+    return counts | ({"input": intake.counts()} if intake.rows else {})

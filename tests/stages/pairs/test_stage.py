@@ -15,6 +15,7 @@ from curate.pipeline.run.directory import RunDir
 from curate.pipeline.run.pair_set import PairSet
 from curate.pipeline.scoring.identity import ScoringIdentity
 from curate.pipeline.scoring.score_files import ScoreFiles
+from curate.pipeline.stages.explaining import explain, in_words
 from curate.pipeline.stages.pairs.stage import PairsResult, pairs
 
 from ...conftest import shared
@@ -379,6 +380,27 @@ def test_no_pair_at_all_is_a_finding(tmp_path: Path) -> None:
     result = make(samples(tmp_path / "s.jsonl", ("q1", "a", 1)), tmp_path / "pairs")
     assert rows(result) == [] and result.counts["length_auc"] is None
     assert reasons(result) == {"q1": "no_rival"}
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+def test_a_record_is_explained_by_the_run_and_by_the_pairs(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", [RECORDS])
+    folder = make(run, tmp_path / "pairs", min_margin=0.22).out
+    of_run, of_pairs = (explain(str(path), "r1") for path in (run, folder))
+    assert [row["margin"] for row in of_run.pairs] == pytest.approx([0.25, 0.3])
+    assert of_pairs.pairs == [*PairSet(folder).rows("r1")]
+    for found in (of_run, of_pairs):
+        text = "\n".join(in_words(found))
+        assert "response over original (r-IFD 0.4724 against 0.6065, margin 0.25)" in text
+        assert "chosen: r1 response" in text
+    of_run, of_pairs = (explain(str(path), "r4") for path in (run, folder))
+    assert [row.get("reason") for row in of_run.pairs] == [None, None]
+    assert [row.get("reason") for row in of_pairs.pairs] == ["below_margin"] * 2
+    assert "no pair of response and original: below_margin" in "\n".join(in_words(of_pairs))
+    with pytest.raises(CurateError, match="'r' begins several"):
+        explain(str(folder), "r")
 
 
 # --- bad input ------------------------------------------------------------------------------------
