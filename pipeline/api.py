@@ -70,8 +70,10 @@ def _described(option: Option) -> str:
     return f"{option.name}: {option.help}{usual}"
 
 
-reflect = _function(commands.reflect)
-select = _function(commands.select)
+# What these return depends on an option: dry_run, shard, from_log.
+reflect: Callable[..., Any] = _function(commands.reflect)
+select: Callable[..., Any] = _function(commands.select)
+judge: Callable[..., Any] = _function(commands.judge)
 finetune = _function(commands.finetune)
 run = _function(commands.run)
 compare = _function(commands.compare)
@@ -80,7 +82,6 @@ report = _function(commands.report)
 status = _function(commands.status)
 export = _function(commands.export)
 generate = _function(commands.generate)
-judge = _function(commands.judge)
 pairs = _function(commands.pairs)
 evaluate = _function(commands.evaluate)
 _score = _function(commands.score)

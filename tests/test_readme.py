@@ -62,7 +62,14 @@ def test_a_command_of_the_pages_parses(words: list[str]) -> None:
 
 
 def test_the_options_that_the_readme_mentions_exist() -> None:
-    known = {"--help", "--nproc-per-node", "--head", "--port", "--address"}  # torchrun's, Ray's
+    known = {
+        "--help",
+        "--install-completion",
+        "--nproc-per-node",
+        "--head",
+        "--port",
+        "--address",
+    }  # torchrun's, Ray's
     for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
         known |= {name for parameter in command.params for name in parameter.opts}
     ours = re.sub(r"^#SBATCH .*", "", README, flags=re.M)

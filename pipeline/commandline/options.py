@@ -47,7 +47,12 @@ def parameters(config: type) -> list[inspect.Parameter]:
 def _parameter(option: Option) -> inspect.Parameter:
     about, default = option.about, option.default
     if about["argument"]:
-        info = typer.Argument(help=option.help, show_default=False, rich_help_panel="Arguments")
+        info = typer.Argument(
+            help=option.help,
+            metavar=option.name.upper(),
+            show_default=False,
+            rich_help_panel="Arguments",
+        )
     else:
         info = typer.Option(
             *_names(option),

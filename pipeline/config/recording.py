@@ -23,7 +23,7 @@ def recorded_options(config: Any) -> dict[str, Any]:
         if option.about["record"] and option.about["place"] != "out":
             value, usual = _value(config, option)
             plain = _plain(option, value)
-            if value is not None and value != usual and plain not in ([], ""):
+            if value != usual and plain not in (None, [], ""):
                 found[name] = plain
     return found
 
@@ -45,8 +45,9 @@ def _plain(option: Option, value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):
-        return [str(one) if isinstance(one, Path) else one for one in value]
-    return value
+        return list(value)
+    named = isinstance(value, str) and type(value) is not str  # rows in memory have a name alone
+    return None if named else value
 
 
 def command_words(command: str, options: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from ..base.sha256sums import check_sums
 from ..errors import CurateError
+from .inline import InlineData
 from .remote_data import fetched
 from .urls import as_url, checked, local_path
 
@@ -74,6 +75,8 @@ def open_source(data: str) -> Source:
 
     Raises CurateError for what is missing, empty or in no known format.
     """
+    if isinstance(data, InlineData):
+        return _in_memory(data)
     if data == "-":
         return _standard_input()
     if (url := as_url(data)) is not None:
@@ -93,6 +96,14 @@ def open_source(data: str) -> Source:
 def _at(url: str) -> Source:
     path = local_path(checked(url)) or fetched(url, lambda name: bool(_format_of(Path(name))))
     return replace(open_source(str(path)), name=url)
+
+
+def _in_memory(data: InlineData) -> Source:
+    def rows() -> Iterator[RawRow]:
+        for number, values in enumerate(data.rows, 1):
+            yield _object(f"row {number}", values)
+
+    return Source(str(data), data.fingerprint(), rows, lambda: len(data.rows))
 
 
 def _standard_input() -> Source:
