@@ -143,12 +143,12 @@ def _generate(config: GenerateConfig) -> Output:
 
 @command(commands.judge, "a.json b.json --judge JUDGE --base-url http://localhost:8000/v1")
 def _judge(config: JudgeConfig) -> Output:
-    from .pipeline.stages.judging import Judged, in_words
+    from .pipeline.stages.judging import Judged, outcome_lines
 
     result = commands.judge(config)
     if not isinstance(result, Judged):
-        return Output(result=result, lines=in_words(result))
-    lines = [*in_words(result.outcome), *printing.judged(result)]
+        return Output(result=result, lines=outcome_lines(result))
+    lines = [*outcome_lines(result.outcome), *printing.judged(result)]
     return Output(result=result, lines=lines, failed=bool(result.outcome.unparsed))
 
 

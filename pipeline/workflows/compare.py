@@ -19,8 +19,13 @@ from ..records import Example
 from ..run.directory import RunDir
 from ..run.selected import finished_selection
 from ..stages.finetuning import FinetuneResult, data_set, finetune_records
-from .compare_judging import Judgement, Questions, checked_questions, judge_models
-from .compare_judging import in_words as judged_in_words
+from .compare_judging import (
+    Judgement,
+    Questions,
+    checked_questions,
+    judge_models,
+    judgement_lines,
+)
 from .training_sets import Pool, asking, pool_of, split_off, training_set
 
 HELD_OUT = 0.1  # of the originals, where nothing else is said
@@ -225,7 +230,7 @@ def in_words(result: CompareResult) -> Iterator[str]:
         ).rstrip()
     if result.judged is not None:
         yield ""
-        yield from judged_in_words(result.judged)
+        yield from judgement_lines(result.judged)
 
 
 def _bounds(interval: Interval | None, sign: str) -> str:

@@ -15,7 +15,7 @@ from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..inputs.questions import Question, read_questions
 from ..inputs.readers import open_source
-from ..llm.engines.choose import make_teacher
+from ..llm.engines.choose import make_engine
 from ..records import Example, user_turn
 from ..stages.generation.stage import generate
 from ..stages.judging import judge
@@ -63,7 +63,7 @@ class Judgement:
 
 def checked_questions(config: PairwiseConfig, held_out: list[Example], source: str) -> Questions:
     """What will be asked; what is wrong with it or the judge's options is told before training."""
-    asyncio.run(make_teacher(config.judge).close())
+    asyncio.run(make_engine(config.judge).close())
     if config.questions is None:
         return _distinct(source, [_of_example(example) for example in held_out])
     data, intake = open_source(config.questions), Intake()
@@ -115,7 +115,7 @@ def judge_models(
     folder = out / f"judged-{_digest(text)}"
     asked = folder / "questions.jsonl"
     write_text(asked, text)
-    _let_go_of_memory()
+    _free_gpu_memory()
     answers = {
         name: _answered(config, asked, model, folder / f"{model.name}.jsonl", device)
         for name, model in models.items()
@@ -158,8 +158,8 @@ def _answered(config: PairwiseConfig, asked: Path, model: Path, out: Path, devic
     return out
 
 
-def _let_go_of_memory() -> None:
-    """What the trainings held on the GPU is for the models that answer and judge."""
+def _free_gpu_memory() -> None:
+    """The trainings keep nothing on the GPU from the models that answer and judge."""
     import torch
 
     if torch.cuda.is_available():
@@ -205,7 +205,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def in_words(found: Judgement) -> Iterator[str]:
+def judgement_lines(found: Judgement) -> Iterator[str]:
     """The table, and what its numbers are."""
     yield (
         f"answers judged by {found.judge} against those of `{found.against}`, trained with seed "

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from curate.pipeline.llm.journal import request_key
+from curate.pipeline.llm.protocol import request_key
 from curate.pipeline.templates import teacher_prompts
 
 from .faulty_server import Received

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.llm.journal import Journal, clean, request_key, serves
-from curate.pipeline.llm.protocol import Reply, Request
+from curate.pipeline.llm.journal import Journal
+from curate.pipeline.llm.protocol import Reply, Request, request_key, storable
 
 
 def request(number: int = 0, *, max_tokens: int = 100) -> Request:
     return Request(
         id=f"r{number}",
-        candidate="both",
+        slot="both",
         messages=({"role": "user", "content": "hi"},),
         max_tokens=max_tokens,
         temperature=0.0,
@@ -74,10 +74,12 @@ def test_key_is_of_what_determines_a_reply() -> None:
         key(prompt_version="q"),
         key(temperature=0.5),
         key(seed=0),
-        key(slot=("1", "both")),
-        key(slot=("1", "response")),
+        key(recorded_as=("1", "both")),
+        key(recorded_as=("1", "response")),
+        key(sample=0),
+        key(sample=1),
     ]
-    assert len({key(), *others}) == 9
+    assert len({key(), *others}) == 11
 
 
 def test_what_is_appended_is_there_at_once_and_later(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ def test_a_line_holds_who_asked_what(tmp_path: Path) -> None:
 def test_unstorable_text_is_made_safe(tmp_path: Path) -> None:
     write(tmp_path, "a\ud83d b\x00c")
     assert texts(Journal(tmp_path, run="run"), 0) == [["a\ufffd b\ufffdc"]]
-    assert clean("😀") == "😀"
+    assert storable("😀") == "😀"
 
 
 def test_attempts_of_several_processes_come_in_order_of_time(tmp_path: Path) -> None:
@@ -172,12 +174,12 @@ def test_a_line_that_rots_while_open_is_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("finish", ["stop", None])
 def test_a_whole_reply_serves_what_it_fits_in(finish: str | None) -> None:
     whole = reply("x", finish_reason=finish)
-    assert serves(whole, 100)
-    assert serves(whole, 5000)
-    assert serves(whole, 7)
-    assert not serves(whole, 6)
-    assert not serves(reply("x", finish_reason=finish, completion_tokens=None), 99)
-    assert serves(reply("x", finish_reason="length", completion_tokens=100), 5000)
+    assert whole.serves(100)
+    assert whole.serves(5000)
+    assert whole.serves(7)
+    assert not whole.serves(6)
+    assert not reply("x", finish_reason=finish, completion_tokens=None).serves(99)
+    assert reply("x", finish_reason="length", completion_tokens=100).serves(5000)
 
 
 KILLER = """
@@ -191,7 +193,7 @@ def append(start, pipe):
     for number in range(start, 10**9):
         message = {"role": "user", "content": "hi"}
         journal.append(
-            Request(id=str(number), candidate="both", messages=(message,), max_tokens=9,
+            Request(id=str(number), slot="both", messages=(message,), max_tokens=9,
                     temperature=0.0, seed=None, key=f"{number:032x}"[::-1]),
             Reply(text=f"{number} " * (number * 7919 % 3000), finish_reason="stop", max_tokens=9),
         )

@@ -14,7 +14,7 @@ import pytest
 
 from curate.pipeline.config import InputConfig, JudgeConfig, ModelConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
-from curate.pipeline.stages.judging import Judged, in_words, judge, recompute
+from curate.pipeline.stages.judging import Judged, judge, outcome_lines, recompute
 
 from ..conftest import shared
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, cut
@@ -64,7 +64,7 @@ def test_ratings_are_told_by_their_columns(tmp_path: Path) -> None:
     assert found.as_dict()["models"]["m"] == {
         "mean": 7, "interval": (6, 8), "rated": 2, "turns": {"1": 8, "2": 6},
     }  # fmt: skip
-    assert list(in_words(found)) == [
+    assert list(outcome_lines(found)) == [
         "m: mean 7.000 [95 %: 6.000 to 8.000] of 2 ratings; turn 1 8.000, turn 2 6.000"
     ]
 
@@ -201,7 +201,7 @@ def test_the_verdict_file_counts_as_the_run_did(files: tuple[Path, Path]) -> Non
         done = judge(config(files, server.url, out=out))
     assert done.out == out and done.outcome.unparsed == 6
     assert recompute(out) == done.outcome
-    assert "-" in list(in_words(done.outcome))[1]
+    assert "-" in list(outcome_lines(done.outcome))[1]
 
 
 def test_a_request_that_the_server_refuses_is_a_pair_without_a_verdict(

@@ -63,10 +63,12 @@ def _obey(order: Mapping[str, Any]) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
-    for module in (reflection, importing):
-        vars(module)["SHARD"] = order["shard"]
+    vars(importing)["SHARD"] = order["shard"]
+    sizes = reflection.reflect.__kwdefaults__
+    assert sizes is not None
+    sizes["shard_size"] = order["shard"]
     if order["patience"]:
-        defaults = openai_server.OpenAITeacher.__init__.__kwdefaults__
+        defaults = openai_server.OpenAIEngine.__init__.__kwdefaults__
         assert defaults is not None
         vars(engines)["PATIENCE"], defaults["timeout"] = order["patience"]
     sys.argv = ["curate", *order["words"]]

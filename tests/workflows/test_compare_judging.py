@@ -21,8 +21,8 @@ from curate.pipeline.workflows.compare import in_words as compared_in_words
 from curate.pipeline.workflows.compare_judging import (
     Judgement,
     checked_questions,
-    in_words,
     judge_models,
+    judgement_lines,
 )
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, error
@@ -167,7 +167,7 @@ def test_questions_of_ones_own_and_verdicts_that_are_missing(
     assert (row.ties, row.unparsed, row.unanswered) == (1, 1, 1)
     assert row.reasons == {"unparsed: no two scores on the first line": 2}
     assert (later.ties, later.unparsed, later.asked, later.reused) == (2, 0, 2, 2)
-    told = list(in_words(found))
+    told = list(judgement_lines(found))
     assert told[-2] == "selected: 1 questions without both answers"
     assert told[-1].startswith("selected: 1 pairs without both verdicts (2 unparsed: no two")
 

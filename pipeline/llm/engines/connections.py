@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -91,7 +92,8 @@ def checked_url(base_url: str) -> httpx2.URL:
     except httpx2.InvalidURL:
         url = httpx2.URL("")
     if url.scheme not in ("http", "https") or not url.host:
-        raise CurateError(f"--base-url {base_url!r} is no address like http://localhost:8000/v1")
+        given = re.sub(r"//.*@", "//", base_url.partition("?")[0])
+        raise CurateError(f"--base-url {given!r} is no address like http://localhost:8000/v1")
     return url.copy_with(path=url.path.rstrip("/").removesuffix(PATH) + PATH)
 
 

@@ -37,7 +37,7 @@ class Settings:
 
 
 @dataclass(slots=True)
-class Engine:
+class LoadedModel:
     """A loaded model and the running manager of its batches; `context` is in tokens."""
 
     model: Any
@@ -63,7 +63,7 @@ class Engine:
         )
 
     def stop(self) -> None:
-        """Ends the thread at once (what it was working on fails) and lets go of everything."""
+        """End the thread at once (what it was working on fails) and free everything."""
         import torch
 
         self.manager.stop(block=True, hard_stop=True)
@@ -74,7 +74,7 @@ class Engine:
             torch.cuda.empty_cache()
 
 
-def start_engine(settings: Settings, sampling: tuple[float, int | None]) -> Engine:
+def start_model(settings: Settings, sampling: tuple[float, int | None]) -> LoadedModel:
     """The model loaded and its manager's thread begun. `sampling` is temperature and seed.
 
     Raises CurateError for what cannot be loaded, has no chat template or does not fit.
@@ -101,7 +101,7 @@ def start_engine(settings: Settings, sampling: tuple[float, int | None]) -> Engi
 
 def _started(
     model: Any, tokenizer: Any, settings: Settings, sampling: tuple[float, int | None]
-) -> Engine:
+) -> LoadedModel:
     from transformers import GenerationConfig
 
     temperature, seed = sampling
@@ -119,7 +119,7 @@ def _started(
     context = min(
         getattr(text, "max_position_embeddings", None) or 1 << 30, page * sizes.num_blocks
     )
-    return Engine(model, tokenizer, manager, ends, context)
+    return LoadedModel(model, tokenizer, manager, ends, context)
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""LocalTeacher: continuous batching in process, against generate() one prompt at a time."""
+"""InProcessEngine: continuous batching in process, against generate() one prompt at a time."""
 
 import asyncio
 import ctypes
@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.pipeline.config import ModelConfig
-from curate.pipeline.errors import CurateError, TeacherFailure, UsageError
+from curate.pipeline.errors import CurateError, RequestFailed, UsageError
 from curate.pipeline.inputs.model_files import folder_hash
-from curate.pipeline.llm.engines.choose import choose_engine, make_teacher
-from curate.pipeline.llm.engines.in_process import LocalTeacher
-from curate.pipeline.llm.engines.openai_server import OpenAITeacher
+from curate.pipeline.llm.engines.choose import choose_engine, make_engine
+from curate.pipeline.llm.engines.in_process import InProcessEngine
+from curate.pipeline.llm.engines.openai_server import OpenAIEngine
 from curate.pipeline.llm.protocol import Reply, Request
 
 from ..tiny_model import save_tiny_chat_model
@@ -45,7 +45,7 @@ def request(
 ) -> Request:
     return Request(
         id=text,
-        candidate="response",
+        slot="response",
         messages=({"role": "user", "content": text},),
         max_tokens=max_tokens,
         temperature=temperature,
@@ -58,7 +58,7 @@ def ask(folder: Path | str, *requests: Request, **options: Any) -> list[Reply | 
     """Ask all at once; what each returned or raised."""
 
     async def run() -> list[Reply | BaseException]:
-        teacher = LocalTeacher(str(folder), **{"ceiling": 8, "device": "cpu", **options})
+        teacher = InProcessEngine(str(folder), **{"ceiling": 8, "device": "cpu", **options})
         try:
             asked = (teacher.ask(one) for one in requests)
             return await asyncio.gather(*asked, return_exceptions=True)
@@ -131,7 +131,7 @@ def test_a_prompt_needs_room_for_one_token(folder: Path) -> None:
     assert isinstance(good, Reply)
     assert (good.prompt_tokens, good.completion_tokens) == (CONTEXT - 1, 1)
     assert good.max_tokens == 50
-    assert isinstance(bad, TeacherFailure)
+    assert isinstance(bad, RequestFailed)
     assert str(bad).startswith("longer than the teacher's context: the prompt has 384 tokens")
 
 
@@ -171,7 +171,7 @@ def test_want_of_memory_is_one_sentence(tmp_path: Path) -> None:
 def test_a_thread_that_ends_without_a_word_is_no_hang(folder: Path) -> None:
     async def run() -> None:
         before = set(threading.enumerate())
-        teacher = LocalTeacher(str(folder), ceiling=8, device="cpu")
+        teacher = InProcessEngine(str(folder), ceiling=8, device="cpu")
         await teacher.ask(request("Hello?", max_tokens=1))
         begun = set(threading.enumerate()) - before
         [thread] = [thread for thread in begun if "_run_generation_loop" in thread.name]
@@ -193,7 +193,7 @@ def test_a_thread_that_ends_without_a_word_is_no_hang(folder: Path) -> None:
 
 def test_closing_while_the_model_loads_lets_go_of_it(folder: Path) -> None:
     async def run() -> None:
-        teacher = LocalTeacher(str(folder), ceiling=8, device="cpu")
+        teacher = InProcessEngine(str(folder), ceiling=8, device="cpu")
         asking = asyncio.create_task(teacher.ask(request("Hello?")))
         await asyncio.sleep(0)
         asking.cancel()
@@ -228,9 +228,9 @@ def test_a_device_that_is_not_here(folder: Path) -> None:
 
 
 def test_a_folder_is_known_by_its_name_and_its_files(folder: Path) -> None:
-    teacher = LocalTeacher(f"{folder}/", ceiling=1, revision="ignored")
+    teacher = InProcessEngine(f"{folder}/", ceiling=1, revision="ignored")
     assert (teacher.name, teacher.revision) == ("tiny", folder_hash(folder))
-    hub = LocalTeacher("owner/name", ceiling=1, revision="abc")
+    hub = InProcessEngine("owner/name", ceiling=1, revision="abc")
     assert (hub.name, hub.revision) == ("owner/name", "abc")
     asyncio.run(teacher.close())
 
@@ -239,9 +239,9 @@ def test_auto_takes_what_is_given_or_here(folder: Path, tmp_path: Path) -> None:
     url = "http://localhost:1/v1"
     assert choose_engine(ModelConfig(model="m", base_url=url)) == "openai"
     assert choose_engine(ModelConfig(replies=tmp_path / "r.jsonl")) == "recorded"
-    assert isinstance(make_teacher(ModelConfig(model="m", base_url=url)), OpenAITeacher)
+    assert isinstance(make_engine(ModelConfig(model="m", base_url=url)), OpenAIEngine)
     if not torch.cuda.is_available():
         assert choose_engine(ModelConfig(model="m")) == "transformers"
-        assert isinstance(make_teacher(ModelConfig(model=str(folder))), LocalTeacher)
+        assert isinstance(make_engine(ModelConfig(model=str(folder))), InProcessEngine)
     with pytest.raises(UsageError, match="--engine vllm"):
-        make_teacher(ModelConfig(model="m", engine_args=("--x",), engine="transformers"))
+        make_engine(ModelConfig(model="m", engine_args=("--x",), engine="transformers"))

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling
 from curate.pipeline.records import CANDIDATES, Candidate
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.stages.reflection.estimate import estimate
 from curate.pipeline.stages.reflection.stage import ReflectResult, reflect
 from curate.pipeline.templates import teacher_prompts
@@ -268,10 +268,8 @@ def test_what_stays_wrong_is_named_and_never_becomes_the_original(tmp_path: Path
     assert result.troubled == 21 and result.statuses["ok"] == 3
 
 
-def test_the_order_of_completion_changes_no_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reflection, "SHARD", 7)
+def test_the_order_of_completion_changes_no_bit(tmp_path: Path) -> None:
+    small = partial(reflect, shard_size=7)
     data = written(tmp_path / "data.jsonl", records(40))
     results = []
     for concurrency in (1, 5, 64):
@@ -285,7 +283,7 @@ def test_the_order_of_completion_changes_no_bit(
 
         with Server(late) as server:
             run = tmp_path / f"run{concurrency}"
-            reflect(config(data, run, server.url, concurrency=concurrency))
+            small(config(data, run, server.url, concurrency=concurrency))
             assert len(server.requests) == 120
             assert server.most_at_once <= concurrency
             assert concurrency == 1 or server.most_at_once > 1
@@ -353,17 +351,17 @@ def test_equal_requests_in_flight_are_asked_once(tmp_path: Path) -> None:
         assert len({rows[f"twin{n}", kind].output for n in range(6)}) == 1
 
 
-def test_a_raised_limit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflection, "SHARD", 4)
+def test_a_raised_limit_goes_on(tmp_path: Path) -> None:
+    small = partial(reflect, shard_size=4)
     data = written(tmp_path / "data.jsonl", records(13))
     run = tmp_path / "run"
     with Server() as server:
-        assert reflect(config(data, run, server.url, limit=5)).records == 5
+        assert small(config(data, run, server.url, limit=5)).records == 5
         assert len(server.requests) == 15
-        assert reflect(config(data, run, server.url, limit=9)).records == 9
+        assert small(config(data, run, server.url, limit=9)).records == 9
         assert len(server.requests) == 27
-        assert reflect(config(data, run, server.url)).asked == 12
-        reflect(config(data, tmp_path / "at-once", server.url))
+        assert small(config(data, run, server.url)).asked == 12
+        small(config(data, tmp_path / "at-once", server.url))
     assert shards(run) == shards(tmp_path / "at-once")
 
 
@@ -573,7 +571,7 @@ class Dear:
 
     def __call__(self, request: Received) -> Answer:
         prompt = prompt_ceiling(request.body["messages"]) - 7
-        completed = request.body["max_tokens"] - request.number % 50
+        completed = request.body["max_tokens"] - 1 - request.number % 50
         self.used[0] += prompt
         self.used[1] += completed
         answer = json.loads(completion(naming(request)).body)
@@ -671,7 +669,7 @@ def test_a_dry_run_asks_and_writes_nothing(tmp_path: Path, data: Path) -> None:
     assert counts.startswith("5 records, 15 calls, about ") and counts.endswith(" USD")
     assert "(an estimate)" in counts and time == "time: not known before the first replies"
     said = estimate(config(data, None, "", limit=3))
-    assert "3 records, 9 calls" in said and "price not known" in said
+    assert "3 records, 9 calls" in said and "cost unknown" in said
 
 
 def test_a_dry_run_of_a_run_counts_its_records(tmp_path: Path, data: Path) -> None:
@@ -812,15 +810,13 @@ def test_what_is_in_flight_when_the_run_stops_is_kept(tmp_path: Path) -> None:
         assert len(server.requests) == first + 5  # the refused one, and four `both`
 
 
-def test_an_error_in_the_input_further_on_loses_no_reply(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reflection, "SHARD", 4)
+def test_an_error_in_the_input_further_on_loses_no_reply(tmp_path: Path) -> None:
+    small = partial(reflect, shard_size=4)
     rows = [*records(9), {**records(1)[0], "output": "Something else."}]
     data = written(tmp_path / "data.jsonl", rows)
     with Server(lambda r: replace(completion(naming(r)), delay=0.2)) as server:
         with pytest.raises(CurateError, match=r"data\.jsonl:10: the id 'r0' stands for two"):
-            reflect(config(data, tmp_path / "run", server.url))
+            small(config(data, tmp_path / "run", server.url))
         assert journaled(tmp_path / "run" / "journal") == {key_of(r) for r in server.requests}
 
 
@@ -955,7 +951,8 @@ def reflect_command(
 ) -> list[str]:
     """`curate reflect` in a process of its own, with small shards; `first` is done before it."""
     program = (
-        f"import curate.pipeline.stages.reflection.stage as r; r.SHARD = {shard}\n"
+        f"import curate.pipeline.stages.reflection.stage as r; "
+        f"r.reflect.__kwdefaults__['shard_size'] = {shard}\n"
         f"{first}\nfrom curate.cli import main; main()"
     )
     return [
@@ -1108,11 +1105,9 @@ def test_a_disk_that_is_really_full_loses_no_more_than_was_in_flight(tmp_path: P
         assert len(server.requests) == asked + 180 - kept
 
 
-def test_a_disk_too_full_for_a_shard_keeps_the_replies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_too_full_for_a_shard_keeps_the_replies(tmp_path: Path) -> None:
     """The folder of shards cannot be made; what was asked by then is in the journal."""
-    monkeypatch.setattr(reflection, "SHARD", 3)
+    small = partial(reflect, shard_size=3)
     data = written(tmp_path / "data.jsonl", records(9))
     run = tmp_path / "run"
     delay = {"rec-000": 0.0, "rec-001": 0.0, "rec-002": 0.0}
@@ -1132,12 +1127,12 @@ def test_a_disk_too_full_for_a_shard_keeps_the_replies(
         thread = threading.Thread(target=in_the_way)
         thread.start()
         with pytest.raises(CurateError, match=r"cannot write .*candidates"):
-            reflect(config(data, run, server.url))
+            small(config(data, run, server.url))
         thread.join()
         assert journaled(run / "journal") == {key_of(r) for r in server.requests}
         obstacle.unlink()
         asked = len(server.requests)
-        reflect(config(data, run, server.url))
+        small(config(data, run, server.url))
         assert len(server.requests) == 27 and asked >= 9
 
 
