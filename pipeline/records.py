@@ -137,6 +137,49 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What an answer follows: an instruction, perhaps with an input, a system and earlier turns."""
+
+    instruction: str
+    input: str = ""
+    system: str | None = None
+    history: Sequence[Message] = ()
+
+    @property
+    def turn(self) -> str:
+        """The user's last turn."""
+        return user_turn(self.instruction, self.input)
+
+    @property
+    def messages(self) -> list[Message]:
+        """All turns."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *self.history, {"role": "user", "content": self.turn}]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One of several answers to a prompt; `rating` is the mean of `ratings`, None without one."""
+
+    id: str
+    prompt: Prompt
+    output: str
+    sample: int | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    reply_key: str | None = None
+    rating: float | None = None
+    ratings: Sequence[float] = ()
+    rating_reason: str | None = None
+
+    def values(self) -> dict[str, Any]:
+        """The row as a file of samples has it."""
+        texts = {name: getattr(self.prompt, name) for name in ("instruction", "input", "system")}
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return {name: (own | texts)[name] for name in SAMPLE_SCHEMA.names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreferencePair:
     """Two answers to one prompt, one preferred.
 
@@ -229,6 +272,16 @@ SELECTED_SCHEMA = pa.schema(
 )
 REJECTED_SCHEMA = SELECTED_SCHEMA.append(pa.field("reason", pa.string()))
 
+SAMPLE_SCHEMA = pa.schema(
+    [
+        *_text("id"),
+        pa.field("sample", pa.int64()),
+        *_text("instruction", "input", "output", "system", "model", "finish_reason", "reply_key"),
+        pa.field("rating", pa.float64()),
+        pa.field("ratings", pa.list_(pa.float64())),
+        *_text("rating_reason"),
+    ]
+)
 _ORIGIN_TYPE = pa.struct(
     [*_text("candidate"), pa.field("sample", pa.int64()), *_text("model", "reply_key")]
 )

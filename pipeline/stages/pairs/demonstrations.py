@@ -1,6 +1,7 @@
 """Demonstrations and a model's answers to the same instructions -> rivals (SPIN)."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -8,11 +9,13 @@ from ...config import InputConfig
 from ...inputs.examples import read_examples
 from ...inputs.ingest import Intake
 from ...inputs.readers import Source
+from ...inputs.samples import read_samples
 from ...method.preferences.rivals import Answer, Rivals
-from ...records import Origin, user_turn
+from ...records import Origin, Prompt, Sample
 from .grouping import grouped
-from .prompts import prompt_of
-from .samples import Sample, usable_rows
+from .rated import sample_from, sampled_answer
+
+_Item = tuple[str, tuple[str, dict[str, Any]]]
 
 
 def demonstration_rivals(
@@ -24,33 +27,32 @@ def demonstration_rivals(
     """
     both = chain(_demonstrations(source, columns, intake), _answers(against))
     for _, group in grouped(both):
-        answers = [Sample(**fields) for made, fields in group if made == "answer"]
-        for made, fields in group:
+        found = [(made, sample_from(fields)) for made, fields in group]
+        answers = [sample for made, sample in found if made == "answer"]
+        for made, sample in found:
             if made == "demonstration":
-                yield from _matched(fields, answers)
+                yield from _matched(sample, answers)
 
 
-def _demonstrations(
-    source: Source, columns: InputConfig, intake: Intake
-) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
+def _demonstrations(source: Source, columns: InputConfig, intake: Intake) -> Iterator[_Item]:
     for one in read_examples(source, columns, intake):
-        texts = {"instruction": one.instruction, "input": one.input, "system": one.system}
-        prompt = prompt_of(texts, InputConfig(data=source.name))
-        fields = {"id": one.id, "prompt": prompt, "text": one.output}
-        yield user_turn(one.instruction, one.input), ("demonstration", fields)
+        prompt = Prompt(instruction=one.instruction, input=one.input, system=one.system)
+        sample = Sample(id=one.id, prompt=prompt, output=one.output)
+        yield prompt.turn, ("demonstration", asdict(sample))
 
 
-def _answers(against: Source) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
-    for _, samples in usable_rows(against, InputConfig(data=against.name), Intake()):
-        for sample in samples:
-            yield str(samples[0].prompt[-1]["content"]), ("answer", sample.fields())
+def _answers(against: Source) -> Iterator[_Item]:
+    for sample in read_samples(against, InputConfig(data=against.name), Intake()):
+        yield sample.prompt.turn, ("answer", asdict(sample))
 
 
-def _matched(demonstration: dict[str, Any], answers: list[Sample]) -> Iterator[Rivals]:
-    good = Answer(text=demonstration["text"], origin=Origin(candidate="demonstration"))
-    about = {"id": demonstration["id"], "prompt": demonstration["prompt"]}
-    if not answers:
-        yield Rivals(**about, answers=[good], source="demonstrations")
-    for place, answer in enumerate(answers):
-        both = [good, answer.answer(place)]
-        yield Rivals(**about, answers=both, source="demonstrations")
+def _matched(demonstration: Sample, answers: list[Sample]) -> Iterator[Rivals]:
+    good = Answer(text=demonstration.output, origin=Origin(candidate="demonstration"))
+    own = [[sampled_answer(answer, place)] for place, answer in enumerate(answers)]
+    for others in own or [[]]:
+        yield Rivals(
+            id=demonstration.id,
+            prompt=demonstration.prompt.messages,
+            answers=[good, *others],
+            source="demonstrations",
+        )

@@ -21,7 +21,7 @@ from ...run.directory import RunDir, is_run
 from ...scoring.identity import ScoringIdentity
 from ...scoring.score_files import ScoreFiles, read_records
 from .demonstrations import demonstration_rivals
-from .samples import rated_rivals
+from .rated import rated_rivals
 from .verdicts import judged_rivals
 
 RivalStream = Callable[[Intake], Iterator[Rivals | Unpaired]]

@@ -8,12 +8,12 @@ from ...config import InputConfig
 from ...errors import CurateError
 from ...inputs.ingest import Intake, whole_values
 from ...inputs.judgments import Log
+from ...inputs.prompts import Unusable, id_of, prompt_of
 from ...method.judge_results import ORDERS, verdict_of
 from ...method.preferences.rivals import Answer, Rivals
 from ...method.tally import pair_value
 from ...method.verdicts import RECORDED, Scale
-from ...records import Message, Origin, Unpaired
-from .prompts import Unusable, id_of, prompt_of
+from ...records import Origin, Prompt, Unpaired
 
 _ANSWERS = ("Answer1", "Answer2")
 
@@ -42,9 +42,7 @@ def judged_rivals(
         yield _rivals(values, prompt, log.about)
 
 
-def _rivals(
-    row: Mapping[str, Any], prompt: list[Message], about: Mapping[str, Any]
-) -> Rivals | Unpaired:
+def _rivals(row: Mapping[str, Any], prompt: Prompt, about: Mapping[str, Any]) -> Rivals | Unpaired:
     forward, reverse = (verdict_of(row, order, _scale(about)).scores for order in ORDERS)
     means: tuple[float, float] | None = None
     if forward and reverse:
@@ -58,7 +56,9 @@ def _rivals(
         )
         for place, name in enumerate(_ANSWERS)
     ]
-    rivals = Rivals(id=id_of(row, prompt), prompt=prompt, answers=answers, source="verdicts")
+    rivals = Rivals(
+        id=id_of(row, prompt), prompt=prompt.messages, answers=answers, source="verdicts"
+    )
     if means and pair_value(forward, reverse) == 0:
         return rivals.unpaired("tie", "neither answer won in both orders", margin=0)
     return rivals
