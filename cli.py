@@ -144,8 +144,11 @@ def _generate(config: GenerateConfig) -> Output:
 @command(commands.judge, "a.json b.json --judge JUDGE --base-url http://localhost:8000/v1")
 def _judge(config: JudgeConfig) -> Output:
     from .pipeline.stages.judging import Judged, outcome_lines
+    from .pipeline.stages.rating import Rated, rating_lines
 
     result = commands.judge(config)
+    if isinstance(result, Rated):
+        return Output(result=result, lines=rating_lines(result), failed=bool(result.unrated))
     if not isinstance(result, Judged):
         return Output(result=result, lines=outcome_lines(result))
     lines = [*outcome_lines(result.outcome), *printing.judged(result)]

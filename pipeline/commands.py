@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .stages.generation.stage import Generated
     from .stages.judging import Judged
     from .stages.pairs.stage import PairsResult
+    from .stages.rating import Rated
     from .stages.reflection.stage import ReflectResult
     from .stages.report import ReportResult
     from .stages.scoring import ScoreResult
@@ -143,8 +144,12 @@ def generate(config: GenerateConfig) -> "Generated":
     return generate(config)
 
 
-def judge(config: JudgeConfig) -> "Judged | Outcome":
-    """Compare two models' answers by a judge, in both orders."""
+def judge(config: JudgeConfig) -> "Judged | Outcome | Rated":
+    """Compare two models' answers by a judge, in both orders; or rate those of one."""
+    if config.rate:
+        from .stages.rating import rate
+
+        return rate(config)
     from .stages.judging import judge, recompute
 
     return recompute(config.from_log) if config.from_log is not None else judge(config)

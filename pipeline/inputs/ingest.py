@@ -118,7 +118,7 @@ def examples(
             intake.duplicates += 1
     if extract is None and misfit is not None:
         raise CurateError(str(misfit))
-    _require_records(source, intake)
+    require_records(source, intake)
 
 
 def _readable_row(row: RawRow) -> Row:
@@ -133,7 +133,8 @@ def _reject(intake: Intake, place: str, reason: str, strict: bool) -> None:
     intake.reject(place, reason)
 
 
-def _require_records(source: Source, intake: Intake) -> None:
+def require_records(source: Source, intake: Intake) -> None:
+    """CurateError where no row was usable."""
     if intake.records:
         return
     if not intake.rows:
@@ -336,7 +337,7 @@ def candidate_groups(
                 _store(database, _candidate(_readable_row(row), intake), row.place, intake)
             except _Unusable as error:
                 _reject(intake, row.place, str(error), strict)
-        _require_records(source, intake)
+        require_records(source, intake)
         yield from _grouped(database)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ..base.files import write_parquet, write_text
 from ..config import InputConfig
 from ..records import SAMPLE_SCHEMA, Sample
-from .ingest import Intake, whole_values
+from .ingest import Intake, require_records, whole_values
 from .prompts import Unusable, id_of, prompt_of
 from .readers import Row, Source
 
@@ -19,7 +19,10 @@ Values = Mapping[str, Any]
 
 
 def read_samples(source: Source, columns: InputConfig, intake: Intake) -> Iterator[Sample]:
-    """The answers of all rows, one or several a row; unusable rows are counted with the reason."""
+    """The answers of all rows, one or several a row; unusable rows are counted with the reason.
+
+    Raises CurateError where no row is usable.
+    """
     for row in source.rows():
         intake.rows += 1
         try:
@@ -33,6 +36,7 @@ def read_samples(source: Source, columns: InputConfig, intake: Intake) -> Iterat
             continue
         intake.records += 1
         yield from samples
+    require_records(source, intake)
 
 
 def write_samples(out: Path, samples: Sequence[Sample]) -> None:

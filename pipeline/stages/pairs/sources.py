@@ -109,12 +109,13 @@ def _verdicts(config: PairsConfig) -> PairData:
     log = read_log(path)
     if log.kind != "pairs":
         raise CurateError(f"{path} holds {log.kind}: pairs are made of verdicts in both orders")
+    source = open_source(str(path))
     names = {"Judge": "judge", "First model": "model_1", "Second model": "model_2"}
     return PairData(
         source="verdicts",
         name=str(path),
-        identity=input_identity(open_source(str(path)), config.input),
-        rivals=partial(judged_rivals, log, str(path), config.input),
+        identity=input_identity(source, config.input),
+        rivals=partial(judged_rivals, log, source, config.input),
         total=len(log.rows),
         origin={name: str(log.about[key]) for name, key in names.items() if key in log.about},
     )

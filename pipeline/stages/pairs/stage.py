@@ -96,7 +96,6 @@ class _Making:
         collector = Collector(folder)
         for outcome in _outcomes(self.config, self.data, rules, self.intake):
             collector.add(outcome)
-        _require_rows(self.data, self.intake)
         numbers = collector.numbers()
         stay = _staying(numbers, balance=self.config.balance_length)
         collector.write(folder, stay, _OUT_OF_BALANCE)
@@ -155,18 +154,6 @@ def _made(rivals: Rivals, config: PairsConfig, data: PairData) -> list[Preferenc
     if data.source == "rso":
         return rejection_sampled(rivals, keep=config.keep, beta=config.beta, seed=config.seed)
     return [best_and_worst(rivals, tier=config.tier, noise=data.noise)]
-
-
-def _require_rows(data: PairData, intake: Intake) -> None:
-    if intake.records or data.source == "selection":
-        return
-    if not intake.rows:
-        raise CurateError(f"{data.name} is empty: it has no rows")
-    first = intake.rejected[0]
-    raise CurateError(
-        f"none of the {intake.rows} rows of {data.name} is usable; the first, {first.place}: "
-        f"{first.reason}"
-    )
 
 
 def _staying(numbers: PairNumbers, *, balance: bool) -> Mask:

@@ -6,9 +6,10 @@ from typing import Any
 
 from ...config import InputConfig
 from ...errors import CurateError
-from ...inputs.ingest import Intake, whole_values
+from ...inputs.ingest import Intake, require_records, whole_values
 from ...inputs.judgments import Log
 from ...inputs.prompts import Unusable, id_of, prompt_of
+from ...inputs.readers import Source
 from ...method.judge_results import ORDERS, verdict_of
 from ...method.preferences.rivals import Answer, Rivals
 from ...method.tally import pair_value
@@ -19,7 +20,7 @@ _ANSWERS = ("Answer1", "Answer2")
 
 
 def judged_rivals(
-    log: Log, name: str, columns: InputConfig, intake: Intake
+    log: Log, source: Source, columns: InputConfig, intake: Intake
 ) -> Iterator[Rivals | Unpaired]:
     """The two answers of each row with their mean scores; a tie by the orders is a reason.
 
@@ -27,8 +28,8 @@ def judged_rivals(
     """
     if not any(row.get(answer) for row in log.rows for answer in _ANSWERS):
         raise CurateError(
-            f"{name} holds verdicts without the answers ({' and '.join(_ANSWERS)}): pairs are made "
-            "of a file that `curate judge` wrote"
+            f"{source.name} holds verdicts without the answers ({' and '.join(_ANSWERS)}): pairs "
+            "are made of a file that `curate judge` wrote"
         )
     for number, row in enumerate(log.rows, 1):
         intake.rows += 1
@@ -40,6 +41,7 @@ def judged_rivals(
             continue
         intake.records += 1
         yield _rivals(values, prompt, log.about)
+    require_records(source, intake)
 
 
 def _rivals(row: Mapping[str, Any], prompt: Prompt, about: Mapping[str, Any]) -> Rivals | Unpaired:
