@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import (
+        CurateError,
         compare,
         evaluate,
         explain,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         select,
         status,
     )
-    from .errors import CurateError
 
     __version__: str
 
@@ -52,10 +52,6 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("curate-reflection")
-    if name == "CurateError":
-        from .errors import CurateError
-
-        return CurateError
     if name in __all__:
         from . import api
 

@@ -14,6 +14,7 @@ from . import commands
 from .base.progress import silence
 from .config import configured
 from .config.options import Option, options_of
+from .errors import CurateError as CurateError
 from .errors import UsageError
 from .inputs.inline import InlineData
 

@@ -16,6 +16,7 @@ import typer.main
 
 from curate.cli import app
 
+from .llm.batch_server import BatchServer
 from .llm.faulty_server import Answer, FaultyServer, Received, always, completion, error
 from .scoring.tiny import byte_level, save_student
 
@@ -609,6 +610,25 @@ def test_the_key_comes_from_the_environment_alone(
         assert ended.code == 1 and key not in ended.err + ended.out
         monkeypatch.delenv(variable)
     assert not any("key" in name for command in commands().values() for name in options_of(command))
+
+
+def test_a_judge_and_a_model_that_answers_take_the_options_of_asking(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    written(Path("other.jsonl"), [{**row, "output": "Else."} for row in ROWS])
+    limits = ["--rpm", "60000", "--tpm", "9000000", "--max-cost", "1", "--price-in", "1",
+              "--price-out", "1", "--journal", "kept"]  # fmt: skip
+    with BatchServer() as server:
+        asking = ["--base-url", server.url, "--batch-api", "--batch-poll", "0.05", *limits]
+        judged = curate("judge", "ok.jsonl", "other.jsonl", "--judge", "j", "-o", "v", *asking)
+        assert judged.code == 3 and ": 4 replies asked for" in judged.out, judged
+        asked = curate("generate", "ok.jsonl", "--model", "m", "-o", "a.json", *asking)
+        assert asked.code == 0 and "; 2 replies asked for" in asked.out, asked
+    assert list(Path("kept").glob("*.jsonl"))
+    budget = ["--max-total-tokens", "9", "--base-url", server.url]
+    stopped = curate("judge", "ok.jsonl", "other.jsonl", "--judge", "k", "-o", "w", *budget)
+    assert stopped.code == 4
 
 
 @pytest.mark.parametrize("schedule", ["all", "selective"])

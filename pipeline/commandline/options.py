@@ -39,34 +39,25 @@ class Help(TyperCommand):
 
 def parameters(config: type) -> list[inspect.Parameter]:
     """The command's parameters: arguments, options, --config and --json."""
-    options = options_of(config).values()
-    ordered = sorted(options, key=lambda option: not option.about["argument"])
+    ordered = sorted(
+        options_of(config).values(),
+        key=lambda option: (not option.about["argument"], not option.required),
+    )
     return [*map(_parameter, ordered), _config_parameter(config), _JSON]
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    about, default = option.about, option.default
-    if about["argument"]:
-        info = typer.Argument(
-            help=option.help,
-            metavar=option.name.upper(),
-            show_default=False,
-            rich_help_panel="Arguments",
-        )
+    help, title = option.help, option.title
+    if option.about["argument"]:
+        name = option.name.upper()
+        info = typer.Argument(help=help, metavar=name, rich_help_panel="Arguments")
     else:
-        info = typer.Option(
-            *_names(option),
-            help=option.help,
-            metavar=_metavar(option),
-            rich_help_panel=option.title,
-            **({} if option.kind.many else {"min": about["min"], "max": about["max"]}),
-        )
-    if option.kind.many:
-        default = list(map(str, default or ())) or None
-    empty = inspect.Parameter.empty
-    return _keyword(
-        option.name, Annotated[_type(option), info], empty if option.required else default
-    )
+        value = _metavar(option)
+        info = typer.Option(*_names(option), help=help, metavar=value, rich_help_panel=title)
+    default = inspect.Parameter.empty if option.required else option.default
+    if isinstance(default, tuple):
+        default = list(map(str, default)) or None
+    return _keyword(option.name, Annotated[_type(option), info], default)
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -76,13 +67,9 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _names(option: Option) -> tuple[str, ...]:
     flag = flag_of(option.name)
-    if option.kind.item is bool:  # a setting may be turned off, all else is off already
-        return (f"{flag}/{flag_of(f'no_{option.name}')}",) if _is_setting(option) else (flag,)
+    if option.kind.item is bool and option.default is None:  # where it is not off already
+        flag = f"{flag}/{flag_of(f'no_{option.name}')}"
     return (*option.about["flags"], flag)
-
-
-def _is_setting(option: Option) -> bool:
-    return option.about["preset"] is not None
 
 
 def _type(option: Option) -> Any:

@@ -1,6 +1,6 @@
 """One frozen dataclass a command; a field carries its type, default, help and limits."""
 
-from .answers import JUDGE_TOKENS, AnswerFormat, GenerateConfig, JudgeConfig
+from .answers import AnswerFormat, GenerateConfig, JudgeConfig
 from .comparison import CompareConfig, PairwiseConfig, SetName
 from .evaluation import EvaluateConfig
 from .inputs import InputConfig
@@ -9,11 +9,10 @@ from .options import configured
 from .preferences import PairsConfig
 from .reading import ExplainConfig, ExportConfig, ExportFormat, ReportConfig, StatusConfig
 from .recording import command_words, recorded_options
-from .reflection import Dedup, ReflectConfig, Schedule
+from .reflection import ReflectConfig, Schedule
 from .scoring import (
     Dtype,
     DtypeOption,
-    Executor,
     ScoreConfig,
     ScoringConfig,
     TemplateName,
@@ -24,16 +23,13 @@ from .training import FinetuneConfig
 from .whole import DemoConfig, RunConfig
 
 __all__ = [
-    "JUDGE_TOKENS",
     "AnswerFormat",
     "CompareConfig",
-    "Dedup",
     "DemoConfig",
     "Dtype",
     "DtypeOption",
     "EngineName",
     "EvaluateConfig",
-    "Executor",
     "ExplainConfig",
     "ExportConfig",
     "ExportFormat",

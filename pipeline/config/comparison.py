@@ -45,7 +45,7 @@ class CompareConfig:
 
     run: str = run_argument()
     finetuning: FinetuneConfig = embedded(
-        "Training",
+        "Options",
         help={"out": "A folder for the trained models and compare.json."},
         without=("input", "selection", "seed"),
     )

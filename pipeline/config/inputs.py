@@ -22,7 +22,7 @@ def selection_option() -> Any:
     """Which student's part of a run a command reads."""
     return option(
         None,
-        help="Which selection of a run with several: a folder's name in selected/, or its start.",
+        help="Which selection of a run with several: a folder's name in selected/.",
     )
 
 

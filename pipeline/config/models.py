@@ -106,7 +106,7 @@ class ModelConfig:
     )
     retry: tuple[Retry, ...] = option(
         (),
-        help="Ask again where the status is one of failed, unparsed, truncated, refused.",
+        help="Ask again where the status is one of these.",
         record=False,
     )
     prompts: Path | None = option(None, help="A folder with prompts of your own.")

@@ -53,7 +53,7 @@ def _setting(paper: Any = None, **more: Any) -> Any:
 class Recipe:
     """Every setting of a training. One that is given as None has the preset's value."""
 
-    preset: Preset = option("paper-7b", help="The settings to start from.", title="Training")
+    preset: Preset = option("paper-7b", help="The values of settings not given.", title="Training")
     epochs: float = _setting(3, help="Passes over the data.", above=0)
     max_steps: int | None = _setting(help="Steps, in place of epochs.", min=1)
     learning_rate: float = _setting(2e-5, help="Peak learning rate.", above=0)

@@ -93,7 +93,7 @@ def student_keys(run: RunDir, wanted: str | None = None) -> list[str]:
     if len(found) != 1:
         what = "begins several students" if found else "is no student"
         raise CurateError(
-            f"--student {wanted!r} {what} of {run.path}: {', '.join(keys) or 'it has none yet'}"
+            f"--selection {wanted!r} {what} of {run.path}: {', '.join(keys) or 'it has none yet'}"
         )
     return found
 

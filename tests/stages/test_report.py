@@ -358,7 +358,7 @@ def test_one_student_of_several(run: Path, tmp_path: Path) -> None:
     assert student_keys(about, both[0][:7]) == [both[0]]
     with pytest.raises(CurateError, match="begins several students .*" + both[1]):
         report(str(run), student="tiny")
-    with pytest.raises(CurateError, match="--student 'other' is no student of .*" + both[0]):
+    with pytest.raises(CurateError, match="--selection 'other' is no student of .*" + both[0]):
         report(str(run), student="other")
 
 

@@ -132,7 +132,7 @@ def test_no_set_has_what_the_held_out_data_asks(
         ({"sets": ("selected", "chosen")}, "--sets takes .*, not 'chosen'"),
         ({"sets": ()}, "--sets takes distinct"),
         ({"seeds": (1, 1)}, "--seeds takes distinct"),
-        ({"seeds": (-1,)}, "--seeds cannot be negative"),
+        ({"seeds": (-1,)}, "--seeds must be at least 0"),
     ],
 )
 def test_wrong_usage(settings: Any, says: str, selection: SelectResult, tmp_path: Path) -> None:
