@@ -1,4 +1,4 @@
-"""Checksums inside our own files: Parquet covers its pages alone, JSON nothing.
+"""Checksums (CRC-32) of our own files: Parquet covers its pages alone, JSON and Arrow nothing.
 
 A changed byte may leave a file that can be read and says something else.
 """
@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 NOTE = b"curate.crc32"
@@ -14,6 +15,7 @@ NOTE = b"curate.crc32"
 EMPTY = b"0" * 8
 _GAP = 2  # bytes of Thrift between a key and its value of eight bytes
 _FIELD = "check"
+_CHUNK = 1 << 20
 
 
 def sealed(data: bytes) -> bytes:
@@ -37,6 +39,18 @@ def _place(data: bytes) -> int | None:
     """Where the sum stands: the metadata are the last that holds texts of others."""
     found = data.rfind(NOTE)
     return None if found < 0 else found + len(NOTE) + _GAP
+
+
+def crc32_of(path: Path) -> str | None:
+    """The sum of a file, for what is noted of it elsewhere; None where it is not there."""
+    crc = 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                crc = zlib.crc32(chunk, crc)
+    except FileNotFoundError:
+        return None
+    return f"{crc:08x}"
 
 
 def with_check(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,17 @@
-"""A data set's records, as an input configuration asks for them, and what identifies them."""
+"""A data set's records, each once, and what identifies them."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from ..base.multimap import Multimap
 from ..config import InputConfig
+from ..errors import CurateError
 from ..records import Candidate, Example
-from .ingest import Columns, Intake, examples, extra_json
+from .columns import Columns, Layout
+from .ingest import Intake, require_records, usable_rows
 from .readers import Source
+from .texts import content_id, json_text, row_id, whole, whole_values
 
 Item = TypeVar("Item")
 
@@ -33,6 +38,59 @@ def read_examples(source: Source, config: InputConfig, intake: Intake) -> Iterat
     return examples(source, columns, intake, strict=config.strict, limit=config.limit)
 
 
+def examples(
+    source: Source,
+    columns: Columns,
+    intake: Intake,
+    *,
+    strict: bool = False,
+    limit: int | None = None,
+) -> Iterator[Example]:
+    """The source's records, each once; unusable rows are counted in `intake`, or fatal if strict.
+
+    Raises CurateError when the columns are not found, when no row is usable, and when one id comes
+    with two contents.
+    """
+    seen, layout = Multimap(), Layout(source, columns)
+
+    def read(values: Mapping[str, Any]) -> Example:
+        return _mended(layout.texts(values), row_id(values), intake)
+
+    for place, example in usable_rows(source, intake, read, strict=strict):
+        if _is_new(example, seen, place):
+            intake.records += 1
+            yield example
+            if limit is not None and intake.records >= limit:
+                return
+        else:
+            intake.duplicates += 1
+    layout.require()
+    require_records(source, intake)
+
+
+def _mended(texts: dict[str, Any], id: str | None, intake: Intake) -> Example:
+    """An example with whole characters only; texts that had others are counted."""
+    mended: dict[str, Any] = {k: whole(v) if isinstance(v, str) else v for k, v in texts.items()}
+    mended["extra"] = whole_values(texts["extra"])
+    intake.surrogates += sum(mended[k] != texts[k] for k in texts)
+    return Example(id=content_id(mended) if id is None else id, **mended)
+
+
+def _is_new(example: Example, seen: Multimap, place: str) -> bool:
+    """Whether an id has not come before. CurateError where it has with another content."""
+    # 63 bits of each id and 60 of its texts, whatever their length.
+    texts = {k: getattr(example, k) for k in ("instruction", "input", "output", "system")}
+    digest = int(content_id(texts)[:15], 16)
+    key = int.from_bytes(hashlib.blake2b(example.id.encode(), digest_size=8).digest()) >> 1
+    known = seen.get(key)
+    if not known:
+        seen.add(key, digest)
+        return True
+    if known[0] != digest:
+        raise CurateError(f"{place}: the id {example.id!r} stands for two different contents")
+    return False
+
+
 def as_original(example: Example) -> Candidate:
     """The candidate that a record itself is."""
     return Candidate(
@@ -44,6 +102,11 @@ def as_original(example: Example) -> Candidate:
         system=example.system,
         extra=extra_json(example),
     )
+
+
+def extra_json(example: Example) -> str | None:
+    """The further columns as a JSON object."""
+    return json_text(example.extra) if example.extra else None
 
 
 def input_identity(source: Source, config: InputConfig) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """Recorded judgements: pairwise reviews in both orders, AlpacaEval's preferences, ratings."""
 
-import gzip
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import isfile  # unlike Path's, False for a name that is too long
 from pathlib import Path
 from typing import Any, Literal
 
 from ..base.files import write_json
 from ..errors import CurateError
 from .readers import Row, open_source
+from .readers.text_files import opened
 
 LogKind = Literal["pairs", "preferences", "ratings"]
 VERDICTS = "verdicts.json"
@@ -37,7 +37,7 @@ def read_log(path: Path) -> Log:
     Pairs are a JSON object with the rows under `data`, or the rows alone; preferences and ratings
     are lists. Raises CurateError for what is none of these, and for a row without the columns.
     """
-    path = path / VERDICTS if (path / VERDICTS).is_file() else path
+    path = path / VERDICTS if isfile(path / VERDICTS) else path
     rows, about = _rows(path)
     if not rows:
         raise CurateError(f"{path} is empty: it has no judgements")
@@ -82,14 +82,14 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
 
 def _object(path: Path) -> dict[str, Any] | None:
     """The file as one JSON object with `data`; None where it is something else."""
-    if not path.is_file():
+    if not isfile(path):
         return None
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with opened(path) as file:
             if file.read(1) != b"{":
                 return None
             value = json.loads(b"{" + file.read())
-    except (OSError, EOFError, ValueError, RecursionError, zlib.error):
+    except (CurateError, ValueError, RecursionError):
         return None  # JSON Lines, or what the reader of rows has a sentence for
     return value if "data" in value else None
 

@@ -1,18 +1,15 @@
 """A row's prompt, from the columns that preference data and answers usually have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..config import InputConfig
 from ..records import Message, Prompt
-from .ingest import content_id
+from .ingest import Unusable
+from .texts import content_id, row_id
+from .turns import turn_of, turns_in
 
 _COLUMNS = ("instruction", "prompt", "question", "text", "messages")
-_ROLES = {"human": "user", "gpt": "assistant"}
-
-
-class Unusable(Exception):
-    """Why a row gives no answers to a prompt."""
 
 
 def prompt_of(values: Mapping[str, Any], columns: InputConfig) -> Prompt:
@@ -31,12 +28,15 @@ def prompt_of(values: Mapping[str, Any], columns: InputConfig) -> Prompt:
     )
 
 
-def _of_turns(turns: Sequence[Any], name: str) -> Prompt:
-    messages = [_message(turn, name) for turn in turns]
-    systems = [turn["content"] for turn in messages if turn["role"] == "system"]
-    others = [turn for turn in messages if turn["role"] != "system"]
+def _of_turns(value: Any, name: str) -> Prompt:
+    turns = [turn_of(turn, name) for turn in turns_in(value, name)]
+    if any(turn.text is None for turn in turns):
+        raise Unusable(f"a turn of {name!r} has no text")
+    said: list[Message] = [{"role": turn.role, "content": turn.text or ""} for turn in turns]
+    others = [turn for turn in said if turn["role"] != "system"]
     if not others or others[-1]["role"] != "user":
         raise Unusable(f"{name!r} does not end with the user's turn")
+    systems = [turn["content"] for turn in said if turn["role"] == "system"]
     return Prompt(
         instruction=others[-1]["content"],
         system="\n".join(systems) or None,
@@ -44,17 +44,9 @@ def _of_turns(turns: Sequence[Any], name: str) -> Prompt:
     )
 
 
-def _message(turn: Any, name: str) -> Message:
-    role = turn.get("role", turn.get("from")) if isinstance(turn, dict) else None
-    text = turn.get("content", turn.get("value")) if isinstance(turn, dict) else None
-    if not isinstance(text, str) or not isinstance(role, str):
-        raise Unusable(f"a turn of {name!r} has no role or no text")
-    return {"role": _ROLES.get(role, role), "content": text}
-
-
 def id_of(values: Mapping[str, Any], prompt: Prompt) -> str:
     """The row's id, as text; else a hash of its prompt."""
-    given = values.get("id", values.get("prompt_id"))
+    given = row_id(values) or values.get("prompt_id")
     if given not in (None, ""):
         return str(given)
     turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in prompt.history)

@@ -11,9 +11,10 @@ import pyarrow as pa
 from ..base.files import write_parquet, write_text
 from ..config import InputConfig
 from ..records import SAMPLE_SCHEMA, Sample
-from .ingest import Intake, require_records, whole_values
-from .prompts import Unusable, id_of, prompt_of
-from .readers import Row, Source
+from .ingest import Intake, Unusable, require_records, usable_rows
+from .prompts import id_of, prompt_of
+from .readers import Source
+from .texts import whole_values
 
 Values = Mapping[str, Any]
 
@@ -23,17 +24,11 @@ def read_samples(source: Source, columns: InputConfig, intake: Intake) -> Iterat
 
     Raises CurateError where no row is usable.
     """
-    for row in source.rows():
-        intake.rows += 1
-        try:
-            if not isinstance(row, Row):
-                raise Unusable(row.reason)
-            samples = list(_samples(whole_values(row.values), columns))
-            if not samples:
-                raise Unusable("no answer in it")
-        except Unusable as error:
-            intake.reject(row.place, str(error))
-            continue
+
+    def read(values: Values) -> list[Sample]:
+        return _samples(whole_values(values), columns)
+
+    for _, samples in usable_rows(source, intake, read, strict=columns.strict):
         intake.records += 1
         yield from samples
     require_records(source, intake)
@@ -49,7 +44,7 @@ def write_samples(out: Path, samples: Sequence[Sample]) -> None:
         write_text(out, "".join(lines))
 
 
-def _samples(values: Values, columns: InputConfig) -> Iterator[Sample]:
+def _samples(values: Values, columns: InputConfig) -> list[Sample]:
     prompt = prompt_of(values, columns)
     id = id_of(values, prompt)
     if isinstance(values.get("completions"), list):
@@ -58,8 +53,10 @@ def _samples(values: Values, columns: InputConfig) -> Iterator[Sample]:
         parts = _distilabel(values)
     else:
         parts = iter([_ours(values, columns.output_column or "output")])
-    for part in parts:
-        yield Sample(id=id, prompt=prompt, **part)
+    samples = [Sample(id=id, prompt=prompt, **part) for part in parts]
+    if not samples:
+        raise Unusable("no answer in it")
+    return samples
 
 
 def _ours(values: Values, output: str) -> dict[str, Any]:

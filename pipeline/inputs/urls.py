@@ -42,7 +42,7 @@ def as_url(value: object) -> str | None:
 
 def url_options() -> frozenset[str]:
     """The options that may be URLs, by what the configurations' fields say of their `place`."""
-    commands = [item for item in vars(config).values() if is_dataclass(item)]
+    commands = [c for c in vars(config).values() if isinstance(c, type) and is_dataclass(c)]
     every = (item for command in commands for item in options_of(command).items())
     return frozenset(name for name, option in every if option.about["place"] in _REMOTE)
 
@@ -100,6 +100,16 @@ def store_of(url: str) -> Store:
     with speaking(url):
         fs, root = url_to_fs(url, use_listings_cache=False)
     return Store(url, fs, root.rstrip("/"))
+
+
+def stays_inside(name: str) -> bool:
+    """Whether what a listing calls an object is a path below its folder.
+
+    >>> stays_inside("a/b.jsonl"), stays_inside("a/../../b.jsonl"), stays_inside("/etc/passwd")
+    (True, False, False)
+    """
+    parts = name.replace(os.sep, "/").split("/")
+    return "\0" not in name and not any(part in ("", ".", "..") for part in parts)
 
 
 def tag(info: Mapping[str, Any]) -> str:

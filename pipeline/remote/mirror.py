@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..base.progress import say
-from ..inputs.urls import Store, modified, speaking, tag
+from ..inputs.urls import Store, modified, speaking, stays_inside, tag
 from ..run.directory import read_json
 from ..run.lock import LEASE
 from .syncing import Index, Stat, Synced, action, begins_with, stat_of
@@ -94,8 +94,8 @@ class Mirror:
 
     def _is_ours(self, name: str) -> bool:
         parts = name.split("/")
-        strange = any(not part or part.startswith(".") or os.sep in part for part in parts)
-        return not strange and (self._only is None or parts[0] in self._only)
+        plain = stays_inside(name) and not any(part.startswith(".") for part in parts)
+        return plain and (self._only is None or parts[0] in self._only)
 
     def _pulled(self, name: str, here: Stat | None, there: Mapping[str, Any] | None) -> str:
         """Do what needs no download; the action."""

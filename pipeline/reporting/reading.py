@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..base.files import read_parquet
-from ..base.sha256sums import check_sums
 from ..errors import CurateError
+from ..inputs.readers.saved_folders import saved_files
 from ..records import DECISION_TYPE
 from ..run.directory import RunDir
 
@@ -165,9 +165,8 @@ def _instructions(folder: Path) -> pa.Table:
 
 def _read_set(folder: Path) -> pa.Table:
     try:
-        check_sums(folder)
         tables = []
-        for path in sorted(folder.glob("*.arrow")):
+        for path in saved_files(folder):
             with pa.OSFile(str(path)) as file:
                 tables.append(pa.ipc.open_stream(file).read_all())
         whole = pa.concat_tables(tables)

@@ -1,12 +1,14 @@
 """Arrow folders as `datasets` writes them: from tables, one in memory at a time, and back."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
-from ..base.sha256sums import check_sums, write_sums
+from ..base.checksums import crc32_of, with_check
+from ..inputs.readers.saved_folders import CHECKSUM, STATE, saved_files
 
 _SHARD = 500 << 20
 """Bytes after which another file begins, as `datasets` has it."""
@@ -25,10 +27,11 @@ def write_tables(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) ->
     names = [f"data-{index:05d}-of-{number:05d}.arrow" for index in range(number)]
     for index, name in enumerate(names):
         (folder / f"{index}.arrow").rename(folder / name)
-    state = json.loads((folder / "state.json").read_text("utf-8"))
-    state["_data_files"] = [{"filename": name} for name in names]
-    state["_fingerprint"] = write_sums(folder)[:16]
-    (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), "utf-8")
+    state = json.loads((folder / STATE).read_text("utf-8"))
+    files = [{"filename": name, CHECKSUM: crc32_of(folder / name)} for name in names]
+    digest = hashlib.sha256(json.dumps(files).encode())
+    state |= {"_data_files": files, "_fingerprint": digest.hexdigest()[:16]}
+    (folder / STATE).write_text(json.dumps(with_check(state), indent=2, sort_keys=True), "utf-8")
 
 
 def _write_shards(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> int:
@@ -47,7 +50,6 @@ def _write_shards(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -
 
 def batches(folder: Path) -> Iterator[pa.RecordBatch]:
     """What a set holds, one batch in memory at a time; CurateError when it is damaged."""
-    check_sums(folder)
-    for path in sorted(folder.glob("*.arrow")):
+    for path in saved_files(folder) if folder.exists() else ():
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
             yield from stream

@@ -1,12 +1,14 @@
 """The run directory: what it is (config.json), what is done (manifest.json), where things lie."""
 
 import json
+import os
 import platform
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from os.path import exists, isdir  # unlike Path's, False for a name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +41,21 @@ def _was_run(path: Path, config: Any) -> bool:
     """Whether what is no config.json of a run was one: a folder may hold a model's, for one."""
     if isinstance(config, dict):
         return not agrees(config) and bool({"identity", "curate_run"} & config.keys())
-    return (path / "config.json").exists() and any(
-        (path / name).exists() for name in ("manifest.json", "candidates", "journal")
+    return exists(path / "config.json") and any(
+        exists(path / name) for name in ("manifest.json", "candidates", "journal")
     )
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where it is absent or damaged."""
+    """What a JSON file holds; None where it is absent or damaged.
+
+    Raises CurateError where it may not be read.
+    """
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except PermissionError as error:
+        raise CurateError(f"cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -66,7 +73,8 @@ class RunDir:
         things that are no run.
         """
         run = cls(Path(path))
-        if run.path.exists() and not is_run(path):
+        _refuse_name(run.path)
+        if exists(run.path) and not is_run(path):
             if not run.path.is_dir():
                 raise CurateError(f"{path} is a file, not a run directory")
             strange = any(not p.name.startswith(".") for p in run.path.iterdir())
@@ -87,7 +95,7 @@ class RunDir:
     def open(cls, path: str | Path) -> "RunDir":
         """A run that is there; CurateError if it is not."""
         if not is_run(path):
-            there = "no run of curate" if Path(path).exists() else "no such run directory"
+            there = "no run of curate" if exists(path) else "no such run directory"
             raise CurateError(f"{path}: {there} (a run has a config.json made by curate)")
         return cls(Path(path))
 
@@ -123,7 +131,7 @@ class RunDir:
         found = read_json(self.path / "manifest.json")
         if isinstance(found, dict) and agrees(found):
             return found
-        if (self.path / "manifest.json").exists():
+        if exists(self.path / "manifest.json"):
             raise CurateError(
                 f"{self.path}/manifest.json is damaged: remove it and run the same commands again; "
                 "what is finished is found, so that nothing is asked or scored anew"
@@ -214,11 +222,19 @@ def folder_beside(out: Path) -> Path:
     Raises CurateError where the file is there without one: it is not ours to replace.
     """
     folder = out.with_name(f"{out.name}.run")
-    if out.is_dir():
+    _refuse_name(out)
+    if isdir(out):
         raise CurateError(f"--out {out} is a folder; give the name of a file")
-    if out.exists() and not is_run(folder):
+    if exists(out) and not is_run(folder):
         raise CurateError(f"{out} is there and was not made by this command: choose another --out")
     return folder
+
+
+def _refuse_name(out: Path) -> None:
+    """CurateError for a name that cannot be noted in a file: it is no UTF-8."""
+    shown = os.fsencode(out).decode("utf-8", "replace")
+    if shown != str(out):
+        raise CurateError(f"--out {shown}: the name is not UTF-8; choose another")
 
 
 def _index(shard: Path) -> int:

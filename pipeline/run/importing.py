@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..base.files import write_json, write_text
 from ..config import InputConfig
+from ..inputs.candidates import candidate_groups, holds_candidates
 from ..inputs.examples import as_original, chunks, read_examples
-from ..inputs.ingest import Intake, candidate_groups, holds_candidates
+from ..inputs.ingest import Intake
 from ..inputs.readers import Source
 from ..records import Candidate
 from .directory import RunDir

@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -15,16 +16,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.inputs.ingest import (
-    Columns,
-    Intake,
-    candidate_groups,
-    content_id,
-    examples,
-    extra_json,
-    holds_candidates,
-)
+from curate.pipeline.inputs.candidates import candidate_groups, holds_candidates
+from curate.pipeline.inputs.columns import Columns
+from curate.pipeline.inputs.examples import examples, extra_json
+from curate.pipeline.inputs.ingest import Intake
 from curate.pipeline.inputs.readers import RawRow, Row, Source, Unreadable, open_source
+from curate.pipeline.inputs.texts import content_id
 from curate.pipeline.records import CANDIDATES, Candidate, Example
 
 Values = dict[str, Any]
@@ -146,6 +143,9 @@ def test_named_columns_come_before_turns() -> None:
         ([], "turns are none"),
         ([USER, SYSTEM, ANSWER], "turns are user, system, assistant"),
         ([USER, ANSWER, SYSTEM], "turns are user, assistant, system"),
+        ([USER, {**ANSWER, "tool_calls": [{}]}], "a turn of 'messages' calls a tool"),
+        ([{**USER, "content": [{"type": "image"}]}, ANSWER], "a turn of 'messages' has no text"),
+        ([{**USER, "content": []}, ANSWER], "a turn of 'messages' has no text"),
         ([SYSTEM, SYSTEM, USER, ANSWER], "turns are system, system"),
         ([{**USER, "role": "tool"}, ANSWER], "unknown role 'tool'"),
         ([{**USER, "role": ["user"]}, ANSWER], "unknown role ['user']"),
@@ -169,7 +169,103 @@ def test_turns_that_are_no_pair(turns: Any, reason: str) -> None:
     assert rejected.place == "data:2"
 
 
+def test_turns_as_public_sets_have_them() -> None:
+    """Null keys of other sources, texts in parts, other names of a role, no system turn."""
+    nulls = [
+        {"from": "human", "value": "Add.", "role": None, "content": None, "weight": None},
+        {"from": "gpt", "value": "3", "role": None, "content": None, "weight": None},
+    ]
+    found = only({"conversations": nulls, "messages": None})
+    assert (found.instruction, found.output, found.system) == ("Add.", "3", None)
+    assert found.extra == {"messages": None}
+    parts = [{**USER, "content": [{"type": "text", "text": "Ad"}, {"type": "text", "text": "d."}]}]
+    assert only({"messages": [*parts, ANSWER]}).instruction == "Add."
+    assert only({"messages": [{**SYSTEM, "content": None}, USER, ANSWER]}).system is None
+    assert only({"messages": [{**SYSTEM, "role": "developer"}, USER, ANSWER]}).system == "Be brief."
+
+
+@pytest.mark.parametrize("more", [{"reasoning_content": "1 + 2"}, {"weight": 0}])
+def test_further_fields_of_turns_are_kept(more: Values) -> None:
+    turns = [USER, {**ANSWER, **more}]
+    found = only({"messages": turns, "n": 1})
+    assert (found.output, found.extra) == ("3", {"messages": turns, "n": 1})
+
+
+# --- context ---------------------------------------------------------------------------------
+
+
+def test_a_system_column_is_the_system_turn() -> None:
+    found = only({**PAIR, "system": "Be brief.", "n": 1})
+    assert (found.system, found.extra) == ("Be brief.", {"n": 1})
+    assert found.id == only({"messages": [SYSTEM, USER, ANSWER]}).id
+    nothing: tuple[Any, ...] = ("", None, math.nan)
+    for none in nothing:
+        assert only({**PAIR, "system": none}).system is None
+    assert only({**PAIR, "system": "", "messages": [SYSTEM, USER, ANSWER]}).system == "Be brief."
+    assert reasons({**PAIR, "system": ["x"]}) == ["'system' is not text but list"]
+    named = only({**PAIR, "system": "Add."}, columns=Columns(instruction="system"))
+    assert (named.instruction, named.system) == ("Add.", None)
+
+
+def test_history_and_tools_are_in_no_prompt() -> None:
+    nothing: tuple[Any, ...] = (None, [], "", "[]", math.nan)
+    for none in nothing:
+        assert only({**PAIR, "history": none, "tools": none}).instruction == "Add."
+    history, tools = {"history": [["a", "b"]]}, {"tools": '[{"name": "f"}]'}
+    assert reasons({**PAIR, **history}, {**PAIR, **tools}) == [
+        "it has 'history', which no prompt here holds",
+        "it has 'tools', which no prompt here holds",
+    ]
+    chat = {"messages": [USER, ANSWER], **tools}
+    _, intake = taken({"messages": [USER, ANSWER]}, chat)
+    assert [row.reason for row in intake.rejected] == ["it has 'tools', which no prompt here holds"]
+
+
 # --- texts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf, -math.inf])
+def test_missing_values_are_missing(missing: float) -> None:
+    assert reasons({**PAIR, "output": missing}, {**PAIR, "instruction": missing}) == [
+        "no 'output'",
+        "no 'instruction'",
+    ]
+    found = only({**PAIR, "input": missing, "id": missing})
+    assert (found.input, found.id) == ("", only(PAIR).id)
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "parquet", "csv"])
+def test_missing_values_of_files(tmp_path: Path, form: str) -> None:
+    """As pandas leaves them."""
+    path = tmp_path / f"a.{form}"
+    rows = [
+        {"instruction": "Name a bird.", "input": math.nan, "output": "A robin."},
+        {"instruction": "Name a fish.", "input": math.nan, "output": "A trout."},
+    ]
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif form == "csv":
+        path.write_text("instruction,input,output\nName a bird.,,A robin.\nName a fish.,,A trout.")
+    else:
+        rows.append({"instruction": "Name a number.", "output": math.inf})
+        text = json.dumps(rows).replace("Infinity", "1e400")
+        lines = "\n".join(json.dumps(row).replace("Infinity", "1e400") for row in rows)
+        path.write_text(text if form == "json" else lines, "utf-8")
+    intake = Intake()
+    found = list(examples(open_source(str(path)), Columns(), intake))
+    assert [(e.input, e.output) for e in found] == [("", "A robin."), ("", "A trout.")]
+    assert [row.reason for row in intake.rejected] == ["no 'output'"] * (len(rows) - 2)
+
+
+def test_what_is_nested_too_deep_is_no_row() -> None:
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    assert reasons({**PAIR, "k": deep}) == ["nested deeper than 64 levels"]
+    flat = {"k": [[[]]] * 1000, "l": "[" * 1000}
+    assert only({**PAIR, **flat}).extra == flat
+    [[found]], _ = groups(version("a", extra="[" * 5000))
+    assert json.loads(found.extra or "") == {"extra": "[" * 5000}
 
 
 def test_nulls_numbers_and_other_kinds() -> None:
@@ -338,7 +434,7 @@ def test_no_record_is_lost_or_invented(rows: list[Any], limit: int | None) -> No
 
     def text(value: Any) -> str | None:
         usable = isinstance(value, str | int | float) and not isinstance(value, bool)
-        if not usable:
+        if not usable or value in (math.inf, -math.inf) or value != value:
             return None
         return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -347,7 +443,9 @@ def test_no_record_is_lost_or_invented(rows: list[Any], limit: int | None) -> No
         if limit is not None and len(expected) >= limit:
             break
         values = row if isinstance(row, dict) else {}
-        blank = values.get("input") is None
+        blank = values.get("input") is None or (
+            isinstance(values["input"], float) and not math.isfinite(values["input"])
+        )
         fields = [text(values.get("instruction")), text(values.get("output"))]
         middle = "" if blank else text(values.get("input"))
         if None not in (*fields, middle):

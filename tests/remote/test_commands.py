@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.cli import app
+from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.inputs.urls import store_of
 from curate.pipeline.remote import pushing
@@ -244,6 +245,23 @@ def test_folders_at_a_url(place: Path) -> None:
     for url, here in (("memory://d/saved", "saved"), ("memory://d/saved/train", "saved/train")):
         assert open_source(url).fingerprint == open_source(here).fingerprint
         assert len(list(open_source(url).rows())) == 2
+
+
+@pytest.mark.parametrize("name", ["../../../mine.jsonl", "a/../../../../mine.jsonl", "/mine.jsonl"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_listing_cannot_name_what_is_outside(place: Path, name: str, saved: bool) -> None:
+    store = place / "store"
+    (store / "set").mkdir()
+    written(store / "set" / "a.jsonl", ROWS)
+    if saved:
+        (store / "set" / "state.json").write_text("{}")
+    (store / ".listed").write_text(name)
+    mine = place / "cache" / "mine.jsonl"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(CurateError, match="which is not in that folder"):
+        open_source("dirstore://set")
+    assert [path for path in place.rglob("mine.jsonl")] == [mine] and mine.read_text() == "mine"
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ from typing import Any
 
 from ...config import InputConfig
 from ...errors import CurateError
-from ...inputs.ingest import Intake, require_records, whole_values
+from ...inputs.ingest import Intake, Unusable, require_records
 from ...inputs.judgments import Log
-from ...inputs.prompts import Unusable, id_of, prompt_of
+from ...inputs.prompts import id_of, prompt_of
 from ...inputs.readers import Source
+from ...inputs.texts import whole_values
 from ...method.judge_results import ORDERS, verdict_of
 from ...method.preferences.rivals import Answer, Rivals
 from ...method.tally import pair_value

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ...base.files import read_notes
 from ...config import InputConfig, command_words
 from ...config.options import options_of
-from ...inputs.row_count import count_rows
+from ...inputs.readers.files import count_rows
 from ...llm.journal_tail import growth
 from ...records import REFLECTIONS, RETRYABLE
 from ...run.directory import RunDir, read_json

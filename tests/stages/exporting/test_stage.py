@@ -17,6 +17,10 @@ from huggingface_hub import DatasetCard
 from safetensors.torch import load_file
 
 from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.inputs.columns import Columns
+from curate.pipeline.inputs.examples import examples
+from curate.pipeline.inputs.ingest import Intake
+from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.run.lock import output_lock
 from curate.pipeline.stages.exporting.stage import export
 from curate.pipeline.stages.selection.stage import SelectResult
@@ -110,6 +114,9 @@ def test_llama_factory(done: SelectResult, tmp_path: Path) -> None:
             == (row["messages"][-2]["content"])
         )
         assert (told["response"], told["system"]) == (row["output"], system_of(row))
+    source = open_source(str(out))
+    for read, row in zip(examples(source, Columns(), Intake()), selected(done), strict=True):
+        assert (read.system or "", read.output) == (system_of(row), row["output"])
     parser = pytest.importorskip("llamafactory.data.parser", reason="llamafactory is not installed")
     (found,) = parser.get_dataset_list([name], str(out))
     assert (found.prompt, found.response) == ("instruction", "output")
