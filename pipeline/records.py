@@ -54,6 +54,8 @@ class Example:
     output: str
     system: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    input_row: int | None = field(default=None, compare=False)
+    """The number of its row in the input, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class Candidate:
     reply_key: str | None = None
     system: str | None = None
     extra: str | None = None  # the input's further columns, as a JSON object; `original` only
+    input_row: int | None = field(default=None, compare=False)  # from 0; None of a model's reply
 
     @property
     def valid(self) -> bool:
@@ -234,6 +237,7 @@ def _text(*names: str) -> list[pa.Field]:
 CANDIDATE_SCHEMA = pa.schema(
     _text("id", "candidate", "instruction", "input", "output", "status", "reason")
     + _text("teacher", "reply_key", "system", "extra")
+    + [pa.field("input_row", pa.int64())]
 )
 SCORE_SCHEMA = pa.schema(
     _text("id", "candidate")
@@ -259,6 +263,26 @@ DECISION_TYPE = pa.struct(
     ]
     + [pa.field("near_tie", pa.bool_())]
 )
+DECISIONS_SCHEMA = pa.schema(
+    _text("id", "candidate", "reason", "ifd_status", "rifd_status")
+    + [
+        pa.field(name, pa.int64())
+        for name in (
+            "row",
+            "original_row",
+            "instruction_chars",
+            "response_chars",
+            "original_response_chars",
+        )
+    ]
+    + [
+        pa.field(name, pa.float64())
+        for name in ("ifd", "rifd", "log_ifd", "log_rifd", "original_ifd", "original_rifd")
+    ]
+    + list(DECISION_TYPE)
+)
+"""A row a record. `row` and `original_row` are the places of its final pair and of its original in
+the shard of candidates, the latter's length null without texts. No `reason`: it is kept."""
 MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
 SELECTED_SCHEMA = pa.schema(
     [
@@ -314,7 +338,8 @@ def to_table(given: Iterable[Candidate | Score], schema: pa.Schema) -> pa.Table:
 
 def candidates_from(table: pa.Table) -> list[Candidate]:
     """The inverse of `to_table` for candidates."""
-    return [Candidate(**row) for row in table.select(CANDIDATE_SCHEMA.names).to_pylist()]
+    names = [name for name in CANDIDATE_SCHEMA.names if name in table.column_names]
+    return [Candidate(**row) for row in table.select(names).to_pylist()]
 
 
 def scores_from(table: pa.Table) -> list[Score]:

@@ -26,6 +26,10 @@ class SelectConfig:
     max_ifd: float = option(1.0, help="Keep a row only if its IFD is below this.", above=0)
     max_rifd: float = option(1.0, help="Keep a row only if its r-IFD is below this.", above=0)
     only_improved: bool = option(False, help="Keep only rows whose response was replaced.")
+    prefer_passing: bool = option(
+        False,
+        help="Not the paper's: a version whose IFD is not below --max-ifd loses to one whose is.",
+    )
     top: str | None = option(None, help="Keep only the best: a share such as 2%, or a number.")
     rank_by: RankBy = option("ifd", help="What is best: highest IFD or lowest r-IFD.")
     share: Share = share_option()

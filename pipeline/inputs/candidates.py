@@ -13,10 +13,12 @@ from typing import Any
 
 from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate
-from .ingest import Intake, Unusable, require_records, usable_rows
+from .ingest import Duplicate, Intake, Unusable, require_records, usable_rows
 from .readers import Row, Source
 from .texts import json_text, optional_text, required_text, row_id, whole
 from .turns import system_of
+
+_STORED = [name for name in Candidate.__slots__ if name != "input_row"]
 
 
 def holds_candidates(source: Source) -> bool:
@@ -37,7 +39,8 @@ def candidate_groups(
         tempfile.TemporaryDirectory(prefix="curate-") as folder,
         closing(sqlite3.connect(Path(folder) / "candidates.sqlite")) as database,
     ):
-        database.execute("create table c (id text, kind int, row text, primary key (id, kind))")
+        columns = "id text, kind int, row text, place int, primary key (id, kind)"
+        database.execute(f"create table c ({columns})")
         database.execute("create table ids (id text primary key, place integer)")
         read = partial(_candidate, intake=intake)
         for place, candidate in usable_rows(source, intake, read, strict=strict):
@@ -47,17 +50,17 @@ def candidate_groups(
 
 
 def _store(database: sqlite3.Connection, candidate: Candidate, place: str, intake: Intake) -> None:
-    row = json.dumps([getattr(candidate, name) for name in Candidate.__slots__])
+    row = json.dumps([getattr(candidate, name) for name in _STORED])
     kind = CANDIDATES.index(candidate.candidate)
     known = database.execute(
         "select row from c where id = ? and kind = ?", (candidate.id, kind)
     ).fetchone()
     if known is None:
-        database.execute("insert into c values (?, ?, ?)", (candidate.id, kind, row))
-        database.execute("insert or ignore into ids values (?, ?)", (candidate.id, intake.rows))
+        database.execute("insert into c values (?, ?, ?, ?)", (candidate.id, kind, row, intake.row))
+        database.execute("insert or ignore into ids values (?, ?)", (candidate.id, intake.row))
         intake.records += 1
     elif known[0] == row:
-        intake.duplicates += 1
+        intake.duplicates.append(Duplicate(intake.row, place, candidate.id))
     else:
         raise CurateError(
             f"{place}: the candidate {candidate.candidate!r} of {candidate.id!r} comes with two "
@@ -67,9 +70,9 @@ def _store(database: sqlite3.Connection, candidate: Candidate, place: str, intak
 
 def _grouped(database: sqlite3.Connection) -> Iterator[list[Candidate]]:
     group: list[Candidate] = []
-    ordered = "select row from c join ids using (id) order by ids.place, c.kind"
-    for (row,) in database.execute(ordered):
-        candidate = Candidate(**dict(zip(Candidate.__slots__, json.loads(row), strict=True)))
+    ordered = "select row, c.place from c join ids using (id) order by ids.place, c.kind"
+    for row, place in database.execute(ordered):
+        candidate = Candidate(**dict(zip(_STORED, json.loads(row), strict=True)), input_row=place)
         if group and group[0].id != candidate.id:
             yield group
             group = []
@@ -87,7 +90,7 @@ def _candidate(values: Mapping[str, Any], intake: Intake) -> Candidate:
     status = "ok" if values.get("status") is None else values["status"]
     if status not in CANDIDATE_STATUSES:
         raise Unusable(f"unknown status {status!r}")
-    known = {
+    known: dict[str, Any] = {
         name: whole(optional_text(values, name) or "") or None
         for name in ("reason", "teacher", "reply_key", "system")
     }

@@ -9,7 +9,7 @@ from ..config import InputConfig
 from ..errors import CurateError
 from ..records import Candidate, Example
 from .columns import Columns, Layout
-from .ingest import Intake, require_records, usable_rows
+from .ingest import Duplicate, Intake, require_records, usable_rows
 from .readers import Source
 from .texts import content_id, json_text, row_id, whole, whole_values
 
@@ -63,7 +63,7 @@ def examples(
             if limit is not None and intake.records >= limit:
                 return
         else:
-            intake.duplicates += 1
+            intake.duplicates.append(Duplicate(intake.row, place, example.id))
     layout.require()
     require_records(source, intake)
 
@@ -73,7 +73,7 @@ def _mended(texts: dict[str, Any], id: str | None, intake: Intake) -> Example:
     mended: dict[str, Any] = {k: whole(v) if isinstance(v, str) else v for k, v in texts.items()}
     mended["extra"] = whole_values(texts["extra"])
     intake.surrogates += sum(mended[k] != texts[k] for k in texts)
-    return Example(id=content_id(mended) if id is None else id, **mended)
+    return Example(id=content_id(mended) if id is None else id, input_row=intake.row, **mended)
 
 
 def _is_new(example: Example, seen: Multimap, place: str) -> bool:
@@ -101,6 +101,7 @@ def as_original(example: Example) -> Candidate:
         output=example.output,
         system=example.system,
         extra=extra_json(example),
+        input_row=example.input_row,
     )
 
 

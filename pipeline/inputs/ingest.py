@@ -23,6 +23,15 @@ class LeftOut:
     similarity: float
 
 
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A row (its number from 0, and its place) with the id and the content of an earlier one."""
+
+    row: int
+    place: str
+    duplicate_of: str
+
+
 @dataclass(slots=True)
 class Intake:
     """What became of the input's rows: `rows` = `records` + `duplicates` + `rejected`.
@@ -32,11 +41,16 @@ class Intake:
 
     rows: int = 0
     records: int = 0
-    duplicates: int = 0
+    duplicates: list[Duplicate] = field(default_factory=list)
     surrogates: int = 0
     rejected: list[Unreadable] = field(default_factory=list)
     num_rejected: int = 0
     near_duplicates: list[LeftOut] = field(default_factory=list)
+
+    @property
+    def row(self) -> int:
+        """The number of the row that was read last, from 0."""
+        return self.rows - 1
 
     def reject(self, place: str, reason: str) -> None:
         """Count a row that is not used; the first thousand are kept with place and reason."""
@@ -50,7 +64,7 @@ class Intake:
         return {
             "rows": self.rows,
             "records": self.records - left_out,
-            "duplicates": self.duplicates,
+            "duplicates": len(self.duplicates),
             **({"near_duplicates": left_out} if left_out else {}),
             "rejected": self.num_rejected,
             "surrogates_replaced": self.surrogates,

@@ -8,12 +8,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from . import labels as words
 from .contents import RunNumbers, StudentNumbers
 from .difference import Piece
 from .figures import Panels
 from .panels import Panel
-from .reading import Student
+from .reading import StudentTables
 
 FOLD = 900
 """Characters of a text that are shown before the rest is folded."""
@@ -28,7 +27,7 @@ _UNSEEN = re.compile(
 class StudentPage:
     """One student's part of the page."""
 
-    student: Student
+    student: StudentTables
     numbers: StudentNumbers
     panels: Panels
 
@@ -48,7 +47,7 @@ def page(
 ) -> str:
     """The whole page of a run, as text."""
     parts = {"facts": facts, "run": about, "statuses": statuses, "students": students}
-    return rendered("page.html", **parts, words=words)
+    return rendered("page.html", **parts, labels=labels)
 
 
 def rendered(template: str, **values: Any) -> str:

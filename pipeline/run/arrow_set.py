@@ -10,7 +10,7 @@ import pyarrow as pa
 from ..base.checksums import crc32_of, with_check
 from ..inputs.readers.saved_folders import CHECKSUM, STATE, saved_files
 
-_SHARD = 500 << 20
+FILE_BYTES = 500 << 20
 """Bytes after which another file begins, as `datasets` has it."""
 
 
@@ -41,7 +41,7 @@ def _write_shards(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -
     while table is not None:
         path = str(folder / f"{number}.arrow")
         with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            while table is not None and file.tell() < _SHARD:
+            while table is not None and file.tell() < FILE_BYTES:
                 writer.write_table(table.replace_schema_metadata(schema.metadata))
                 table = next(tables, None)
         number += 1

@@ -1,9 +1,8 @@
 """The selected and the rejected data sets: Arrow folders that `datasets` loads, with a card."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,83 +11,24 @@ import pyarrow.compute as pc
 
 from ..base.files import replace_folder
 from ..errors import CurateError
-from ..inputs.examples import chunks
 from ..records import (
+    DECISION_TYPE,
+    MESSAGES_TYPE,
     REJECTED_SCHEMA,
     SELECTED_SCHEMA,
-    Candidate,
-    CandidateKind,
-    Decision,
-    Score,
-    user_turn,
+    Message,
+    conversation,
 )
 from .arrow_set import batches, write_tables
+from .decisions import DecisionFiles
 from .directory import RunDir
 
-_BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectedRow:
-    """A record's final pair with its decision; `reason` says why it is rejected, None if kept.
-
-    No decision where none was taken: in a baseline.
-    """
-
-    id: str
-    kind: CandidateKind
-    candidate: Candidate | None
-    score: Score | None
-    decision: Decision | None
-    reason: str | None
-    extra: str | None
-
-    def values(self) -> dict[str, Any]:
-        """The row as its columns have it; further columns come after ours, and yield to them."""
-        pair = self.candidate
-        texts = {name: getattr(pair, name, None) for name in ("instruction", "input", "output")}
-        return {
-            "id": self.id,
-            **texts,
-            "messages": _messages(pair),
-            "candidate": self.kind,
-            "ifd": self.score.ifd if self.score else None,
-            "rifd": self.score.rifd if self.score else None,
-            "decision": asdict(self.decision) if self.decision else None,
-            "reason": self.reason,
-            **further(self.extra),
-        }
-
-
-def further(extra: str | None) -> dict[str, Any]:
-    """The input's further columns; one that is called like ours becomes `source_<name>`."""
-    values = json.loads(extra) if extra else {}
-    return {_free(name, values): value for name, value in values.items()}
-
-
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    if name not in REJECTED_SCHEMA.names:
-        return name
-    free = f"source_{name}"
-    while free in taken:  # a selected set that is selected from once more has these already
-        free = f"source_{free}"
-    return free
-
-
-def _messages(pair: Candidate | None) -> list[dict[str, str]] | None:
-    if pair is None or pair.instruction is None or pair.output is None:
-        return None
-    system = [{"role": "system", "content": pair.system}] if pair.system else []
-    return [
-        *system,
-        {"role": "user", "content": user_turn(pair.instruction, pair.input or "")},
-        {"role": "assistant", "content": pair.output},
-    ]
+_TEXTS = ("instruction", "input", "output")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sets:
-    """The two folders and how many rows went where, by branch and by rule.
+    """The two folders and how many rows went where, by candidate and by rule.
 
     `schema` is that of the selected set, further columns included.
     """
@@ -99,35 +39,80 @@ class Sets:
     counts: dict[str, Any]
 
 
-def write_sets(
-    run: RunDir,
-    student: str,
-    rows: Callable[[], Iterator[SelectedRow]],
-    card: Callable[[Mapping[str, Any]], str],
-) -> Sets:
-    """Write both data sets from two passes over the rows; `card(counts)` becomes the README."""
+def write_sets(run: RunDir, student: str, card: Callable[[Mapping[str, Any]], str]) -> Sets:
+    """Write both data sets from the student's decisions; `card(counts)` becomes the README."""
     _ = run.config
-    types, counts = _survey(rows())
+    decisions = DecisionFiles.of(run, student)
+    further = further_columns(run)
     sets = Sets(
         selected=run.path / "selected" / student,
         rejected=run.path / "rejected" / student,
-        schema=pa.schema([*SELECTED_SCHEMA, *types.values()]),
-        counts=counts,
+        schema=pa.schema([*SELECTED_SCHEMA, *further]),
+        counts=decisions.counts(),
     )
-    dropped = (row for row in rows() if row.reason is not None)
-    write_set(sets.rejected, dropped, pa.schema([*REJECTED_SCHEMA, *types.values()]), None)
-    write_set(sets.selected, (r for r in rows() if r.reason is None), sets.schema, card(counts))
+    schema = pa.schema([*REJECTED_SCHEMA, *further])
+    write_set(sets.rejected, final_pairs(decisions, schema, selected=False), schema)
+    kept = final_pairs(decisions, sets.schema, selected=True)
+    write_set(sets.selected, kept, sets.schema, card(sets.counts))
     return sets
 
 
+def final_pairs(
+    decisions: DecisionFiles, schema: pa.Schema, *, selected: bool
+) -> Iterator[pa.Table]:
+    """The rows of one of the two sets."""
+    for shard, decided in decisions.shards():
+        rows = decided.filter(pc.equal(pc.is_null(decided.column("reason")), selected))
+        if len(rows):
+            yield set_rows(decisions.run, shard, rows, schema)
+
+
+def set_rows(run: RunDir, shard: Path, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows of a set: texts of a shard's candidates beside what was decided of them.
+
+    `rows` has the columns of decisions; without those of the rules `decision` is null.
+    """
+    candidates = run.shard_table(shard, [*_TEXTS, "system", "extra"])
+    pairs = candidates.take(rows.column("row"))
+    columns = {
+        **{name: rows.column(name) for name in ("id", "candidate", "ifd", "rifd")},
+        **{name: pairs.column(name) for name in _TEXTS},
+        "messages": _messages(pairs),
+        "decision": _decisions(rows),
+        **_further(candidates.column("extra").take(rows.column("original_row")), schema),
+    }
+    if "reason" in schema.names:
+        columns["reason"] = rows.column("reason")
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _messages(pairs: pa.Table) -> pa.Array:
+    columns = (pairs.column(name).to_pylist() for name in (*_TEXTS, "system"))
+    return pa.array([_conversation(*texts) for texts in zip(*columns, strict=True)], MESSAGES_TYPE)
+
+
+def _conversation(
+    instruction: str | None, input: str | None, output: str | None, system: str | None
+) -> list[Message] | None:
+    if instruction is None or output is None:
+        return None
+    return conversation([instruction], [output], input=input or "", system=system)
+
+
+def _decisions(rows: pa.Table) -> pa.Array:
+    if "filter_rule" not in rows.column_names:
+        return pa.nulls(len(rows), DECISION_TYPE)
+    parts = [rows.column(field.name).combine_chunks() for field in DECISION_TYPE]
+    return pa.StructArray.from_arrays(parts, fields=list(DECISION_TYPE))
+
+
 def write_set(
-    folder: Path, rows: Iterable[SelectedRow], schema: pa.Schema, card: str | None
+    folder: Path, tables: Iterable[pa.Table], schema: pa.Schema, card: str | None = None
 ) -> None:
-    """Write the rows as a folder that `datasets` loads, with their card if they have one."""
+    """Write tables of this schema as a folder that `datasets` loads, with the card if given."""
 
     def fill(new: Path) -> None:
-        values = (row.values() for row in rows)
-        write_tables(new, (_table(chunk, schema) for chunk in chunks(values, _BATCH)), schema)
+        write_tables(new, iter(tables), schema)
         if card is not None:
             (new / "README.md").write_text(card, "utf-8")
 
@@ -161,31 +146,49 @@ def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any
         yield from chosen.to_pylist()
 
 
-def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str, Any]]:
-    """The types of the further columns, and the counts."""
+# --- further columns of the input -----------------------------------------------------------------
+
+
+def further_columns(run: RunDir) -> list[pa.Field]:
+    """The input's further columns, with a type that fits all their values."""
     types: dict[str, pa.Field] = {}
-    kept: Counter[str] = Counter()
-    rules: Counter[str] = Counter()
-    near_ties = 0
-    for chunk in chunks(rows, _BATCH):
+    for shard in run.shard_paths():
+        extras = run.shard_table(shard, ["extra"]).column("extra").drop_null()
         columns: dict[str, list[Any]] = {}
-        for row in chunk:
-            assert row.decision is not None
-            rules[row.decision.filter_rule] += 1
-            near_ties += row.decision.near_tie
-            if row.reason is None:
-                kept[row.kind] += 1
-            for name, value in further(row.extra).items():
+        for row in map(_values, extras.to_pylist()):
+            for name, value in row.items():
                 columns.setdefault(name, []).append(value)
         for name, values in columns.items():
             types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
-    selected, total = sum(kept.values()), sum(rules.values())
-    return types, {
-        "selected": selected,
-        "rejected": total - selected,
-        "by_candidate": dict(kept),
-        "by_rule": dict(rules),
-        "near_ties": near_ties,
+    return list(types.values())
+
+
+def _values(extra: str | None) -> dict[str, Any]:
+    """The further columns of a row; one that is called like ours becomes `source_<name>`."""
+    values: dict[str, Any] = json.loads(extra) if extra else {}
+    if values.keys().isdisjoint(REJECTED_SCHEMA.names):
+        return values
+    return {_free(name, values): value for name, value in values.items()}
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    if name not in REJECTED_SCHEMA.names:
+        return name
+    free = f"source_{name}"
+    while free in taken:  # a selected set that is selected from once more has these already
+        free = f"source_{free}"
+    return free
+
+
+def _further(extras: pa.ChunkedArray, schema: pa.Schema) -> dict[str, pa.Array]:
+    """The columns of the schema that are not ours."""
+    fields = [field for field in schema if field.name not in REJECTED_SCHEMA.names]
+    if not fields:
+        return {}
+    rows = [_values(extra) for extra in extras.to_pylist()]
+    return {
+        field.name: _array([_fitting(row.get(field.name), field) for row in rows], field.type)
+        for field in fields
     }
 
 
@@ -213,14 +216,6 @@ def _wider(known: pa.Field | None, found: pa.Field) -> pa.Field:
         return pa.field(known.name, pa.string())
 
 
-def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    columns = [
-        _array([_fitting(row.get(field.name), field) for row in rows], field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
-
-
 def _fitting(value: Any, field: pa.Field) -> Any:
     if value is None or not pa.types.is_string(field.type) or isinstance(value, str):
         return value
@@ -232,3 +227,6 @@ def _array(values: list[Any], type: pa.DataType) -> pa.Array:
         return pa.array(values, type)
     except pa.ArrowInvalid:  # an integer beyond 2**53 in a column that has floats: rounded
         return pa.array(values).cast(type, safe=False)
+
+
+# --- Arrow files ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ..config import ScoringConfig
 from ..errors import CurateError
 from ..executors.processes import over_processes
 from ..executors.ray_cluster import over_ray
+from ..method.decision import first_comparison
 from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
 from ..run.directory import RunDir, by_record, is_run
@@ -104,7 +105,7 @@ class ScoreFiles:
         While one shard is computed, the next is read and tokenised and the one before is written.
         """
         shards = self.run.shard_paths(share)
-        work = shared_out(engine.config)
+        work = workers_of(engine.config)
         if work is not None:
             self._fill_by(work, shards, engine, wanted, tick)
         report = tick if work is None else _ignore
@@ -136,18 +137,19 @@ class ScoreFiles:
         scores = self.read(shard, records)
         unwritten, written = 0, time.monotonic()
 
-        purpose: Purpose = "decision" if wanted is None else "choice"
+        purpose: Purpose = "choice" if wanted is first_comparison else "decision"
 
         def write(done: int) -> None:
             given = engine.config.student
             self.write(shard, records, scores, student=given, purpose=purpose, through=done)
 
-        for begin in range(0, len(records), engine.window):
+        window = engine.window
+        for begin in range(0, len(records), window):
             if stop is not None and stop.is_set():
                 if unwritten:
                     write(begin)
                 return records, scores
-            part = slice(begin, begin + engine.window)
+            part = slice(begin, begin + window)
             unwritten += engine.fill(records[part], scores[part], wanted=wanted)
             tick(len(records[part]))
             if unwritten and time.monotonic() - written > CHECKPOINT_SECONDS:
@@ -188,10 +190,10 @@ class ScoreFiles:
         path = self.folder / "noise.json"
         if self.identity.dtype == "float32":
             return 0.0
-        first = self.run.shard_paths()[0]
-        if not path.exists() and engine.config.executor == "ray":  # on a device that scored
-            given, device = (self.run, self.identity, engine.config), engine.config.device
-            for _ in over_ray(noise_worker, given, [first], device=device, workers=1):
+        first, work = self.run.shard_paths()[0], workers_of(engine.config)
+        if not path.exists() and work is not None:  # on a device that scores
+            given = (self.run, self.identity, engine.config)
+            for _ in work(setup=noise_worker, arguments=given, items=[first]):
                 wait_for(path)
         elif not path.exists():
             noise = engine.rounding_noise(read_records(self.run, first))
@@ -199,7 +201,7 @@ class ScoreFiles:
         return float(json.loads(path.read_text("utf-8"))["nll_standard_deviation"])
 
 
-def shared_out(config: ScoringConfig) -> Work | None:
+def workers_of(config: ScoringConfig) -> Work | None:
     """Who fills shards in place of this process, given `setup`, `arguments`, `items`."""
     if config.executor == "ray":
         return partial(over_ray, device=config.device, workers=config.workers)

@@ -13,18 +13,12 @@ import pyarrow.dataset as ds
 from ..errors import CurateError
 from ..llm.journal import Journal
 from ..method.preferences.explanation import explained, outcomes_of
-from ..records import CANDIDATE_SCHEMA, Candidate, Score, candidates_from
+from ..records import CANDIDATE_SCHEMA, Candidate, Decision, Score, candidates_from
+from ..reporting.labels import RuleStep, rule_label
+from ..run.decisions import DecisionFiles
 from ..run.directory import RunDir
 from ..run.importing import NEAR_DUPLICATES
 from ..run.pair_set import PairSet, is_pair_set
-from ..run.selected import selected_rows
-
-FURTHER = {
-    "contaminated": "it passed the thresholds, but an evaluation set has the same words in a row",
-    "below_top": "it passed the thresholds, but others rank higher and the budget is spent",
-    "not_diverse": "it passed the thresholds, but others were chosen that are unlike one another",
-}
-"""What rejects a row that passed the thresholds, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +128,18 @@ def _student(run: RunDir, student: str, id: str) -> dict[str, Any]:
         "scoring": json.loads((run.path / "scores" / student / "config.json").read_text("utf-8")),
         "scores": scores.drop(["texts"]).to_pylist() if scores is not None else [],
     }
-    for name in ("selected", "rejected"):
-        for row in selected_rows(run.path / name / student, id):
-            found |= {"outcome": name, "row": row}
+    for _, decisions in DecisionFiles.of(run, student).shards():
+        for row in decisions.filter(pc.equal(decisions.column("id"), id)).to_pylist():
+            outcome = "selected" if row["reason"] is None else "rejected"
+            found |= {"outcome": outcome, "row": _row(row)}
     return found
+
+
+def _row(decided: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a row of selected/ or rejected/ has of its decision."""
+    names = ("id", "candidate", "ifd", "rifd", "reason")
+    decision = {name: decided[name] for name in Decision.__slots__}
+    return {**{name: decided[name] for name in names}, "decision": decision}
 
 
 def in_words(found: Explanation) -> Iterator[str]:
@@ -174,18 +176,21 @@ def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
         f": {row['reason']}" if row.get("reason") else ""
     )
     decision = row["decision"]
-    steps = (
-        ("instruction_rule", "IFD", "original", "ifd_original", "instruction", "ifd_instruction"),
-        ("response_rule", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
+    steps: tuple[tuple[RuleStep, str, str, str, str, str], ...] = (
+        ("instruction", "IFD", "original", "ifd_original", "instruction", "ifd_instruction"),
+        ("response", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
     )
-    for rule, score, old, old_score, new, new_score in steps:
+    for step, score, old, old_score, new, new_score in steps:
+        code = decision[f"{step}_rule"]
         yield (
-            f"  {rule}: {decision[rule]} ({score} {old} {_number(decision[old_score])}, "
-            f"{new} {_number(decision[new_score])})"
+            f"  {step}_rule: {code}: {rule_label(step, code)} ({score} {old} "
+            f"{_number(decision[old_score])}, {new} {_number(decision[new_score])})"
         )
-    rule = decision["filter_rule"]
-    told = f": {FURTHER[rule]}" if rule in FURTHER else ""
-    yield f"  filter_rule: {rule}{told} (IFD {_number(row['ifd'])}, r-IFD {_number(row['rifd'])})"
+    code = decision["filter_rule"]
+    yield (
+        f"  filter_rule: {code}: {rule_label('filter', code)} (IFD {_number(row['ifd'])}, "
+        f"r-IFD {_number(row['rifd'])})"
+    )
 
 
 def _scores(kind: str, students: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -10,7 +10,8 @@ from ..config.training import FinetuneConfig
 from ..records import CandidateKind
 from ..stages.finetuning import FinetuneResult, finetune_run
 from ..stages.reflection.stage import ReflectResult, reflect
-from ..stages.selection.stage import SelectResult, branches_of, checked, choose_branches, select
+from ..stages.selection.branches import branches_of, choose_branches
+from ..stages.selection.stage import SelectResult, checked, select
 
 Branches = Callable[[int], dict[str, CandidateKind]]
 

@@ -409,7 +409,7 @@ def test_a_selection_that_is_not_there_or_not_of_these_candidates(
     assert notices(run) == []
     about.forget_stage(f"select/{key}")
     assert "was not finished" in notices(run)[0]
-    (run / "selected" / key).rename(tmp_path / "away")
+    (run / "decisions" / key).rename(tmp_path / "away")
     made = report(str(run))
     assert "nothing has been selected yet" in made.notices[0] and made.students == [key]
     assert Page(made.out.read_text("utf-8")).numbers

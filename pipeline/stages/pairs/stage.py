@@ -22,7 +22,7 @@ from ...method.preferences.rivals import Rivals
 from ...records import PairSource, PreferencePair, Unpaired
 from ...reporting.pairs import PairsPage
 from ...run.directory import refuse_changes
-from ...run.importing import UNUSED, write_unused
+from ...run.importing import unused_notes, write_unused
 from ...run.lock import output_lock
 from ...run.pair_card import pairs_card
 from ...run.pair_set import PairSet, is_pair_set, write_manifest
@@ -75,8 +75,8 @@ def pairs(config: PairsConfig) -> PairsResult:
         intake = Intake()
         making = _Making(config, data, identity, settings, intake)
         replace_folder(config.out, lambda folder: making.fill(folder, rules))
-    if intake.rejected:
-        say(f"note: {intake.num_rejected} input rows were not used, see {config.out}/{UNUSED}")
+    for note in unused_notes(intake.counts(), f"{config.out}/"):
+        say(note)
     return PairsResult(out=config.out, counts=making.counts)
 
 

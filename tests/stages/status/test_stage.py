@@ -104,7 +104,7 @@ def test_a_selection_is_told_as_its_files_have_it(run: Path, tiny_student: Path)
 def test_a_selection_is_made_again_as_it_was(run: Path, tiny_student: Path) -> None:
     settings: dict[str, Any] = {"max_ifd": 50.0, "top": "3", "rank_by": "rifd", "diverse": 2}
     evaluation = written(run.parent / "evaluation.jsonl", [{"question": "never asked " * 9}])
-    sets = {"decontaminate": (str(evaluation),), "ngram": 9}
+    sets: dict[str, Any] = {"decontaminate": (str(evaluation),), "ngram": 9}
     select_from(run, None, scoring_with(tiny_student), **settings, **sets)
     time.sleep(0.02)
     RunDir(run).write_shard(0, RunDir(run).read_shard(RunDir(run).shard_path(0)), step="all")
