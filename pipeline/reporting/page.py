@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from . import labels
 from .contents import RunNumbers, StudentNumbers
 from .difference import Piece
 from .figures import Panels
