@@ -65,8 +65,8 @@ class Recipe:
     per_device_batch_size: int = _setting(
         4, help="Records at once on a device, at most; gradients are accumulated.", min=1
     )
-    max_length: int = _setting(
-        2048, help="Tokens of a row; the model's context where that is shorter.", min=1
+    max_length: int | None = _setting(
+        help="Tokens of a row [default: the preset's, or the model's context where shorter].", min=1
     )
     overlong: Overlong = _setting("cut", help="Longer rows are cut or dropped.")
     held_out: float = _setting(
@@ -100,6 +100,11 @@ class Recipe:
         check_fields(self)
         if not self.warmup_ratio < 1:
             raise UsageError(f"--warmup-ratio is a part of all steps, not {self.warmup_ratio}")
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a row, at most: `max_length`, else the preset's."""
+        return self.max_length or PRESETS[self.preset].get("max_length", 2048)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,7 +157,7 @@ def finetune(
             records,
             template=template,
             tokens=tokens,
-            max_length=recipe.max_length,
+            max_length=recipe.row_tokens,
             overlong=recipe.overlong,
             held_out=recipe.held_out,
             seed=recipe.seed,
@@ -176,13 +176,12 @@ def finetune(
 
 def _within_context(config: FinetuneConfig) -> Recipe:
     recipe = config.recipe()
-    context = context_of(load_config(config.model, config.revision)) or recipe.max_length
-    given = config.max_length != Recipe(preset=config.preset).max_length
-    if given and config.max_length > context:
+    context = context_of(load_config(config.model, config.revision)) or recipe.row_tokens
+    if config.max_length is not None and config.max_length > context:
         raise CurateError(
             f"--max-length {config.max_length} is beyond the context of {config.model}: {context}"
         )
-    return replace(recipe, max_length=min(recipe.max_length, context))
+    return replace(recipe, max_length=min(recipe.row_tokens, context))
 
 
 def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:
@@ -267,7 +266,7 @@ def _result(job: Job, trainer: Any, training: Training) -> FinetuneResult:
         held_out_after=training.held_out_after,
         cut=job.data.cut,
         dropped=job.data.dropped,
-        max_length=job.recipe.max_length,
+        max_length=job.recipe.row_tokens,
         processes=job.state.num_processes,
         seconds=training.seconds,
         tokens_per_second=training.tokens / max(training.seconds, 1e-9),

@@ -58,7 +58,7 @@ def fixable_errors(recipe: Recipe) -> Iterator[None]:
         if not (cpu or isinstance(error, torch.OutOfMemoryError)):
             raise
         raise CurateError(
-            f"out of memory with up to {recipe.per_device_batch_size} rows of {recipe.max_length} "
+            f"out of memory with up to {recipe.per_device_batch_size} rows of {recipe.row_tokens} "
             "tokens on a device: lower --per-device-batch-size (the batch of "
             f"{recipe.batch_size} stays), then --max-length, or train with --preset lora"
         ) from None

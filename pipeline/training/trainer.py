@@ -143,7 +143,7 @@ def _trainer(job: Job) -> Any:
         [{"input_ids": row.input_ids, "labels": row.labels} for row in job.data.rows]
     )
     if recipe.packing:
-        rows = pack_dataset(rows, recipe.max_length, "bfd")
+        rows = pack_dataset(rows, recipe.row_tokens, "bfd")
     args = _arguments(job, len(rows))
     rows, order = _shared_evenly(job, rows, args.per_device_train_batch_size)
     return Trainer(
@@ -196,7 +196,7 @@ def _arguments(job: Job, rows: int) -> Any:
         use_cpu=job.cpu,
         gradient_checkpointing=recipe.gradient_checkpointing and not recipe.fsdp,
         dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=recipe.max_length if recipe.packing else None,  # rows are cut already
+        max_length=recipe.row_tokens if recipe.packing else None,  # rows are cut already
         packing=recipe.packing,
         padding_free=recipe.padding_free,
         save_strategy="steps" if recipe.save_steps else "epoch",

@@ -102,13 +102,14 @@ from torch import distributed
 from curate.cli import app, command
 from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.finetuning import finetune, finetune_run
+from curate.pipeline.config import InputConfig, StatusConfig
 from curate.pipeline.config.training import FinetuneConfig
 
 data, model, out, settings = sys.argv[1:]
 out = Path(out)
-config = FinetuneConfig(model=model, out=out, **json.loads(settings))
+setup = FinetuneConfig(model=model, out=out, **json.loads(settings))
 for way in ("whole", "sharded"):
-    given = replace(config, out=out / way, fsdp=way == "sharded")
+    given = replace(setup, out=out / way, fsdp=way == "sharded")
     finetune_run(given, data)
     # Taken up in the middle, as after a crash.
     distributed.barrier()
@@ -118,9 +119,11 @@ for way in ("whole", "sharded"):
     distributed.barrier()
     finetune_run(given, data)
 
-@command("failing", trains=True)
 def failing():
     \"\"\"Fails in one of the processes.\"\"\"
+
+@command(failing, "", trains=True)
+def _failing(config: StatusConfig):
     from curate.pipeline.stages.finetuning import data_set
     from curate.pipeline.models.loading import load_tokenizer
     from curate.pipeline.scoring.tokens import Tokenization
@@ -130,13 +133,14 @@ def failing():
         if step.step == 2:
             raise CurateError("the disk is full")
 
+    records = data_set(InputConfig(data=data))[1]
     tokens = Tokenization(load_tokenizer(model, None), name="exact", max_length=1)
     finetune(
-        replace(config, out=out / "failing"), data_set(data)[1], template=Template("wizardlm"),
+        replace(setup, out=out / "failing"), records, template=Template("wizardlm"),
         tokens=tokens, progress=full,
     )
 
-app(["failing"])
+app(["failing", "run"])
 """
 
 
