@@ -146,6 +146,12 @@ def _batched(
     return engine
 
 
+def check_model(config: ModelConfig) -> None:
+    """Raise CurateError for options that cannot be asked with, before other work is done."""
+    asyncio.run(make_engine(config).close())
+    Budget(max_cost=config.max_cost, prices=model_prices(config))
+
+
 def spent_budget(config: ModelConfig, journal: Journal, run: str) -> Budget:
     """The budget, with what the journal says that this run has spent."""
     return Budget(

@@ -15,9 +15,9 @@ _FILTERED = re.compile(
 _LIMITED = re.compile(r"length|max|limit|exceed|truncat|incomplete|cut")
 
 _NAMES = r"think|thinking|thoughts?|reasoning|seed:think"
-_OPENED = re.compile(
-    rf"[\s\ufeff]*(?:<(?:{_NAMES})(?:\s[^<>]*)?>|\[THINK\]|◁think▷|<\|begin_of_thought\|>)", re.I
-)
+_OPENING = rf"(?:<(?:{_NAMES})(?:\s[^<>]*)?>|\[THINK\]|◁think▷|<\|begin_of_thought\|>)"
+_OPENED = re.compile(rf"[\s\ufeff]*{_OPENING}", re.I)
+_LEFT_OPEN = re.compile(rf"{_OPENING}\s*\Z", re.I)
 _CLOSED = re.compile(rf"</(?:{_NAMES})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>", re.I)
 _TAG = re.compile(rf"<(?P<close>/?)(?:{_NAMES})\s*>", re.I)
 _LINE_END = re.compile(r"[^\S\n]*(?:\n|\Z)")
@@ -64,9 +64,7 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
 
 def opens_reasoning(prompt: str) -> bool:
     """Whether a rendered prompt ends within a block that the reply goes on with."""
-    line = prompt.rstrip().rpartition("\n")[2]
-    opened = _OPENED.match(line)
-    return opened is not None and opened.end() == len(line)
+    return _LEFT_OPEN.search(prompt, max(0, len(prompt) - 64)) is not None
 
 
 def answer_text(text: str) -> str:

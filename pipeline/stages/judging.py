@@ -47,6 +47,10 @@ class Judged:
     out: Path
     asked: int
     reused: int
+    tokens: tuple[int, int]
+    """Prompt and completion tokens, over all invocations."""
+    cost: float | None
+    """USD, likewise; None where no price is known."""
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -79,7 +83,7 @@ def judge(config: JudgeConfig) -> Judged:
         assert file is not None
         about = {"model_1": matched.models[0], "model_2": matched.models[1], "scale": ASKED}
         write_verdicts(file, rows, about | job.run.config["identity"])
-        counts = job.asker.counts
+    counts, budget = job.asker.counts, job.asker.budget
     return Judged(
         outcome=pair_outcome(rows, ASKED),
         models=matched.models,
@@ -87,6 +91,8 @@ def judge(config: JudgeConfig) -> Judged:
         out=file,
         asked=counts.asked,
         reused=counts.from_journal,
+        tokens=budget.spent,
+        cost=budget.cost,
     )
 
 

@@ -1,6 +1,7 @@
 """The journal: kill -9, damage, several writers, memory, a full disk."""
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -80,6 +81,43 @@ def test_key_is_of_what_determines_a_reply() -> None:
         key(sample=1),
     ]
     assert len({key(), *others}) == 11
+
+
+def test_the_keys_of_todays_requests_stay() -> None:
+    """Journals of earlier versions go on serving."""
+    messages = [{"role": "user", "content": "hi é\ud800"}]
+    plain = request_key(
+        model="m", revision=None, messages=messages, prompt_version="p", temperature=0, seed=None
+    )
+    recorded = request_key(
+        model="m", revision="r", messages=messages, prompt_version="p", temperature=0.7, seed=3,
+        recorded_as=("1", "both", "0123456789abcdef"),
+    )  # fmt: skip
+    assert plain == "d11506f6bcdfb9287667f3c510a38968"
+    assert recorded == "eb0cca26ba1e4d0642da4c94e0a51e09"
+
+
+def test_reasoning_has_a_field_of_its_own(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, run="run", model="m")
+    journal.append(request(1), reply("<think>a</think>b"))
+    journal.append(request(2), reply("<think>b", reasoning="a\ud800"))
+    journal.append(request(3), reply("b"))
+    found = [journal.attempts(request(number).key)[0] for number in (1, 2, 3)]
+    assert [(one.text, one.reasoning) for one in found] == [
+        ("b", "a"), ("", "a\ufffd\n\nb"), ("b", None),
+    ]  # fmt: skip
+    journal.close()
+
+
+def test_entries_that_hold_their_reasoning_in_the_text_are_read_without_it(tmp_path: Path) -> None:
+    segment = write(tmp_path, "TEXT")
+    line = re.sub(rb',"reasoning":null,"check":"\w+"\}\n', b"", segment.read_bytes())
+    line = line.replace(b"TEXT", b"<think>a</think>b")
+    segment.write_bytes(line + b',"check":"%08x"}\n' % zlib.crc32(line))
+    journal = Journal(tmp_path, run="run")
+    (found,) = journal.attempts(request(0).key)
+    assert (journal.damaged, found.text, found.reasoning) == (0, "b", "a")
+    journal.close()
 
 
 def test_what_is_appended_is_there_at_once_and_later(tmp_path: Path) -> None:

@@ -82,4 +82,5 @@ def test_an_answer_is_what_is_left(text: str, answer: str) -> None:
 
 def test_a_prompt_may_open_the_block() -> None:
     assert opens_reasoning("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n")
+    assert opens_reasoning("<assistant><think>\n")
     assert not opens_reasoning("<think>\n\n</think>\n\n") and not opens_reasoning("Write <think>x")

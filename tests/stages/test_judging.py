@@ -194,6 +194,21 @@ def test_what_is_off_the_scale_or_unparsed_is_counted_never_guessed(
     assert recompute(rescued.out) == rescued.outcome
 
 
+@pytest.mark.parametrize("where", ["beside", "inside"])
+def test_a_judges_reasoning_is_no_part_of_its_verdict(files: tuple[Path, Path], where: str) -> None:
+    def behaviour(request: Received) -> Answer:
+        scores, thoughts = prefers_good(request), "3 9\nOr not."
+        if where == "beside":
+            return completion(scores, reasoning=thoughts)
+        return completion(f"<think>\n{thoughts}\n</think>\n\n{scores}")
+
+    with FaultyServer(behaviour) as server:
+        done = judge(config(files, server.url))
+    assert done.outcome.tally.wins == 6
+    assert "Or not." not in done.out.read_text("utf-8")
+    assert done.cost is None and done.tokens[0] == 12 * 11
+
+
 def test_the_verdict_file_counts_as_the_run_did(files: tuple[Path, Path]) -> None:
     """Zeros are off the scale that we ask for, and stay so when the file is counted again."""
     out = files[0].parent / "verdicts.json"

@@ -66,13 +66,18 @@ class Lanes:
         limits = httpx2.Limits(
             max_connections=LANE, max_keepalive_connections=LANE, keepalive_expiry=IDLE_SECONDS
         )
-        client = httpx2.AsyncClient(
-            headers=self._headers,
-            timeout=self._timeout,
-            limits=limits,
-            verify=self._verify,
-            trust_env=self._trust_env,
-        )
+        try:
+            client = httpx2.AsyncClient(
+                headers=self._headers,
+                timeout=self._timeout,
+                limits=limits,
+                verify=self._verify,
+                trust_env=self._trust_env,
+            )
+        except ValueError as error:  # which shows the address, and a password in it
+            raise CurateError(
+                "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is no address like http://proxy:3128"
+            ) from error
         self._clients.append(client)
         return client
 

@@ -33,8 +33,8 @@ def estimate(config: ReflectConfig) -> str:
     budget = Budget(prices=model_prices(settings), sold=is_sold(settings), half=settings.batch_api)
     cost = budget.price(total.prompt, total.completion)
     waiting = sum(len(job.requests) for job in _submitted(config))
-    about = "cost" if cost is None else "about"
-    text = forecast_text(total, settings, f"{about} {budget.cost_text(cost, digits=2)}")
+    about = "about " if cost is not None else "cost " if budget.sold else ""
+    text = forecast_text(total, settings, about + budget.cost_text(cost, digits=2))
     if near := len(intake.near_duplicates):
         text += f"\n{near} near-duplicates are left out"
     if waiting:

@@ -16,7 +16,7 @@ from ...llm.job import Job, asking_job, spent_budget
 from ...llm.journal import Journal
 from ...records import CANDIDATES, REFLECTIONS, RETRYABLE
 from ...run.directory import RunDir, is_run
-from ...run.importing import NEAR_DUPLICATES, SHARD, write_unused
+from ...run.importing import NEAR_DUPLICATES, SHARD, unused_notes, write_unused
 from ...run.lock import turn_lock
 from ...templates import teacher_prompts
 from .reflector import Reflector
@@ -123,9 +123,8 @@ class _Finish:
     def _report_unused(self) -> None:
         path, intake = self.job.run.path, self.intake
         write_unused(path, intake)
-        if intake.num_rejected:
-            listed = path / "rejected_input.json"
-            say(f"note: {intake.num_rejected} input rows were not used, see {listed}")
+        for note in unused_notes(intake.counts(), f"{path}/"):
+            say(note)
         if intake.near_duplicates:
             listed = path / NEAR_DUPLICATES
             say(f"note: {len(intake.near_duplicates)} near-duplicates were left out, see {listed}")

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import gc
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from curate.pipeline.inputs.model_files import folder_hash
 from curate.pipeline.llm.engines.choose import choose_engine, make_engine
 from curate.pipeline.llm.engines.in_process import InProcessEngine
 from curate.pipeline.llm.engines.openai_server import OpenAIEngine
-from curate.pipeline.llm.protocol import Reply, Request
+from curate.pipeline.llm.protocol import Reply, Request, with_reasoning_apart
 
 from ..tiny_model import save_tiny_chat_model
 
@@ -116,6 +117,19 @@ def test_many_at_once_are_what_generate_gives_one_at_a_time(folder: Path) -> Non
     assert living_models() <= models
 
 
+def test_a_prompt_that_opens_a_block_of_reasoning_makes_the_reply_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "thinker")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    tokenizer.save_pretrained(tmp_path / "thinker")
+    (found,) = replies(ask(tmp_path / "thinker", request("Hi")))
+    apart = with_reasoning_apart(found)
+    assert found.text.startswith("<think>")
+    assert apart.text == "" and apart.reasoning == found.text.removeprefix("<think>").strip()
+
+
 def test_a_cache_too_small_for_all_at_once_changes_nothing(folder: Path) -> None:
     asked = [request(text, max_tokens=200) for text in TEXTS[:6]]
     cache = 4 * 256 * 512  # bytes: four pages of 256 tokens, 512 bytes each
@@ -146,7 +160,7 @@ def test_sampling_varies_and_its_seed_repeats_it(folder: Path) -> None:
 
 
 def test_a_failure_in_the_thread_reaches_every_request(tmp_path: Path) -> None:
-    """A special token that the model has no embedding for: an IndexError in the manager's thread."""
+    """A token that the model has no embedding for: an IndexError in the manager's thread."""
     save_tiny_chat_model(tmp_path / "odd")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "odd")
     tokenizer.add_tokens(["beyond"], special_tokens=True)

@@ -404,3 +404,31 @@ def test_a_client_costs_at_most_a_millisecond_and_a_half_of_cpu_a_request() -> N
         ask(server.url, *requests, ceiling=64)
         cost = (time.thread_time() - began) / len(requests)
     assert cost < 0.0045
+
+
+def test_what_broke_off_is_asked_for_again_and_names_no_key(quick: None) -> None:
+    broken = [
+        completion("half of", finish_reason="error"),
+        garbage(b'{"choices": [{"message": {"content": "a"}}], "error": {"code": 502}}'),
+        garbage(b'{"choices": [{"message": {"content": "a"}, "error": {"message": "lost"}}]}'),
+    ]
+    assert text_after(script(*broken)) == "fine"
+    with FaultyServer(always(completion("Yes.", finish_reason=KEY, reasoning=KEY))) as server:
+        (outcome,) = ask(server.url, api_key=KEY)
+    assert isinstance(outcome, Reply)
+    assert KEY not in repr(outcome) and outcome.reasoning == "***"
+
+
+@pytest.mark.parametrize("name", ["date", "retry-after"])
+def test_a_date_beyond_all_calendars_loses_no_reply(name: str) -> None:
+    date = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    answer = completion("Yes.")
+    with FaultyServer(always(replace(answer, headers=(*answer.headers, (name, date))))) as server:
+        (outcome,) = ask(server.url)
+    assert reply(outcome).text == "Yes."
+
+
+def test_an_address_that_is_none_shows_no_password() -> None:
+    with pytest.raises(CurateError) as problem:
+        OpenAIEngine("m", "ftp://user:S3cret@host/v1?key=S3cret", ceiling=1)
+    assert "S3cret" not in str(problem.value) and "host/v1" in str(problem.value)

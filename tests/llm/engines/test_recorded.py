@@ -114,3 +114,12 @@ def test_another_file_of_the_same_ids_is_another_teacher_to_a_shared_journal(
     assert reflected("b", "Deep green.") == (0, "Deep green.")
     (tmp_path / "run-a").rename(tmp_path / "gone")
     assert reflected("a", "Red or blue.") == (1, "Red or blue.")
+
+
+def test_reasoning_may_be_recorded_beside_the_reply(tmp_path: Path) -> None:
+    row: dict[str, object] = {"id": "a", "candidate": "both", "reply": "b", "reasoning": "a"}
+    engine = RecordedEngine(stored(tmp_path / "r.jsonl", [row]))
+    assert ask(engine, "a", "both").reasoning == "a"
+    asyncio.run(engine.close())
+    with pytest.raises(CurateError, match="'reasoning' is not a text"):
+        RecordedEngine(stored(tmp_path / "s.jsonl", [row | {"reasoning": 1}]))
