@@ -1,5 +1,6 @@
 """What pairs are made of: a run, a file of verdicts, rated samples, or demonstrations."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...base.checksums import crc32_of
 from ...config import PairsConfig
 from ...errors import CurateError, UsageError
 from ...inputs.examples import input_identity
@@ -74,7 +76,7 @@ def _run(config: PairsConfig) -> PairData:
         identity={
             "input": open_source(str(run.candidates)).fingerprint,
             "student": key,
-            "scores": open_source(str(folder)).fingerprint,
+            "scores": _fingerprint(sorted(folder.glob("part-*.parquet"))),
         },
         rivals=lambda _: _run_rivals(run, files),
         total=run.num_records,
@@ -82,6 +84,11 @@ def _run(config: PairsConfig) -> PairData:
         licence=run.config.get("licence"),
         origin={"Student, whose r-IFD chose": key},
     )
+
+
+def _fingerprint(paths: list[Path]) -> str:
+    """A hash of the files' checksums."""
+    return hashlib.sha256(repr([crc32_of(path) for path in paths]).encode()).hexdigest()
 
 
 def _student(run: RunDir, wanted: str | None) -> str:
