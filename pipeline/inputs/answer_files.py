@@ -9,7 +9,8 @@ from typing import Any
 
 from ..base.files import write_json, write_text
 from ..config import AnswerFormat
-from ..records import Prompt, Sample, conversation
+from ..pair_records import Prompt, Sample
+from ..records import conversation
 from .questions import Question
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import InputConfig
-from ..records import Message, Prompt
+from ..pair_records import Prompt
+from ..records import Message
 from .ingest import Unusable
 from .texts import content_id, row_id
 from .turns import turn_of, turns_in

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..base.files import write_parquet, write_text
 from ..config import InputConfig
-from ..records import SAMPLE_SCHEMA, Sample
+from ..pair_records import SAMPLE_SCHEMA, Sample
 from .ingest import Intake, Unusable, require_records, usable_rows
 from .prompts import id_of, prompt_of
 from .readers import Source
@@ -100,10 +100,8 @@ def _objects(annotations: Any) -> list[dict[str, Any]]:
 
 
 def _distilabel(values: Values) -> Iterator[dict[str, Any]]:
-    texts, ratings = (
-        values["generations"],
-        values.get("ratings", [None] * len(values["generations"])),
-    )
+    texts = values["generations"]
+    ratings = values.get("ratings", [None] * len(texts))
     if not isinstance(ratings, list) or len(ratings) != len(texts):
         raise Unusable("'generations' and 'ratings' are not lists of one length")
     models = values.get("generation_models") or values.get("model_names") or ()

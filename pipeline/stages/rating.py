@@ -19,7 +19,7 @@ from ..llm.protocol import Engine, Reply
 from ..method.ratings import rating_of, rating_verdict
 from ..method.replies import incomplete
 from ..method.verdicts import Verdict
-from ..records import Sample
+from ..pair_records import Sample
 from ..run.directory import RunDir, folder_beside
 from ..templates import JudgePrompt, rating_prompt
 

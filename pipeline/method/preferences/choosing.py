@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from ...records import PreferencePair, Unpaired
+from ...pair_records import PreferencePair, Unpaired
 from .rejection_sampling import statistical_rejection
 from .rivals import Answer, Rivals, same_text
 

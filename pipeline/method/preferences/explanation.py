@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ...records import Candidate, CandidateKind, Origin, Score
+from ...pair_records import Origin
+from ...records import Candidate, CandidateKind, Score
 from .choosing import best_and_worst
 from .rivals import Rivals
 from .selection import record_rivals

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...records import NoPair, PreferencePair, Unpaired
+from ...pair_records import NoPair, PreferencePair, Unpaired
 from ..decontamination import EvaluationIndex
 from .lengths import length_ratio
 

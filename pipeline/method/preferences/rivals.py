@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...records import Message, NoPair, Origin, PairSource, PreferencePair, Unpaired
+from ...pair_records import NoPair, Origin, PairSource, PreferencePair, Unpaired
+from ...records import Message
 from ..decision import NEAR
 
 

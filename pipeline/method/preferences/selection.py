@@ -6,16 +6,8 @@ the lower r-IFD is preferred, which says that it belongs to its instruction, not
 
 from collections.abc import Iterator, Mapping
 
-from ...records import (
-    Candidate,
-    CandidateKind,
-    Message,
-    NoPair,
-    Origin,
-    Score,
-    Unpaired,
-    user_turn,
-)
+from ...pair_records import NoPair, Origin, Unpaired
+from ...records import Candidate, CandidateKind, Message, Score, user_turn
 from ..ifd import log_ratio
 from .rivals import Answer, Rivals
 

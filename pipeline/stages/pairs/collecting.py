@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...method.preferences.lengths import Floats, Integers, Mask
-from ...records import PAIR_SCHEMA, UNPAIRED_SCHEMA, NoPair, Origin, PreferencePair, Unpaired
+from ...pair_records import PAIR_SCHEMA, UNPAIRED_SCHEMA, NoPair, Origin, PreferencePair, Unpaired
 from ...run.arrow_set import write_tables
 from ...run.pair_set import LEFT_OUT
 

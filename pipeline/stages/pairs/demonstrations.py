@@ -11,7 +11,7 @@ from ...inputs.ingest import Intake
 from ...inputs.readers import Source
 from ...inputs.samples import read_samples
 from ...method.preferences.rivals import Answer, Rivals
-from ...records import Origin, Prompt, Sample
+from ...pair_records import Origin, Prompt, Sample
 from .grouping import grouped
 from .rated import sample_from, sampled_answer
 

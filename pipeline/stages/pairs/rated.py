@@ -12,7 +12,7 @@ from ...inputs.readers import Source
 from ...inputs.samples import read_samples
 from ...method.preferences.rivals import Answer, Rivals
 from ...method.replies import incomplete
-from ...records import NoPair, Origin, PairSource, Prompt, Sample
+from ...pair_records import NoPair, Origin, PairSource, Prompt, Sample
 from .grouping import grouped
 
 

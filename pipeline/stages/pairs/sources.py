@@ -1,7 +1,6 @@
 """What pairs are made of: a run, a file of verdicts, rated samples, or demonstrations."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,13 +12,14 @@ from ...config import PairsConfig
 from ...errors import CurateError, UsageError
 from ...inputs.examples import input_identity
 from ...inputs.ingest import Intake
+from ...inputs.inline import InlineData
 from ...inputs.judgments import holds_verdicts, read_log
 from ...inputs.readers import open_source
 from ...method.preferences.rivals import Rivals
 from ...method.preferences.selection import record_rivals
-from ...records import PairSource, Unpaired
+from ...pair_records import PairSource, Unpaired
 from ...reporting.reading import student_keys
-from ...run.directory import RunDir, is_run
+from ...run.directory import RunDir, is_run, read_json
 from ...scoring.identity import ScoringIdentity
 from ...scoring.score_files import ScoreFiles, read_records
 from .demonstrations import demonstration_rivals
@@ -37,8 +37,6 @@ class PairData:
     name: str
     identity: Mapping[str, Any]
     rivals: RivalStream
-    total: int | None = None
-    """Records, where that is known beforehand."""
     noise: float = 0.0
     """The rounding noise of one mean NLL (nats)."""
     licence: str | None = None
@@ -52,8 +50,7 @@ def open_pair_data(config: PairsConfig) -> PairData:
     run = config.against is None and is_run(data)
     if config.student is not None and not run:
         raise UsageError(f"--student names a student of a run, and {data} is none")
-    samples = not run and config.against is None and not holds_verdicts(Path(data))
-    if samples:
+    if not run and config.against is None and not _are_verdicts(data):
         return _samples(config)
     if config.tier or config.choose != "best-worst":
         raise UsageError(f"--choose and --tier are for several rated samples; {data} holds none")
@@ -62,14 +59,20 @@ def open_pair_data(config: PairsConfig) -> PairData:
     return _run(config) if run else _verdicts(config)
 
 
+def _are_verdicts(data: str) -> bool:
+    """Of a file alone: rows from standard input or in memory are samples, and read once."""
+    return data != "-" and not isinstance(data, InlineData) and holds_verdicts(Path(data))
+
+
 def _run(config: PairsConfig) -> PairData:
     run = RunDir.open(config.input.data)
     key = _student(run, config.student)
     folder = run.path / "scores" / key
-    fields = json.loads((folder / "config.json").read_text("utf-8"))
+    fields = read_json(folder / "config.json")
+    if fields is None:
+        raise CurateError(f"{folder / 'config.json'} is damaged: run `curate select` again")
     files = ScoreFiles(run, ScoringIdentity(**fields))
-    noise = folder / "noise.json"
-    known = json.loads(noise.read_text("utf-8")) if noise.exists() else {}
+    noise = read_json(folder / "noise.json") or {}
     return PairData(
         source="selection",
         name=run.path.resolve().name,
@@ -79,8 +82,7 @@ def _run(config: PairsConfig) -> PairData:
             "scores": _fingerprint(sorted(folder.glob("part-*.parquet"))),
         },
         rivals=lambda _: _run_rivals(run, files),
-        total=run.num_records,
-        noise=float(known.get("nll_standard_deviation", 0.0)),
+        noise=float(noise.get("nll_standard_deviation", 0.0)),
         licence=run.config.get("licence"),
         origin={"Student, whose r-IFD chose": key},
     )
@@ -123,7 +125,6 @@ def _verdicts(config: PairsConfig) -> PairData:
         name=str(path),
         identity=input_identity(source, config.input),
         rivals=partial(judged_rivals, log, source, config.input),
-        total=len(log.rows),
         origin={name: str(log.about[key]) for name, key in names.items() if key in log.about},
     )
 

@@ -19,7 +19,7 @@ from ...method.preferences.choosing import best_and_worst, demonstrated, rejecti
 from ...method.preferences.filters import PairFilter
 from ...method.preferences.lengths import Mask, balanced, length_auc
 from ...method.preferences.rivals import Rivals
-from ...records import PairSource, PreferencePair, Unpaired
+from ...pair_records import PairSource, PreferencePair, Unpaired
 from ...reporting.pairs import PairsPage
 from ...run.directory import refuse_changes
 from ...run.importing import unused_notes, write_unused

@@ -15,7 +15,7 @@ from ...method.judge_results import ORDERS, verdict_of
 from ...method.preferences.rivals import Answer, Rivals
 from ...method.tally import pair_value
 from ...method.verdicts import RECORDED, Scale
-from ...records import Origin, Prompt, Unpaired
+from ...pair_records import Origin, Prompt, Unpaired
 
 _ANSWERS = ("Answer1", "Answer2")
 

@@ -17,7 +17,7 @@ from curate.pipeline.method.preferences.choosing import (
 )
 from curate.pipeline.method.preferences.rejection_sampling import statistical_rejection
 from curate.pipeline.method.preferences.rivals import Answer, Rivals
-from curate.pipeline.records import NoPair, Origin, PreferencePair, Unpaired
+from curate.pipeline.pair_records import NoPair, Origin, PreferencePair, Unpaired
 
 from ...conftest import shared
 

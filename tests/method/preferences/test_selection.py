@@ -5,7 +5,8 @@ from typing import Any
 from curate.pipeline.method.preferences.choosing import best_and_worst
 from curate.pipeline.method.preferences.rivals import Rivals
 from curate.pipeline.method.preferences.selection import record_rivals
-from curate.pipeline.records import Candidate, CandidateKind, PreferencePair, Score, Unpaired
+from curate.pipeline.pair_records import PreferencePair, Unpaired
+from curate.pipeline.records import Candidate, CandidateKind, Score
 
 
 def candidate(

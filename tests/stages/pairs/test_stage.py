@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from datasets import load_from_disk
 
+from curate.pipeline import pairs as api_pairs
 from curate.pipeline.config import InputConfig, PairsConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.records import Candidate, CandidateKind, Score
@@ -215,6 +216,13 @@ def test_foreign_forms_of_ratings(tmp_path: Path) -> None:
     assert result.counts["input"]["rejected"] == 1
     (unused,) = json.loads((result.out / "rejected_input.json").read_text("utf-8"))
     assert "ratings" in unused["reason"]
+
+
+def test_rows_in_memory(tmp_path: Path) -> None:
+    given = [{"id": "q", "instruction": "q", "output": text, "rating": n}
+             for n, text in enumerate(("a", "b"))]  # fmt: skip
+    result = api_pairs(given, out=tmp_path / "pairs", progress=False)
+    assert texts(result) == [("q", "b", "a")]
 
 
 def test_rso(tmp_path: Path) -> None:
