@@ -20,6 +20,7 @@ from .pipeline.config import (
     FinetuneConfig,
     GenerateConfig,
     JudgeConfig,
+    PairsConfig,
     ReflectConfig,
     ReportConfig,
     RunConfig,
@@ -146,12 +147,21 @@ def _generate(config: GenerateConfig) -> Output:
 @command(commands.judge, "a.json b.json --judge JUDGE --base-url http://localhost:8000/v1")
 def _judge(config: JudgeConfig) -> Output:
     from .pipeline.stages.judging import Judged, outcome_lines
+    from .pipeline.stages.rating import Rated, rating_lines
 
     result = commands.judge(config)
+    if isinstance(result, Rated):
+        return Output(result=result, lines=rating_lines(result), failed=bool(result.unrated))
     if not isinstance(result, Judged):
         return Output(result=result, lines=outcome_lines(result))
     lines = [*outcome_lines(result.outcome), *printing.judged(result)]
     return Output(result=result, lines=lines, failed=bool(result.outcome.unparsed))
+
+
+@command(commands.pairs, "run --out pairs --balance-length")
+def _pairs(config: PairsConfig) -> Output:
+    result = commands.pairs(config)
+    return Output(result=result, lines=printing.paired(result))
 
 
 @command(commands.evaluate, "--model tuned --base STUDENT --tasks arc_challenge,hellaswag")

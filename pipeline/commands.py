@@ -15,6 +15,7 @@ from .config import (
     FinetuneConfig,
     GenerateConfig,
     JudgeConfig,
+    PairsConfig,
     ReflectConfig,
     ReportConfig,
     RunConfig,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from .stages.exporting.stage import ExportResult
     from .stages.generation.stage import Generated
     from .stages.judging import Judged
+    from .stages.pairs.stage import PairsResult
+    from .stages.rating import Rated
     from .stages.reflection.stage import ReflectResult
     from .stages.report import ReportResult
     from .stages.scoring import ScoreResult
@@ -126,7 +129,7 @@ def status(config: StatusConfig) -> "RunStatus":
 
 
 def export(config: ExportConfig) -> "ExportResult":
-    """A selection as a training tool reads it, with its card."""
+    """A selection, or preference pairs, as a training tool reads it, with its card."""
     from .stages.exporting.stage import export
 
     return export(
@@ -135,6 +138,7 @@ def export(config: ExportConfig) -> "ExportResult":
         out=config.out,
         selection=config.selection,
         push_to_hub=config.push_to_hub,
+        unpaired=config.unpaired,
     )
 
 
@@ -145,11 +149,22 @@ def generate(config: GenerateConfig) -> "Generated":
     return generate(config)
 
 
-def judge(config: JudgeConfig) -> "Judged | Outcome":
-    """Compare two models' answers by a judge, in both orders."""
+def judge(config: JudgeConfig) -> "Judged | Outcome | Rated":
+    """Compare two models' answers by a judge, in both orders; or rate those of one."""
+    if config.rate:
+        from .stages.rating import rate
+
+        return rate(config)
     from .stages.judging import judge, recompute
 
     return recompute(config.from_log) if config.from_log is not None else judge(config)
+
+
+def pairs(config: PairsConfig) -> "PairsResult":
+    """Preference pairs of a run, a judge's verdicts, rated samples, or demonstrations."""
+    from .stages.pairs.stage import pairs
+
+    return pairs(config)
 
 
 def evaluate(config: EvaluateConfig) -> "Evaluated":

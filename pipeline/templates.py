@@ -141,7 +141,7 @@ def student_template(choice: str, tokenizer: Any) -> Template:
 
 @dataclass(frozen=True, slots=True)
 class JudgePrompt:
-    """The request to compare two answers; `version` is the hash of its text."""
+    """The request to judge answers; `version` is the hash of its text."""
 
     text: str
 
@@ -150,16 +150,19 @@ class JudgePrompt:
         """The first 16 hex digits of the SHA-256 of the text."""
         return _digest(self.text)
 
-    def messages(self, instruction: str, answers: tuple[str, str]) -> tuple[Message, ...]:
-        """One user turn, its constant part first."""
-        first, second = answers
-        text = fill(self.text, instruction=instruction, answer_1=first, answer_2=second)
-        return ({"role": "user", "content": text},)
+    def messages(self, **parts: str) -> tuple[Message, ...]:
+        """One user turn, its constant part first; `parts` are the prompt's places."""
+        return ({"role": "user", "content": fill(self.text, **parts)},)
 
 
 def judge_prompt() -> JudgePrompt:
-    """The shipped prompt."""
+    """The shipped prompt that compares two answers."""
     return JudgePrompt(_shipped("judge_pair"))
+
+
+def rating_prompt() -> JudgePrompt:
+    """The shipped prompt that rates one answer from 0 to 5."""
+    return JudgePrompt(_shipped("rate"))
 
 
 @dataclass(frozen=True, slots=True)

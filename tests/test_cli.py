@@ -48,6 +48,8 @@ PROMISED = {
     "score": "--student --out --template --tokenization --max-length --batch-tokens --device "
     "--dtype",
     "compare": "",
+    "pairs": "--student --choose --beta --keep --against --out --min-margin --max-length-ratio "
+    "--balance-length --tier --decontaminate --seed",
     "explain": "",
     "generate": "--model --out",
     "judge": "--judge --from-log --json",

@@ -141,6 +141,7 @@ COMMANDS = [
     "report",
     "generate",
     "judge",
+    "pairs",
     "evaluate",
     "status",
     "export",

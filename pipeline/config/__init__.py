@@ -6,6 +6,7 @@ from .evaluation import EvaluateConfig
 from .inputs import InputConfig
 from .models import EngineName, ModelConfig, Role
 from .options import configured
+from .preferences import PairsConfig
 from .reading import ExplainConfig, ExportConfig, ExportFormat, ReportConfig, StatusConfig
 from .reasoning import (
     BpcConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "InputConfig",
     "JudgeConfig",
     "ModelConfig",
+    "PairsConfig",
     "PairwiseConfig",
     "RankBy",
     "ReflectConfig",

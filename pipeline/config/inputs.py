@@ -14,9 +14,9 @@ def out_option(*default: Any, help: str) -> Any:
     return option(*default, help=help, flags=("-o",), place="out")
 
 
-def run_argument() -> Any:
+def run_argument(help: str = "The run directory.") -> Any:
     """The run that a command reads."""
-    return option(help="The run directory.", argument=True, place="in")
+    return option(help=help, argument=True, place="in")
 
 
 def selection_option() -> Any:

@@ -1,6 +1,5 @@
 """The selected and the rejected data sets: Arrow folders that `datasets` loads, with a card."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..base.checksums import crc32_of, with_checksum
 from ..base.files import replace_folder
 from ..errors import CurateError
-from ..inputs.readers.saved_folders import CHECKSUM, STATE, saved_files
 from ..records import (
     DECISION_TYPE,
     MESSAGES_TYPE,
@@ -22,11 +19,10 @@ from ..records import (
     Message,
     conversation,
 )
+from .arrow_set import batches, write_tables
 from .decisions import DecisionFiles
 from .directory import TEMPLATE_COPY, RunDir
 
-FILE_BYTES = 500 << 20
-"""Bytes after which another Arrow file begins, as `datasets` has it."""
 _TEXTS = ("instruction", "input", "output")
 
 
@@ -121,7 +117,7 @@ def write_set(
     """Write tables of this schema as a folder that `datasets` loads, with the card if given."""
 
     def fill(new: Path) -> None:
-        _write_arrow(new, iter(tables), schema)
+        write_tables(new, iter(tables), schema)
         if card is not None:
             (new / "README.md").write_text(card, "utf-8")
 
@@ -159,13 +155,6 @@ def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any
     for batch in batches(folder):
         chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
         yield from chosen.to_pylist()
-
-
-def batches(folder: Path) -> Iterator[pa.RecordBatch]:
-    """What a set holds, one batch in memory at a time; CurateError when it is damaged."""
-    for path in saved_files(folder) if folder.exists() else ():
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            yield from stream
 
 
 # --- further columns of the input -----------------------------------------------------------------
@@ -258,40 +247,3 @@ def _array(values: list[Any], type: pa.DataType) -> pa.Array:
         return pa.array(values, type)
     except pa.ArrowInvalid:  # an integer beyond 2**53 in a column that has floats: rounded
         return pa.array(values).cast(type, safe=False)
-
-
-# --- Arrow files ---------------------------------------------------------------------------------
-
-
-def _write_arrow(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
-    """Write what `save_to_disk` would, which reads all of a set through a memory map."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    empty = datasets.Dataset(schema.empty_table())
-    empty.save_to_disk(str(folder), num_shards=1)
-    (folder / "data-00000-of-00001.arrow").unlink()
-    features = empty.features.arrow_schema.metadata
-    number = _write_shards(folder, tables, schema.with_metadata(features))
-    names = [f"data-{index:05d}-of-{number:05d}.arrow" for index in range(number)]
-    for index, name in enumerate(names):
-        (folder / f"{index}.arrow").rename(folder / name)
-    state = json.loads((folder / STATE).read_text("utf-8"))
-    files = [{"filename": name, CHECKSUM: crc32_of(folder / name)} for name in names]
-    digest = hashlib.sha256(json.dumps(files).encode())
-    state |= {"_data_files": files, "_fingerprint": digest.hexdigest()[:16]}
-    (folder / STATE).write_text(json.dumps(with_checksum(state), indent=2, sort_keys=True), "utf-8")
-
-
-def _write_shards(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> int:
-    """Write the tables as streams of some size, `0.arrow` and so on; one at least. How many."""
-    table: pa.Table | None = next(tables, schema.empty_table())
-    number = 0
-    while table is not None:
-        path = str(folder / f"{number}.arrow")
-        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            while table is not None and file.tell() < FILE_BYTES:
-                writer.write_table(table)
-                table = next(tables, None)
-        number += 1
-    return number

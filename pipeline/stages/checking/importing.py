@@ -6,6 +6,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+from ...base.foreign_text import whole
 from ...config import CheckConfig
 from ...errors import CurateError
 from ...inputs.column_names import columns_of, require_column
@@ -20,7 +21,6 @@ from ...inputs.texts import (
     present,
     required_text,
     row_id,
-    whole,
 )
 from ...method.replies import incomplete
 from ...run.directory import RunDir

@@ -41,7 +41,9 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def config(data: Path, out: Path, model: Path | str, **more: Any) -> GenerateConfig:
     input = {name: more.pop(name) for name in list(more) if name in InputConfig.__slots__}
-    form = {name: more.pop(name) for name in list(more) if name in ("format", "template")}
+    form = {
+        name: more.pop(name) for name in list(more) if name in ("format", "template", "samples")
+    }
     asked = {"max_tokens": NEW, "device": "cpu", "concurrency": 8, **more}
     return GenerateConfig(
         input=InputConfig(data=str(data), **input),
