@@ -1,6 +1,6 @@
 """Stage 3: selected records -> a fine-tuned model in a folder that can be taken up again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -29,27 +29,13 @@ from ..training.rows import Records, RowFormat, TrainingData, training_data
 from ..training.trainer import train
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSource:
-    """Records, where they come from (for manifest and card), and what became of their rows."""
+    """Records, where they come from (for manifest and card), and what counts their input's rows."""
 
     records: Records
     origin: Mapping[str, Any] = field(default_factory=dict)
     intake: Intake | None = None
-
-    def counted(self) -> tuple[Records, Intake]:
-        """The records, and what counts their rows while they are read."""
-        if self.intake is not None:
-            return self.records, self.intake
-        intake = Intake()
-        return _counting(self.records, intake), intake
-
-
-def _counting(records: Records, intake: Intake) -> Iterator[Any]:
-    for record in records:
-        intake.rows += 1
-        intake.records += 1
-        yield record
 
 
 def finetune_run(config: FinetuneConfig) -> TrainingResult:
@@ -143,18 +129,7 @@ def finetune(
     Raises CurateError for bad input, another run's folder, a loss that is no number, no memory.
     """
     with without_library_output(), writable(config.out), lost_process(), ExitStack() as locks:
-        recipe = _within_context(config)
-        served = serving(template, tokens)
-        form = RowFormat(
-            template=template,
-            tokens=tokens,
-            end=served.end,
-            max_length=recipe.row_tokens,
-            overlong=recipe.overlong,
-        )
-        data, intakes = _read(source, held_out, form, recipe)
-        _check_vocabulary(config, data)
-        job = _job(config, recipe, data, served)
+        job, intakes = _prepared(config, source, held_out, template, tokens)
         finished = claim_folder(job, _identity(job, template), locks, command="finetune")
         if finished is not None:
             return finished
@@ -167,18 +142,40 @@ def finetune(
         return publish(job, trainer, training, {**about, "rows": counts})
 
 
-def _read(
-    source: RecordSource, held_out: RecordSource | None, form: RowFormat, recipe: Recipe
-) -> tuple[TrainingData, dict[str, Intake]]:
-    """The rows, and what became of all that was read for them, by what it was for."""
-    records, intake = source.counted()
-    others, other_intake = held_out.counted() if held_out else (None, Intake())
-    data = training_data(
-        records, form, held_out=recipe.held_out, seed=recipe.seed, held_out_records=others
+def _prepared(
+    config: FinetuneConfig,
+    source: RecordSource,
+    held_out: RecordSource | None,
+    template: Template,
+    tokens: Tokenization,
+) -> tuple[Job, dict[str, Intake]]:
+    """The job, and what became of all rows that were read for it, by what they were read for."""
+    recipe = _within_context(config)
+    served = serving(template, tokens)
+    form = RowFormat(
+        template=template,
+        tokens=tokens,
+        end=served.end,
+        max_length=recipe.row_tokens,
+        overlong=recipe.overlong,
     )
-    intake.reject_records(data.left_out)
-    other_intake.reject_records(data.held_out_left_out)
-    return data, {"input": intake, **({"held_out": other_intake} if held_out else {})}
+    others = held_out.records if held_out else None
+    data = training_data(
+        source.records, form, held_out=recipe.held_out, seed=recipe.seed, held_out_records=others
+    )
+    _check_vocabulary(config, data)
+    rows = len(data.rows) + (0 if held_out else len(data.held_out))
+    intakes = {"input": _counted(source, rows, data.left_out)}
+    if held_out:
+        intakes["held_out"] = _counted(held_out, len(data.held_out), data.held_out_left_out)
+    return _job(config, recipe, data, served), intakes
+
+
+def _counted(source: RecordSource, rows: int, left_out: list[tuple[str, str]]) -> Intake:
+    records = rows + len(left_out)
+    intake = source.intake or Intake(rows=records, records=records)
+    intake.reject_records(left_out)
+    return intake
 
 
 def _say_unused(job: Job, name: str, intake: Intake) -> None:

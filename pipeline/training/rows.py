@@ -95,10 +95,9 @@ def training_data(
     if not rows:
         raise CurateError(_nothing_left(left_out, form.max_length))
     if held_out_records is None:
-        kept, held = _split(rows, held_out, seed)
-        return TrainingData(kept, held, cut, left_out, [])
-    held, _, missing = _rows(held_out_records, replace(form, overlong="cut"))
-    return TrainingData(rows, held, cut, left_out, missing)
+        return TrainingData(*_split(rows, held_out, seed), cut, left_out, [])
+    others, _, missing = _rows(held_out_records, replace(form, overlong="cut"))
+    return TrainingData(rows, others, cut, left_out, missing)
 
 
 def _rows(
