@@ -42,7 +42,7 @@ PROMISED = {
     "reflect": "--out --teacher --engine --base-url --replies --journal --concurrency --max-tokens "
     "--temperature --seed --limit --dry-run --max-cost --max-total-tokens --retry --prompts",
     "select": "--student --out --template --tokenization --max-length --batch-tokens --device "
-    "--dtype --score-all --max-ifd --max-rifd --only-improved --top --rank-by",
+    "--dtype --score-all --max-ifd --max-rifd --only-improved --prefer-passing --top --rank-by",
     "finetune": "--model --out --preset --epochs --learning-rate --batch-size --max-length",
     "run": "--out --teacher --student --schedule",
     "score": "--student --out --template --tokenization --max-length --batch-tokens --device "
