@@ -12,7 +12,7 @@ import typer.main
 
 import curate.pipeline
 from curate.cli import app
-from curate.pipeline import CurateError, explain, reflect, score, select, status
+from curate.pipeline import CurateError, api, explain, reflect, score, select, status
 
 from .test_cli import REPLIES, ROWS, written
 
@@ -35,12 +35,10 @@ def test_a_function_has_the_options_of_its_command() -> None:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     assert {*FUNCTIONS, "demo"} == commands.keys()
     for name in set(FUNCTIONS) - {"score"}:
-        own = set(inspect.signature(getattr(curate.pipeline, name)).parameters)
+        function = getattr(api, name)
+        own = set(inspect.signature(function).parameters)
         assert own == {p.name for p in commands[name].params} - {"config", "json"} | {"progress"}
-        assert all(
-            f"\n{option}: " in getattr(curate.pipeline, name).__doc__
-            for option in own - {"progress"}
-        )
+        assert all(f"\n{option}: " in function.__doc__ for option in own - {"progress"})
 
 
 def test_the_package_tells_what_is_in_it() -> None:

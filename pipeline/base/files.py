@@ -166,13 +166,16 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
-        fill(temporary)
-        for written in temporary.iterdir():
-            _sync(written)
-        _check(path)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(temporary, path)
+        try:
+            fill(temporary)
+            for written in temporary.iterdir():
+                _sync(written)
+            _check(path)
+            if path.exists():
+                os.rename(path, old)
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         _sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
 

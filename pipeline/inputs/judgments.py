@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ..base.files import write_json
 from ..errors import CurateError
 from .ingest import Intake, Unusable, usable_rows
-from .readers import open_source
+from .readers import Row, open_source
 from .readers.text_files import opened
 from .texts import whole_values
 
@@ -55,6 +55,16 @@ def read_log(path: Path) -> Log:
         if missing:
             raise CurateError(f"{path}, judgement {number}: no {missing[0]!r}")
     return Log(found[0], rows, about)
+
+
+def holds_verdicts(path: Path) -> bool:
+    """Whether a file, or the folder of `curate judge --out`, is a log of pairwise verdicts."""
+    if (path / VERDICTS).is_file():
+        return True
+    first = next(iter(open_source(str(path)).rows()), None)
+    if isinstance(first, Row) and "data" not in first.values:
+        return set(_COLUMNS["pairs"]) <= first.values.keys()
+    return first is not None and _object(path) is not None
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:

@@ -83,5 +83,7 @@ def content_id(texts: Mapping[str, Any]) -> str:
     parts = [texts["instruction"], texts.get("input") or "", texts["output"]]
     if texts.get("system"):
         parts.append(texts["system"])
+    for turn in texts.get("history") or ():
+        parts += [turn["role"], turn["content"]]
     joined = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(joined.encode()).hexdigest()[:24]

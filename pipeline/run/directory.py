@@ -22,6 +22,8 @@ from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
 from .lock import moved
 
 FORMAT = 1
+TEMPLATE_COPY = "chat_template.jinja"
+"""In a scores folder: the file that was given as --template."""
 
 
 def is_run(path: str | Path) -> bool:

@@ -15,7 +15,6 @@ import pytest
 from curate.pipeline.base.sharding import Share
 from curate.pipeline.config import InputConfig, SelectConfig
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.stages.reflection.stage import ReflectResult, reflect
 from curate.pipeline.stages.selection.stage import score_share
 from curate.pipeline.stages.status.stage import status
@@ -39,6 +38,7 @@ from .reflection.test_stage import (
     shards,
     wait_until,
 )
+from .small_shards import small_shards
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASKS = 3
@@ -123,7 +123,7 @@ def test_tasks_at_once_one_killed_one_told_to_end_make_one_run(tmp_path: Path) -
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflection, "SHARD", 2)
+    small_shards(monkeypatch, 2)
 
 
 def task(data: Path, run: Path, url: str, index: int, **settings: Any) -> ReflectResult:

@@ -21,10 +21,10 @@ from curate.pipeline.config import (
 from curate.pipeline.errors import BudgetReached, CurateError
 from curate.pipeline.records import CANDIDATES
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.workflows.run import RunResult, run
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, error
+from ..stages.small_shards import small_shards
 
 WORDS = [
     "river",
@@ -200,7 +200,7 @@ def test_selective_over_several_shards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one = do(data, tmp_path / "one", server.url, tiny_student, "selective")
-    monkeypatch.setattr(reflection, "SHARD", 5)
+    small_shards(monkeypatch, 5)
     several = do(data, tmp_path / "several", server.url, tiny_student, "selective")
     assert len(RunDir.open(tmp_path / "several").shard_paths()) == 3
     assert len(server.requests) == 48

@@ -17,7 +17,6 @@ from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig, Sele
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import RETRYABLE
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.stages.reflection.stage import reflect
 from curate.pipeline.stages.selection.stage import select
 from curate.pipeline.stages.status.stage import StageStatus, in_words, status
@@ -26,6 +25,7 @@ from ...llm.faulty_server import Answer, FaultyServer, Received
 from ...llm.records_asked import records, written
 from ...training.data import rejected, scores_of, scoring_with, select_from
 from ..reflection.test_stage import CURATE, candidates
+from ..small_shards import small_shards
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BETTER = "[New Instruction] Say {0} twice. [End]\n[New Answer] {0} {0}. [End]\n[Better Answer] {0}!"
@@ -34,7 +34,7 @@ BETTER = "[New Instruction] Say {0} twice. [End]\n[New Answer] {0} {0}. [End]\n[
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished reflection of five records in three shards; one reply is missing."""
-    monkeypatch.setattr(reflection, "SHARD", 2)
+    small_shards(monkeypatch, 2)
     data = written(tmp_path / "data.jsonl", [*records(5), {"id": "odd"}])
     replies = [
         {"id": f"r{n}", "candidate": kind, "reply": BETTER.format(n)}

@@ -1,6 +1,6 @@
-"""What a reflection begins with: the run of that identity, and its originals."""
+"""What is reflected: the originals of a data set or of a run, and the run that they go to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -12,7 +12,7 @@ from ...errors import CurateError, UsageError
 from ...inputs.examples import as_original, input_identity, read_examples
 from ...inputs.ingest import Intake
 from ...inputs.readers import Source, open_source
-from ...llm.protocol import Teacher
+from ...llm.protocol import Engine
 from ...records import Candidate
 from ...run.directory import RunDir, is_run
 from ...run.importing import originals_of
@@ -21,41 +21,51 @@ from .deduplication import Originals, without_duplicates
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """The run, its originals, and how many they may be at the most, where that is known."""
+class Prepared:
+    """The originals, how many they may be at the most where that is known, and how to make the run.
 
-    run: RunDir
+    `create_run` makes the run of the engine's model or takes it up. It raises CurateError naming
+    what may not change.
+    """
+
     originals: Originals
     total: int | None
+    create_run: Callable[[Engine], RunDir]
 
 
-def open_run(config: ReflectConfig, teacher: Teacher) -> Opened:
-    """Make the run or take it up. Raises CurateError naming what may not change."""
+def prepare(config: ReflectConfig) -> Prepared:
+    """Look at the input. Raises CurateError where it cannot be read or there is no place for it."""
     data, out = config.input.data, run_folder(config)
     if out is None:
         raise UsageError("--out is needed: the input is no run directory")
     inside = is_run(data) and Path(data).resolve() == out.resolve()
-    if inside and RunDir.open(data).stage("reflect") is not None:
-        run = RunDir.open(data)
-        given = {**_teacher_identity(config, teacher), **_dedup_identity(config)}
-        made = RunDir.create(out, {**run.config["identity"], **given})
-        return Opened(made, partial(originals_of, run), run.num_records)
+    if inside and (run := RunDir.open(data)).stage("reflect") is not None:
+        identity = run.config["identity"]
+        return Prepared(
+            partial(originals_of, run),
+            run.num_records,
+            lambda engine: RunDir.create(out, {**identity, **_identity(config, engine)}),
+        )
     if inside:
         raise CurateError(
             f"reflect has not finished in {data}: run it again with the data it began with"
         )
-    source = open_source(f"{data}/candidates" if is_run(data) else data)
-    identity = {
-        "command": "reflect",
-        **input_identity(source, config.input),
-        **_teacher_identity(config, teacher),
-        **_dedup_identity(config),
-    }
+    source = open_data(config)
+    identity = {"command": "reflect", **input_identity(source, config.input)}
     options = recorded_options(config)
     notes = {"data": source.name, "licence": source.licence, "options": options}
     count = RunDir.open(data).num_records if is_run(data) else source.count()
-    run = RunDir.create(out, identity, **notes)
-    return Opened(run, originals_to_reflect(config, source), _at_most(config.input.limit, count))
+    return Prepared(
+        originals_to_reflect(config, source),
+        _at_most(config.input.limit, count),
+        lambda engine: RunDir.create(out, {**identity, **_identity(config, engine)}, **notes),
+    )
+
+
+def open_data(config: ReflectConfig) -> Source:
+    """The data set, or the candidates of a run."""
+    data = config.input.data
+    return open_source(f"{data}/candidates" if is_run(data) else data)
 
 
 def run_folder(config: ReflectConfig) -> Path | None:
@@ -79,14 +89,16 @@ def _at_most(limit: int | None, count: int | None) -> int | None:
     return count if limit is None else min(limit, count if count is not None else limit)
 
 
-def _teacher_identity(config: ReflectConfig, teacher: Teacher) -> dict[str, Any]:
+def _identity(config: ReflectConfig, engine: Engine) -> dict[str, Any]:
     return {
-        "teacher": teacher.name,
-        "revision": teacher.revision,
+        "teacher": engine.name,
+        "revision": engine.revision,
         "prompts": teacher_prompts(config.teacher.prompts).version,
         "temperature": config.teacher.temperature,
+        "top_p": config.teacher.top_p,
         "seed": config.teacher.seed,
         "schedule": config.schedule,
+        **_dedup_identity(config),
     }
 
 
