@@ -143,11 +143,10 @@ def finished_selection(run: RunDir, name: str | None) -> tuple[str, dict[str, An
     return chosen, entry
 
 
-def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a selected or rejected set; only those of one id if it is given."""
+def selected_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a selected or rejected set."""
     for batch in batches(folder):
-        chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
-        yield from chosen.to_pylist()
+        yield from batch.to_pylist()
 
 
 def batches(folder: Path) -> Iterator[pa.RecordBatch]:
