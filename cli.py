@@ -10,6 +10,8 @@ from .pipeline.base.progress import say
 from .pipeline.commandline import printing
 from .pipeline.commandline.running import Output, register
 from .pipeline.config import (
+    BpcConfig,
+    CheckConfig,
     CompareConfig,
     DemoConfig,
     EvaluateConfig,
@@ -18,11 +20,13 @@ from .pipeline.config import (
     FinetuneConfig,
     GenerateConfig,
     JudgeConfig,
+    PairsConfig,
     ReflectConfig,
     ReportConfig,
     RunConfig,
     ScoreConfig,
     SelectConfig,
+    SolveConfig,
     StatusConfig,
 )
 
@@ -143,12 +147,21 @@ def _generate(config: GenerateConfig) -> Output:
 @command(commands.judge, "a.json b.json --judge JUDGE --base-url http://localhost:8000/v1")
 def _judge(config: JudgeConfig) -> Output:
     from .pipeline.stages.judging import Judged, outcome_lines
+    from .pipeline.stages.rating import Rated, rating_lines
 
     result = commands.judge(config)
+    if isinstance(result, Rated):
+        return Output(result=result, lines=rating_lines(result), failed=bool(result.unrated))
     if not isinstance(result, Judged):
         return Output(result=result, lines=outcome_lines(result))
     lines = [*outcome_lines(result.outcome), *printing.judged(result)]
     return Output(result=result, lines=lines, failed=bool(result.outcome.unparsed))
+
+
+@command(commands.pairs, "run --out pairs --balance-length")
+def _pairs(config: PairsConfig) -> Output:
+    result = commands.pairs(config)
+    return Output(result=result, lines=printing.paired(result))
 
 
 @command(commands.evaluate, "--model tuned --base STUDENT --tasks arc_challenge,hellaswag")
@@ -157,6 +170,34 @@ def _evaluate(config: EvaluateConfig) -> Output:
 
     result = commands.evaluate(config)
     return Output(result=result, lines=in_words(result))
+
+
+@command(commands.bpc, "corpus.jsonl --student STUDENT --by source")
+def _bpc(config: BpcConfig) -> Output:
+    from .pipeline.stages.compression.stage import lines
+
+    result = commands.bpc(config)
+    return Output(result=result, lines=lines(result), failed=bool(result.statuses.get("failed")))
+
+
+@command(commands.solve, "problems.jsonl --out run --teacher MODEL --strategy cot --samples 4")
+def _solve(config: SolveConfig) -> Output:
+    from .pipeline.stages.checking.card import lines as checked_lines
+    from .pipeline.stages.solving.stage import lines as sampled_lines
+
+    result = commands.solve(config)
+    if isinstance(result, str):
+        return Output(result={"estimate": result}, lines=[result])
+    lines = [*sampled_lines(result.sampled), *checked_lines(result.checked)]
+    return Output(result=result, lines=lines, failed=bool(result.sampled.troubled))
+
+
+@command(commands.check, "run --checker number --min-pass-rate 0.25")
+def _check(config: CheckConfig) -> Output:
+    from .pipeline.stages.checking.card import lines
+
+    result = commands.check(config)
+    return Output(result=result, lines=lines(result))
 
 
 @command(commands.demo, "--out demo-run")

@@ -386,10 +386,10 @@ def equal_spans(job: dict[str, Any], records: int) -> dict[str, Any]:
     from curate.pipeline.scoring.tokens import Tokenization
     from curate.pipeline.templates import Template
 
-    tokens = Tokenization(
-        AutoTokenizer.from_pretrained(job["student"]), name="exact", max_length=LENGTH
-    )
     template = Template("vicuna")
+    tokens = Tokenization(
+        AutoTokenizer.from_pretrained(job["student"]), template, name="exact", max_length=LENGTH
+    )
     rows = [Candidate(**json.loads(line)) for line in Path(job["candidates"]).open()][: 4 * records]
     sides: dict[str, Any] = {
         "original": ("ifd", "rifd"),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import (
         CurateError,
+        bpc,
+        check,
         compare,
         evaluate,
         explain,
@@ -16,11 +18,13 @@ if TYPE_CHECKING:
         finetune,
         generate,
         judge,
+        pairs,
         reflect,
         report,
         run,
         score,
         select,
+        solve,
         status,
     )
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CurateError",
     "__version__",
+    "bpc",
+    "check",
     "compare",
     "evaluate",
     "explain",
@@ -36,11 +42,13 @@ __all__ = [
     "finetune",
     "generate",
     "judge",
+    "pairs",
     "reflect",
     "report",
     "run",
     "score",
     "select",
+    "solve",
     "status",
 ]
 

@@ -83,7 +83,11 @@ report = _function(commands.report)
 status = _function(commands.status)
 export = _function(commands.export)
 generate = _function(commands.generate)
+pairs = _function(commands.pairs)
 evaluate = _function(commands.evaluate)
+bpc = _function(commands.bpc)
+check = _function(commands.check)
+solve = _function(commands.solve)
 _score = _function(commands.score)
 
 

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .config import (
+    BpcConfig,
+    CheckConfig,
     CompareConfig,
     DemoConfig,
     EvaluateConfig,
@@ -13,31 +15,38 @@ from .config import (
     FinetuneConfig,
     GenerateConfig,
     JudgeConfig,
+    PairsConfig,
     ReflectConfig,
     ReportConfig,
     RunConfig,
     ScoreConfig,
     SelectConfig,
+    SolveConfig,
     StatusConfig,
 )
 from .inputs.urls import names_a_url
 
 if TYPE_CHECKING:
     from .method.judge_results import Outcome
+    from .stages.checking.stage import CheckResult
+    from .stages.compression.stage import BpcResult
     from .stages.evaluation.stage import Evaluated
     from .stages.explaining import Explanation
     from .stages.exporting.stage import ExportResult
-    from .stages.finetuning import FinetuneResult
     from .stages.generation.stage import Generated
     from .stages.judging import Judged
+    from .stages.pairs.stage import PairsResult
+    from .stages.rating import Rated
     from .stages.reflection.stage import ReflectResult
     from .stages.report import ReportResult
     from .stages.scoring import ScoreResult
     from .stages.selection.stage import SelectResult, ShareResult
     from .stages.status.stage import RunStatus
+    from .training.publication import TrainingResult
     from .workflows.compare import CompareResult
     from .workflows.demo import DemoResult
     from .workflows.run import RunResult
+    from .workflows.solve import Solved
 
 
 def local_paths(
@@ -46,9 +55,9 @@ def local_paths(
     """The options with local paths in place of URLs, while a command runs."""
     if not names_a_url(options):
         return nullcontext(options)
-    from .remote.arguments import reached
+    from .remote.arguments import with_local_paths
 
-    return reached(command, options)
+    return with_local_paths(command, options)
 
 
 def reflect(config: ReflectConfig) -> "ReflectResult | str":
@@ -76,12 +85,11 @@ def score(config: ScoreConfig) -> "ScoreResult":
     return score(config)
 
 
-def finetune(config: FinetuneConfig) -> "FinetuneResult":
+def finetune(config: FinetuneConfig) -> "TrainingResult":
     """Stage 3: fine-tune the student on a selection, or on any data set; loss on responses only."""
     from .stages.finetuning import finetune_run
 
-    data = config.input.data if config.input else ""
-    return finetune_run(config, data, selection=config.selection)
+    return finetune_run(config)
 
 
 def run(config: RunConfig) -> "RunResult":
@@ -121,7 +129,7 @@ def status(config: StatusConfig) -> "RunStatus":
 
 
 def export(config: ExportConfig) -> "ExportResult":
-    """A selection as a training tool reads it, with its card."""
+    """A selection, or preference pairs, as a training tool reads it, with its card."""
     from .stages.exporting.stage import export
 
     return export(
@@ -130,6 +138,7 @@ def export(config: ExportConfig) -> "ExportResult":
         out=config.out,
         selection=config.selection,
         push_to_hub=config.push_to_hub,
+        unpaired=config.unpaired,
     )
 
 
@@ -140,11 +149,22 @@ def generate(config: GenerateConfig) -> "Generated":
     return generate(config)
 
 
-def judge(config: JudgeConfig) -> "Judged | Outcome":
-    """Compare two models' answers by a judge, in both orders."""
+def judge(config: JudgeConfig) -> "Judged | Outcome | Rated":
+    """Compare two models' answers by a judge, in both orders; or rate those of one."""
+    if config.rate:
+        from .stages.rating import rate
+
+        return rate(config)
     from .stages.judging import judge, recompute
 
     return recompute(config.from_log) if config.from_log is not None else judge(config)
+
+
+def pairs(config: PairsConfig) -> "PairsResult":
+    """Preference pairs of a run, a judge's verdicts, rated samples, or demonstrations."""
+    from .stages.pairs.stage import pairs
+
+    return pairs(config)
 
 
 def evaluate(config: EvaluateConfig) -> "Evaluated":
@@ -152,6 +172,31 @@ def evaluate(config: EvaluateConfig) -> "Evaluated":
     from .stages.evaluation.stage import evaluate
 
     return evaluate(config)
+
+
+def bpc(config: BpcConfig) -> "BpcResult":
+    """Bits per character and per byte of a corpus under a student."""
+    from .stages.compression.stage import measure
+
+    return measure(config)
+
+
+def check(config: CheckConfig) -> "CheckResult":
+    """Decide which sampled replies are right, from what is on disk, without a call."""
+    from .stages.checking.stage import check
+
+    return check(config)
+
+
+def solve(config: SolveConfig) -> "Solved | str":
+    """Ask a model for solutions of problems with answers, and keep those that are right."""
+    if config.dry_run:
+        from .stages.solving.estimate import estimate
+
+        return estimate(config)
+    from .workflows.solve import solve_and_check
+
+    return solve_and_check(config)
 
 
 def demo(config: DemoConfig) -> "DemoResult":

@@ -26,10 +26,16 @@ def user_turn(instruction: str, input: str) -> str:
 
 
 def conversation(
-    turns: Sequence[str], answers: Sequence[str], *, input: str, system: str | None
+    turns: Sequence[str],
+    answers: Sequence[str],
+    *,
+    input: str,
+    system: str | None,
+    history: Sequence[Message] = (),
 ) -> list[Message]:
-    """The questions so far as chat messages, the last one unanswered."""
+    """The questions so far as chat messages behind the history; the input is the first one's."""
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    messages += history
     for number, turn in enumerate(turns):
         text = user_turn(turn, input if number == 0 else "")
         messages.append({"role": "user", "content": text})
@@ -40,13 +46,17 @@ def conversation(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One training record: instruction x (with an optional input) and response y."""
+    """One training record: instruction x (with an optional input) and response y.
+
+    `history` are the user's and the assistant's turns before x, in turn; `system` stands before.
+    """
 
     id: str
     instruction: str
     input: str = ""
     output: str
     system: str | None = None
+    history: tuple[Message, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     input_row: int | None = field(default=None, compare=False)
     """The number of its row in the input, from 0."""
@@ -66,6 +76,7 @@ class Candidate:
     teacher: str | None = None
     reply_key: str | None = None
     system: str | None = None
+    history: tuple[Message, ...] = ()
     extra: str | None = None  # the input's further columns, as a JSON object; `original` only
     input_row: int | None = field(default=None, compare=False)  # from 0; None of a model's reply
 
@@ -79,6 +90,7 @@ class Candidate:
 class Score:
     """The four mean NLLs (nats a token) of one candidate and what follows from them.
 
+    The first tokens' NLLs are those of the conditional passes.
     IFD = exp(nll_response_given_instruction - nll_response), r-IFD likewise of the instruction.
     None where not scored; a status is None where that side was not asked for.
     """
@@ -89,6 +101,8 @@ class Score:
     nll_response_given_instruction: float | None = None
     nll_instruction: float | None = None
     nll_instruction_given_response: float | None = None
+    nll_first_response_token: float | None = None
+    nll_first_instruction_token: float | None = None
     num_response_tokens: int | None = None
     num_instruction_tokens: int | None = None
     ifd: float | None = None
@@ -122,10 +136,11 @@ def _text(*names: str) -> list[pa.Field]:
     return [pa.field(name, pa.string()) for name in names]
 
 
+MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
 CANDIDATE_SCHEMA = pa.schema(
     _text("id", "candidate", "instruction", "input", "output", "status", "reason")
     + _text("teacher", "reply_key", "system", "extra")
-    + [pa.field("input_row", pa.int64())]
+    + [pa.field("input_row", pa.int64()), pa.field("history", MESSAGES_TYPE)]
 )
 SCORE_SCHEMA = pa.schema(
     _text("id", "candidate")
@@ -141,6 +156,10 @@ SCORE_SCHEMA = pa.schema(
     + [pa.field("num_response_tokens", pa.int64()), pa.field("num_instruction_tokens", pa.int64())]
     + [pa.field("ifd", pa.float64()), pa.field("rifd", pa.float64())]
     + _text("ifd_status", "rifd_status", "ifd_reason", "rifd_reason")
+    + [
+        pa.field(name, pa.float64())
+        for name in ("nll_first_response_token", "nll_first_instruction_token")
+    ]
 )
 DECISION_TYPE = pa.struct(
     _text("instruction_rule", "response_rule", "filter_rule")
@@ -171,7 +190,6 @@ DECISIONS_SCHEMA = pa.schema(
 )
 """A row a record. `row` and `original_row` are the places of its final pair and of its original in
 the shard of candidates, the latter's length null without texts. No `reason`: it is kept."""
-MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
 SELECTED_SCHEMA = pa.schema(
     [
         *_text("id", "instruction", "input", "output"),
@@ -196,7 +214,12 @@ def to_table(given: Iterable[Candidate | Score], schema: pa.Schema) -> pa.Table:
 def candidates_from(table: pa.Table) -> list[Candidate]:
     """The inverse of `to_table` for candidates."""
     names = [name for name in CANDIDATE_SCHEMA.names if name in table.column_names]
-    return [Candidate(**row) for row in table.select(names).to_pylist()]
+    return [candidate_from(row) for row in table.select(names).to_pylist()]
+
+
+def candidate_from(row: Mapping[str, Any]) -> Candidate:
+    """A candidate from its fields' values."""
+    return Candidate(**{**row, "history": tuple(row.get("history") or ())})
 
 
 def scores_from(table: pa.Table) -> list[Score]:

@@ -2,19 +2,20 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from .config import TemplateName
+from .chat_template import ChatTemplate, chat_template
 from .errors import CurateError
 from .records import Message, user_turn
 
 PROMPTS = ("reflect_instruction", "reflect_response")
-
-ChatRenderer = Callable[[list[Message]], str]
+SEPARATORS = {"vicuna": " ", "alpaca": "\n", "wizardlm": "\n"}
+"""The published wire formats, and what `exact` puts between their prompts and a response."""
 
 
 def fill(template: str, **values: str) -> str:
@@ -45,12 +46,36 @@ def _shipped(name: str) -> str:
 class Template:
     """The student's prompt T(x) for one user turn, up to where the response starts.
 
-    `chat` renders a list of messages with the student tokenizer's own chat template; None for the
-    three published wire formats.
+    `name` is that of a published wire format, else `chat` (the student tokenizer's own chat
+    template) or `file`.
     """
 
-    name: TemplateName
-    chat: ChatRenderer | None = None
+    name: str
+    chat: ChatTemplate | None = None
+
+    @property
+    def separator(self) -> str:
+        """What stands between prompt and response beyond what `prompt` ends with."""
+        return SEPARATORS[self.name] if self.chat is None else self.chat.separator
+
+    @property
+    def leading_space(self) -> str:
+        """The spaces before a response: its first word is tokenised together with them."""
+        return self.separator.strip("\n") if self.chat is None else self.chat.leading_space
+
+    @property
+    def date(self) -> str | None:
+        """The date that the template writes in place of today's; None if it writes none."""
+        return None if self.chat is None else self.chat.date
+
+    @property
+    def version(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the template's text and separator."""
+        if self.chat is None:
+            texts = [*map(_shipped, (self.name, f"{self.name}.input", "guess")), self.separator]
+        else:
+            texts = [self.chat.source, _shipped("guess")]
+        return _digest(*texts)
 
     def prompt(self, instruction: str, input: str = "", *, system: str | None = None) -> str:
         """T(x). A system turn goes in front of the instruction where the format has no place."""
@@ -61,6 +86,10 @@ class Template:
             instruction = f"{system}\n\n{instruction}"
         wire = _shipped(f"{self.name}.input" if input else self.name)
         return fill(wire, instruction=instruction, input=input)
+
+    def before_response(self, prompt: str) -> str:
+        """A prompt up to the response's first token: with a line break, without a space."""
+        return (prompt + self.separator).removesuffix(self.leading_space)
 
     def next_turn(self, instruction: str) -> str:
         """What follows an answer and its end where a wire format is asked a further question."""
@@ -78,27 +107,62 @@ class Template:
         return plain, with_input, guess
 
 
+def with_history(instruction: str, history: Sequence[Message]) -> str:
+    """An instruction behind the turns before it, as a teacher is shown them."""
+    names = {"user": "User", "assistant": "Assistant"}
+    turns = "\n\n".join(f"{names[turn['role']]}: {turn['content']}" for turn in history)
+    return fill(_shipped("history"), history=turns, instruction=instruction)
+
+
+def student_template(choice: str, tokenizer: Any) -> Template:
+    """The template that `--template` names; `auto` is `chat` where the tokenizer has one.
+
+    Raises CurateError for `chat` with a tokenizer that has none, and for a template that does not
+    render the instruction.
+    """
+    if choice == "auto":
+        choice = "chat" if tokenizer.chat_template else "vicuna"
+    if choice in SEPARATORS:
+        return Template(choice)
+    if choice != "chat":
+        return Template("file", chat_template(tokenizer, _read(Path(choice)), choice))
+    if not tokenizer.chat_template:
+        raise CurateError("--template chat: the student's tokenizer has no chat template")
+    try:
+        source = tokenizer.get_chat_template()
+    except ValueError:
+        names = ", ".join(sorted(tokenizer.chat_template))
+        raise CurateError(
+            f"the student's tokenizer has several chat templates ({names}) and no default: write "
+            "one of them into a file and give --template FILE"
+        ) from None
+    return Template("chat", chat_template(tokenizer, source, "the student's chat template"))
+
+
 @dataclass(frozen=True, slots=True)
 class JudgePrompt:
-    """The request to compare two answers; `version` is the hash of its text."""
+    """The request to judge answers; `version` is the hash of its text."""
 
     text: str
 
     @property
     def version(self) -> str:
         """The first 16 hex digits of the SHA-256 of the text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        return _digest(self.text)
 
-    def messages(self, instruction: str, answers: tuple[str, str]) -> tuple[Message, ...]:
-        """One user turn, its constant part first."""
-        first, second = answers
-        text = fill(self.text, instruction=instruction, answer_1=first, answer_2=second)
-        return ({"role": "user", "content": text},)
+    def messages(self, **parts: str) -> tuple[Message, ...]:
+        """One user turn, its constant part first; `parts` are the prompt's places."""
+        return ({"role": "user", "content": fill(self.text, **parts)},)
 
 
 def judge_prompt() -> JudgePrompt:
-    """The shipped prompt."""
+    """The shipped prompt that compares two answers."""
     return JudgePrompt(_shipped("judge_pair"))
+
+
+def rating_prompt() -> JudgePrompt:
+    """The shipped prompt that rates one answer from 0 to 5."""
+    return JudgePrompt(_shipped("rate"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +175,11 @@ class TeacherPrompts:
     @property
     def version(self) -> str:
         """The first 16 hex digits of the SHA-256 of both texts."""
-        texts = "\0".join((self.reflect_instruction, self.reflect_response))
-        return hashlib.sha256(texts.encode()).hexdigest()[:16]
+        return _digest(self.reflect_instruction, self.reflect_response)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def teacher_prompts(folder: Path | None = None) -> TeacherPrompts:
@@ -123,10 +190,7 @@ def teacher_prompts(folder: Path | None = None) -> TeacherPrompts:
 
 
 def _own_prompt(path: Path) -> str:
-    try:
-        text = path.read_text("utf-8").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CurateError(f"cannot read the prompt {path}: {error}") from None
+    text = _read(path).removesuffix("\n")
     for place in ("{instruction}", "{response}"):
         if place not in text:
             raise CurateError(f"the prompt {path} lacks the place {place}")
@@ -136,3 +200,15 @@ def _own_prompt(path: Path) -> str:
             "name the marker [New Instruction]"
         )
     return text
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CurateError(f"cannot read the prompt {path}: {error}") from None
+
+
+def solving_prompt(name: str) -> str:
+    """A shipped prompt of `curate solve`."""
+    return _shipped(name)

@@ -34,6 +34,14 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_student(tmp_path_factory.mktemp("students") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def byte_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Llama of random weights, context 256, whose tokenizer knows every byte."""
+    from .training.byte_student import save_byte_student
+
+    return save_byte_student(tmp_path_factory.mktemp("students") / "byte")
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Tiny matrices on one thread: several only wait for each other on a machine that is busy."""

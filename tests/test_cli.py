@@ -48,6 +48,8 @@ PROMISED = {
     "score": "--student --out --template --tokenization --max-length --batch-tokens --device "
     "--dtype",
     "compare": "",
+    "pairs": "--student --choose --beta --keep --against --out --min-margin --max-length-ratio "
+    "--balance-length --tier --decontaminate --seed",
     "explain": "",
     "generate": "--model --out",
     "judge": "--judge --from-log --json",
@@ -56,6 +58,10 @@ PROMISED = {
     "export": "",
     "report": "--out",
     "demo": "",
+    "bpc": "--student --base --text-column --window --stride --tokenization --by --out --json",
+    "solve": "--out --teacher --strategy --samples --temperature --shots --num-shots "
+    "--task-column --answer-column",
+    "check": "--checker --keep --min-pass-rate --max-pass-rate --out --json",
 }
 
 

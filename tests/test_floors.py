@@ -141,10 +141,14 @@ COMMANDS = [
     "report",
     "generate",
     "judge",
+    "pairs",
     "evaluate",
     "status",
     "export",
     "demo",
+    "bpc",
+    "solve",
+    "check",
 ]
 
 

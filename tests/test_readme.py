@@ -41,7 +41,8 @@ def commands_of(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith("curate ")]
 
 
-COMMANDS = commands_of(README)
+PAGES = [README, *(page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
+COMMANDS = [words for page in PAGES for words in commands_of(page)]
 
 
 def test_the_readme_shows_the_main_commands() -> None:
@@ -51,7 +52,7 @@ def test_the_readme_shows_the_main_commands() -> None:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(words) for words in COMMANDS])
-def test_a_command_of_the_readme_parses(words: list[str]) -> None:
+def test_a_command_of_the_pages_parses(words: list[str]) -> None:
     """With all its options known and well-formed; what is required may be left out in passing."""
     command: Any = typer.main.get_command(app).commands[words[1]]  # type: ignore[attr-defined]
     known = {name for parameter in command.params for name in parameter.opts}
@@ -151,11 +152,12 @@ def log_ifd(prompts: list[str], outputs: list[str]) -> npt.NDArray[np.float64]:
     folder = str(DEMO / "student")
     tokenizer = load_tokenizer(folder, None)
     student = load_student(folder, revision=None, device=pick_device("cpu"), dtype="float32")
-    tokens = Tokenization(tokenizer, name="exact", max_length=student.context or 2048)
+    template, length = Template("vicuna"), student.context or 2048
+    tokens = Tokenization(tokenizer, template, name="exact", max_length=length)
     pairs = [Pair(prompt, output) for prompt, output in zip(prompts, outputs, strict=True)]
     spans = tokens.span_pairs(pairs)
     assert {span.status for span in spans} == {"ok"}
-    scorer = Scorer(student, tokens.header_ids(Template("vicuna").headers()))
+    scorer = Scorer(student, tokens.header_ids(template.headers()))
     try:
         given = scorer.nll([span.conditional for span in spans if span.conditional])
         alone = scorer.nll([span.unconditional for span in spans if span.unconditional])

@@ -18,7 +18,7 @@ from curate.pipeline.config import InputConfig, ModelConfig, recorded_options
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
-from curate.pipeline.llm.engines.continuous_batching import Settings, start_model
+from curate.pipeline.llm.engines.continuous_batching import Sampling, Settings, start_model
 from curate.pipeline.models.devices import pick_device
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.records import Candidate
@@ -66,7 +66,7 @@ def loaders(name: str) -> list[Callable[[], Any]]:
         lambda: load_tokenizer(name),
         lambda: load_student(name, revision=None, device=pick_device("cpu"), dtype="float32"),
         lambda: load_causal_lm(name, dtype="float32"),
-        lambda: start_model(settings, (0.0, None)),
+        lambda: start_model(settings, Sampling(0.0, None)),
     ]
 
 
@@ -125,8 +125,9 @@ def test_a_checkpoint_that_holds_more_than_numbers_is_refused(
     config = FinetuneConfig(
         model=str(tiny_student), out=tmp_path / "out", preset="demo", batch_size=2, max_steps=2,
         save_steps=1, held_out=0, max_length=200, keep_checkpoints=True,
+        input=InputConfig(data=data),
     )  # fmt: skip
-    finetune_run(config, data)
+    finetune_run(config)
     told = json.loads((config.out / "training.json").read_text("utf-8"))
     assert re.fullmatch(r"[0-9a-f]{16}", told["weights"])
     checkpoint = last_complete(config.out / CHECKPOINTS)
@@ -138,7 +139,7 @@ def test_a_checkpoint_that_holds_more_than_numbers_is_refused(
     seal(checkpoint)
     (config.out / "training.json").unlink()
     with pytest.raises(CurateError, match="checkpoint-2 is damaged or holds more than numbers"):
-        finetune_run(config, data)
+        finetune_run(config)
     assert not mark.exists()
 
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.pipeline.config import TemplateName
-from curate.pipeline.records import Message
+from curate.pipeline.chat_template import ChatTemplate, Turn
 from curate.pipeline.templates import Template, fill
 
 ALPACA = (
@@ -28,7 +27,7 @@ GUESS = (
     "Below is the response to an instruction, please guess the corresponding instruction for the "
     "given response.\n{response}\nGenerate the instruction for the above response."
 )
-FORMATS: dict[TemplateName, tuple[str, str]] = {
+FORMATS: dict[str, tuple[str, str]] = {
     "alpaca": (ALPACA, ALPACA_INPUT),
     "wizardlm": (WIZARDLM, WIZARDLM_INPUT),
     "vicuna": (VICUNA, VICUNA_INPUT),
@@ -40,7 +39,7 @@ texts = st.text() | st.sampled_from(
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(x=texts, extra=texts, y=texts)
-def test_wire_formats_to_the_byte(name: TemplateName, x: str, extra: str, y: str) -> None:
+def test_wire_formats_to_the_byte(name: str, x: str, extra: str, y: str) -> None:
     plain, with_input = FORMATS[name]
     template = Template(name)
     before, after = plain.split("{instruction}")
@@ -56,7 +55,7 @@ def test_wire_formats_to_the_byte(name: TemplateName, x: str, extra: str, y: str
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_system_turn_is_before_the_instruction_with_a_blank_line_between(
-    name: TemplateName,
+    name: str,
 ) -> None:
     template = Template(name)
     assert template.prompt("Add.", system="Be brief.") == template.prompt("Be brief.\n\nAdd.")
@@ -64,12 +63,13 @@ def test_a_system_turn_is_before_the_instruction_with_a_blank_line_between(
     assert template.prompt("Add.", system="") == template.prompt("Add.")
 
 
-def rendered(messages: list[Message]) -> str:
-    return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
+def rendered(turns: list[Turn], add_generation_prompt: bool) -> str:
+    opening = "<assistant>" * add_generation_prompt
+    return "".join(f"<{turn['role']}>{turn['content']}" for turn in turns) + opening
 
 
 def test_chat_turns() -> None:
-    template = Template("chat", rendered)
+    template = Template("chat", ChatTemplate("", rendered))
     assert template.prompt("Add.") == "<user>Add.<assistant>"
     assert template.prompt("Add.", "1 {x}") == "<user>Add.\n1 {x}<assistant>"
     assert template.prompt("Add.", system="Be.") == "<system>Be.<user>Add.<assistant>"
@@ -77,7 +77,7 @@ def test_chat_turns() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_headers_are_what_prompts_open_with(name: TemplateName) -> None:
+def test_headers_are_what_prompts_open_with(name: str) -> None:
     template = Template(name)
     plain, with_input, guess = template.headers()
     assert template.prompt("Add.").startswith(plain)

@@ -18,14 +18,14 @@ _FIELD = "check"
 _CHUNK = 1 << 20
 
 
-def sealed(data: bytes) -> bytes:
+def seal_parquet(data: bytes) -> bytes:
     """A Parquet file with `NOTE` = `EMPTY` in its metadata, the sum filled in."""
     place = _place(data)
     assert place is not None and data[place : place + 8] == EMPTY
     return data[:place] + b"%08x" % zlib.crc32(data) + data[place + 8 :]
 
 
-def intact(data: bytes) -> bool:
+def parquet_is_intact(data: bytes) -> bool:
     """Whether a Parquet file is as it was sealed; True for one that never was."""
     place = _place(data)
     if place is None:
@@ -53,12 +53,12 @@ def crc32_of(path: Path) -> str | None:
     return f"{crc:08x}"
 
 
-def with_check(value: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with the sum of all else."""
     return {**value, _FIELD: _sum(value)}
 
 
-def agrees(value: Mapping[str, Any]) -> bool:
+def checksum_holds(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object is as it was written; True for one without a sum."""
     rest = {name: item for name, item in value.items() if name != _FIELD}
     return bool(value.get(_FIELD, _sum(rest)) == _sum(rest))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..errors import CurateError
 from . import checksums as checks
+from .foreign_text import whole
 
 _checks: list[tuple[str, Callable[[], None]]] = []
 """Folders of locks that this process holds, and what raises once one of them is lost."""
@@ -95,7 +96,7 @@ def create_json(path: Path, value: Any) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
+    """Write a text file, atomically; what is no character becomes U+FFFD."""
     write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 
@@ -105,7 +106,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+    path.write_text(whole(text), "utf-8")
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
@@ -118,7 +119,7 @@ def write_parquet(path: Path, table: pa.Table, **notes: Any) -> None:
     schema = table.schema.with_metadata({**(table.schema.metadata or {}), **ours})
     made = pa.BufferOutputStream()
     pq.write_table(table.cast(schema), made, compression="zstd", write_page_checksum=True)
-    data = checks.sealed(made.getvalue().to_pybytes())
+    data = checks.seal_parquet(made.getvalue().to_pybytes())
     write_atomically(path, lambda temporary: _write_bytes(temporary, data))
 
 
@@ -129,7 +130,7 @@ def read_parquet(
     try:
         with pa.OSFile(str(path)) as file:
             data = file.read_buffer()  # Arrow's memory: its threads cannot let go of Python's
-        if not checks.intact(data.to_pybytes()):
+        if not checks.parquet_is_intact(data.to_pybytes()):
             return None
         parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = parquet.read(columns=columns, use_threads=False)
@@ -163,13 +164,16 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
-        fill(temporary)
-        for written in temporary.iterdir():
-            _sync(written)
-        _check(path)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(temporary, path)
+        try:
+            fill(temporary)
+            for written in temporary.iterdir():
+                _sync(written)
+            _check(path)
+            if path.exists():
+                os.rename(path, old)
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         _sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -7,12 +7,13 @@ from ..base.sharding import WHOLE, Share
 
 if TYPE_CHECKING:
     from ..stages.exporting.stage import ExportResult
-    from ..stages.finetuning import FinetuneResult
     from ..stages.generation.stage import Generated
     from ..stages.judging import Judged
+    from ..stages.pairs.stage import PairsResult
     from ..stages.reflection.stage import ReflectResult
     from ..stages.scoring import ScoreResult
     from ..stages.selection.stage import SelectResult, ShareResult
+    from ..training.publication import TrainingResult
     from ..workflows.demo import DemoResult
     from ..workflows.run import RunResult
 
@@ -71,7 +72,7 @@ def scored(result: "ScoreResult") -> Iterator[str]:
     yield counts("scores", result.statuses)
 
 
-def trained(result: "FinetuneResult") -> Iterator[str]:
+def trained(result: "TrainingResult") -> Iterator[str]:
     """What was trained, and the held-out loss where it was measured."""
     done = "already trained" if result.already_trained else "trained"
     yield f"{done} on {result.rows} rows in {result.steps} steps: {result.out}"
@@ -121,6 +122,19 @@ def judged(result: "Judged") -> Iterator[str]:
         f"{result.left[1]} of the second"
     )
     yield f"verdicts: {result.out}"
+
+
+def paired(result: "PairsResult") -> Iterator[str]:
+    """How many pairs there are, what length alone tells of them, and what is no pair."""
+    found, done = result.counts, "already made" if result.already_made else "made"
+    yield f"{done} {found['pairs']} pairs: {result.out}"
+    yield counts("left out", found["left_out"])
+    if found["pairs"]:
+        yield (
+            f"the chosen answer is longer in {found['chosen_longer']} and shorter in "
+            f"{found['chosen_shorter']} pairs; AUC of length alone {found['length_auc']:.3f}"
+        )
+    yield f"what was left out, each with its reason: {result.out / 'left_out'}"
 
 
 def demonstrated(result: "DemoResult") -> Iterator[str]:

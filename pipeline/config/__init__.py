@@ -6,7 +6,16 @@ from .evaluation import EvaluateConfig
 from .inputs import InputConfig
 from .models import EngineName, ModelConfig, Role
 from .options import configured
+from .preferences import PairsConfig
 from .reading import ExplainConfig, ExportConfig, ExportFormat, ReportConfig, StatusConfig
+from .reasoning import (
+    BpcConfig,
+    CheckConfig,
+    CheckerName,
+    CheckRules,
+    SolveConfig,
+    Strategy,
+)
 from .recording import command_words, recorded_options
 from .reflection import ReflectConfig, Schedule
 from .scoring import (
@@ -23,6 +32,10 @@ from .whole import DemoConfig, RunConfig
 
 __all__ = [
     "AnswerFormat",
+    "BpcConfig",
+    "CheckConfig",
+    "CheckRules",
+    "CheckerName",
     "CompareConfig",
     "DemoConfig",
     "Dtype",
@@ -37,6 +50,7 @@ __all__ = [
     "InputConfig",
     "JudgeConfig",
     "ModelConfig",
+    "PairsConfig",
     "PairwiseConfig",
     "RankBy",
     "ReflectConfig",
@@ -48,7 +62,9 @@ __all__ = [
     "ScoringConfig",
     "SelectConfig",
     "SetName",
+    "SolveConfig",
     "StatusConfig",
+    "Strategy",
     "TemplateName",
     "TokenizationName",
     "command_words",

@@ -1,10 +1,11 @@
 """Data, runs and folders: how DATA is read, and the options that many commands have."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .fields import check_fields, option
 
+Turns = Literal["last", "all"]
 LIMIT = "Take only the first N records."
 
 
@@ -13,9 +14,9 @@ def out_option(*default: Any, help: str) -> Any:
     return option(*default, help=help, flags=("-o",), place="out")
 
 
-def run_argument() -> Any:
+def run_argument(help: str = "The run directory.") -> Any:
     """The run that a command reads."""
-    return option(help="The run directory.", argument=True, place="in")
+    return option(help=help, argument=True, place="in")
 
 
 def selection_option() -> Any:
@@ -40,6 +41,10 @@ class InputConfig:
     instruction_column: str | None = option(None, help="The column of the instruction.")
     input_column: str | None = option(None, help="The column of the input, if there is one.")
     output_column: str | None = option(None, help="The column of the response.")
+    turns: Turns = option(
+        "last",
+        help="Of a conversation: its last exchange is the record, or every one, as ID#1, ID#2, …",
+    )
     strict: bool = option(False, help="Stop at the first unusable row instead of counting it.")
     limit: int | None = option(None, help=LIMIT, min=1)
 

@@ -85,6 +85,9 @@ class ModelConfig:
     )
     max_tokens: int = option(2048, help="At most so many new tokens a reply.", min=1)
     temperature: float = option(0.0, help="Sampling temperature; 0 is greedy.", min=0)
+    top_p: float | None = option(
+        None, help="Sample from the likeliest tokens of this probability.", above=0, max=1
+    )
     seed: int | None = option(None, help="Sampling seed, part of a request's identity.")
     max_cost: float | None = option(
         None, help="Stop before this many USD are exceeded (needs prices).", above=0

@@ -23,7 +23,7 @@ class ReportConfig:
 class ExplainConfig:
     """`curate explain`."""
 
-    run: str = run_argument()
+    run: str = run_argument("The run directory, or a folder of pairs.")
     id: str = option(help="A record's id, or its beginning.", argument=True)
     journal: Path | None = option(
         None, help="Where the replies are, if not in the run.", place="journal"
@@ -41,13 +41,17 @@ class StatusConfig:
 class ExportConfig:
     """`curate export`."""
 
-    run: str = run_argument()
+    run: str = run_argument("The run directory, or a folder of pairs.")
     to: ExportFormat = option(help="The tool that is to read it.")
     out: Path = out_option(help="The folder to write.")
     selection: str | None = selection_option()
     push_to_hub: str | None = option(
         None,
         help="Put it into this data set, owner/name, too; new ones are private. Needs HF_TOKEN.",
+    )
+
+    unpaired: bool = option(
+        False, help="Of pairs: a row for each answer, with a label, as KTO takes it."
     )
 
     def __post_init__(self) -> None:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import UsageError
 from .fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option
 
-TemplateName = Literal["vicuna", "alpaca", "wizardlm", "chat"]
+TemplateName = Literal["auto", "vicuna", "alpaca", "wizardlm", "chat"]
+"""What `--template` takes beside a file; `auto` is `chat` where the tokenizer has one."""
 TokenizationName = Literal["exact", "reference"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 DtypeOption = Literal["auto", "float32", "bfloat16", "float16"]
@@ -25,6 +26,14 @@ def dtype_option() -> Any:
     return option("auto", help="auto: bfloat16 on a GPU that has it, else float32.")
 
 
+def check_template(value: str | None) -> None:
+    """UsageError for what is neither a template's name nor a file."""
+    if value in (None, *get_args(TemplateName)) or Path(str(value)).is_file():
+        return
+    names = ", ".join(get_args(TemplateName))
+    raise UsageError(f"--template takes {names} or a file; there is no file {value!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringConfig:
     """The student and how it scores. What a score depends on is in `identity`."""
@@ -33,7 +42,11 @@ class ScoringConfig:
     revision: str | None = option(
         None, name="student_revision", help="The student's revision on the hub."
     )
-    template: TemplateName = option("vicuna", help="The student's prompt template.")
+    template: str = option(
+        "auto",
+        help="The student's prompt template: vicuna, alpaca, wizardlm, chat (the tokenizer's own), "
+        "a Jinja file, or auto: chat where the tokenizer has one, else vicuna.",
+    )
     tokenization: TokenizationName = option(
         "exact", help="exact, or reference: what the released scripts do."
     )
@@ -56,6 +69,7 @@ class ScoringConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_template(self.template)
         if self.workers is not None and self.executor != "ray":
             raise UsageError("--workers is for --executor ray; --device names devices of this one")
         if self.executor == "ray" and self.device not in ("auto", "cpu", "cuda"):

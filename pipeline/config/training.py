@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ..errors import UsageError
 from .fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option, selection_option
-from .scoring import TemplateName
+from .scoring import check_template
 
 Preset = Literal["paper-7b", "paper-13b", "lora", "demo"]
 Scheduler = Literal["cosine", "linear", "constant", "constant_with_warmup"]
@@ -118,12 +118,14 @@ class FinetuneConfig(Recipe):
     revision: str | None = option(
         None, name="model_revision", help="The model's revision on the hub."
     )
-    template: TemplateName | None = option(
-        None, help="The prompt template [default: the run's, else vicuna]."
-    )
+    template: str | None = option(None, help="The prompt template [default: the run's, else auto].")
     held_out_data: str | None = option(
         None, help="A data set to measure the loss on, in place of --held-out.", place="in"
     )
+
+    def __post_init__(self) -> None:
+        Recipe.__post_init__(self)
+        check_template(self.template)
 
     def recipe(self) -> Recipe:
         """The settings alone."""

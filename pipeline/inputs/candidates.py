@@ -11,12 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..base.foreign_text import whole
 from ..errors import CurateError
-from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate
+from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, candidate_from
 from .ingest import Duplicate, Intake, Unusable, require_records, usable_rows
 from .readers import Row, Source
-from .texts import json_text, optional_text, required_text, row_id, whole
-from .turns import system_of
+from .texts import json_text, optional_text, required_text, row_id
+from .turns import context_of, turn_of, turns_in
 
 _STORED = [name for name in Candidate.__slots__ if name != "input_row"]
 
@@ -72,7 +73,8 @@ def _grouped(database: sqlite3.Connection) -> Iterator[list[Candidate]]:
     group: list[Candidate] = []
     ordered = "select row, c.place from c join ids using (id) order by ids.place, c.kind"
     for row, place in database.execute(ordered):
-        candidate = Candidate(**dict(zip(_STORED, json.loads(row), strict=True)), input_row=place)
+        values = dict(zip(_STORED, json.loads(row), strict=True))
+        candidate = candidate_from({**values, "input_row": place})
         if group and group[0].id != candidate.id:
             yield group
             group = []
@@ -94,7 +96,9 @@ def _candidate(values: Mapping[str, Any], intake: Intake) -> Candidate:
         name: whole(optional_text(values, name) or "") or None
         for name in ("reason", "teacher", "reply_key", "system")
     }
-    known["system"] = known["system"] or system_of(values)
+    context = _context(values)
+    known["system"] = known["system"] or context.get("system")
+    known["history"] = context.get("history", ())
     candidate = Candidate(
         id=id,
         candidate=kind,
@@ -103,6 +107,14 @@ def _candidate(values: Mapping[str, Any], intake: Intake) -> Candidate:
         **known,
     )
     return replace(candidate, **_pair_texts(values, intake)) if candidate.valid else candidate
+
+
+def _context(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What came before: a run's own `history`, or that of `messages` beside the columns."""
+    if not values.get("history"):
+        return context_of(values)
+    turns = [turn_of(turn, "history") for turn in turns_in(values["history"], "history")]
+    return {"history": tuple({"role": t.role, "content": whole(t.text or "")} for t in turns)}
 
 
 def _carried(values: Mapping[str, Any]) -> str | None:

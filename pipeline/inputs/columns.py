@@ -8,10 +8,13 @@ from ..errors import CurateError
 from .ingest import Unusable
 from .readers import Source
 from .texts import optional_text, present, required_text
-from .turns import TURNS, conversation_of, system_of
+from .turns import TURNS, Exchange, context_of, exchanges_of, messages_of_pairs, says_more
 
 _MISFITS = 100  # so many rows without the columns and none with them: it has other ones
-Extract = Callable[[Mapping[str, Any]], dict[str, Any]]
+Texts = dict[str, Any]
+"""A record's texts, its history, and under `extra` the further columns."""
+Extract = Callable[[Mapping[str, Any]], list[Texts]]
+_ANSWERED = ("prompt", "completion")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,8 @@ class Columns:
     instruction: str | None = None
     input: str | None = None
     output: str | None = None
+    every_exchange: bool = False
+    """Whether each exchange of a conversation is a record, not only the last one."""
 
 
 class _NoColumns(Unusable):
@@ -36,8 +41,8 @@ class Layout:
         self._misfits = 0
         self._misfit = ""
 
-    def texts(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """A row's texts, and under `extra` its further columns.
+    def texts(self, values: Mapping[str, Any]) -> list[Texts]:
+        """The texts of a row's records: of one, or of each exchange of a conversation.
 
         Raises Unusable for a row without them, CurateError after many of those and none with them.
         """
@@ -66,11 +71,17 @@ class Layout:
         if named["instruction"] in row and named["output"] in row:
             if columns.input and columns.input not in row:
                 raise self._no_columns(row, [columns.input])
-            return lambda values: _from_columns(values, named)
-        if any(name in row for name in TURNS) and not (columns.instruction or columns.output):
-            return _from_turns
+            return lambda values: [_from_columns(values, named)]
+        if not (columns.instruction or columns.output):
+            if any(name in row for name in TURNS):
+                return lambda values: self._chosen(_from_turns(values))
+            if all(name in row for name in _ANSWERED):
+                return lambda values: self._chosen(_from_prompt(values))
         missing = [named[key] for key in ("instruction", "output") if named[key] not in row]
         raise self._no_columns(row, missing)
+
+    def _chosen(self, exchanges: list[Texts]) -> list[Texts]:
+        return exchanges if self._columns.every_exchange else exchanges[-1:]
 
     def _no_columns(self, row: Mapping[str, Any], missing: list[str]) -> _NoColumns:
         return _NoColumns(
@@ -82,37 +93,63 @@ class Layout:
 
 def _from_columns(values: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, Any]:
     """Alpaca's columns, with those that LLaMA-Factory adds: `system`, `history`, `tools`."""
-    texts: dict[str, Any] = {
+    texts: Texts = {
         "instruction": required_text(values, named["instruction"]),
         "input": optional_text(values, named["input"]) or "",
         "output": required_text(values, named["output"]),
     }
-    _refuse_context(values, "history", "tools")
-    own = "system" not in named.values()
-    if system := (optional_text(values, "system") if own else None) or system_of(values):
+    _refuse_tools(values)
+    own = {"system", "history"}.difference(named.values())
+    texts |= context_of(values)
+    if system := optional_text(values, "system") if "system" in own else None:
         texts["system"] = system
-    used = {*named.values(), "id", *(("system",) if own else ())}
+    pairs = present(values, "history") if "history" in own else None
+    if history := messages_of_pairs(pairs, "history"):
+        texts["history"] = history
+    used = {*named.values(), "id", *own}
     return {**texts, "extra": {k: v for k, v in values.items() if k not in used}}
 
 
-def _from_turns(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The turns of one column, which stays a further one where its turns say more than texts."""
+def _from_turns(values: Mapping[str, Any]) -> list[Texts]:
+    """The exchanges of one column, which is kept where its turns say more than texts."""
     there = [name for name in TURNS if name in values]
     column = next((name for name in there if values[name] is not None), (there or TURNS)[0])
-    _refuse_context(values, "tools")
-    found = conversation_of(values.get(column), column)
-    used = {"id"} if found.more else {"id", column}
-    return {
-        "instruction": found.instruction,
-        "input": "",
-        "output": found.output,
-        "system": found.system,
-        "extra": {k: v for k, v in values.items() if k not in used},
-    }
+    _refuse_tools(values)
+    exchanges = exchanges_of(values.get(column), column)
+    used = {"id"} if says_more(values[column]) else {"id", column}
+    return _with_further(exchanges, values, used)
 
 
-def _refuse_context(values: Mapping[str, Any], *names: str) -> None:
-    """Unusable where a column holds a part of the prompt that no prompt here has."""
-    for name in names:
-        if present(values, name) not in (None, "", [], "[]", {}):
-            raise Unusable(f"it has {name!r}, which no prompt here holds")
+def _from_prompt(values: Mapping[str, Any]) -> list[Texts]:
+    """`prompt` and `completion`, both texts or both lists of turns."""
+    _refuse_tools(values)
+    prompt, completion = (values.get(name) for name in _ANSWERED)
+    if isinstance(prompt, list) and isinstance(completion, list):
+        exchanges = exchanges_of([*prompt, *completion], "prompt and completion")
+    else:
+        instruction, output = (required_text(values, name) for name in _ANSWERED)
+        exchanges = [Exchange(system=None, history=(), instruction=instruction, output=output)]
+    return _with_further(exchanges, values, {"id", *_ANSWERED})
+
+
+def _with_further(
+    exchanges: list[Exchange], values: Mapping[str, Any], used: set[str]
+) -> list[Texts]:
+    extra = {k: v for k, v in values.items() if k not in used}
+    return [
+        {
+            "instruction": one.instruction,
+            "input": "",
+            "output": one.output,
+            "system": one.system,
+            "history": one.history,
+            "extra": extra,
+        }
+        for one in exchanges
+    ]
+
+
+def _refuse_tools(values: Mapping[str, Any]) -> None:
+    """Unusable where a column holds tools, which no prompt here has."""
+    if present(values, "tools") not in (None, "", [], "[]", {}):
+        raise Unusable("it has 'tools', which no prompt here holds")

@@ -1,6 +1,6 @@
 """What becomes of an input's rows: each is used, or counted with the reason why it is not."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -36,10 +36,14 @@ class Duplicate:
 class Intake:
     """What became of the input's rows: `rows` = `records` + `duplicates` + `rejected`.
 
+    Where every exchange of a conversation is a record, each counts as a row.
+
     `near_duplicates` are records that were left out afterwards.
     """
 
     rows: int = 0
+    row: int = -1
+    """The number of the row that was read last, from 0."""
     records: int = 0
     duplicates: list[Duplicate] = field(default_factory=list)
     surrogates: int = 0
@@ -47,16 +51,17 @@ class Intake:
     num_rejected: int = 0
     near_duplicates: list[LeftOut] = field(default_factory=list)
 
-    @property
-    def row(self) -> int:
-        """The number of the row that was read last, from 0."""
-        return self.rows - 1
-
     def reject(self, place: str, reason: str) -> None:
         """Count a row that is not used; the first thousand are kept with place and reason."""
         self.num_rejected += 1
         if len(self.rejected) < 1000:
             self.rejected.append(Unreadable(place, reason))
+
+    def reject_records(self, left_out: Iterable[tuple[str, str]]) -> None:
+        """Count records that turned out to be of no use, as (id, reason)."""
+        for id, reason in left_out:
+            self.records -= 1
+            self.reject(id, reason)
 
     def counts(self) -> dict[str, int]:
         """The counts as the manifest has them; all up to `rejected` add up to `rows`."""
@@ -84,6 +89,7 @@ def usable_rows(
     """
     for row in source.rows():
         intake.rows += 1
+        intake.row += 1
         try:
             if not isinstance(row, Row):
                 raise Unusable(row.reason)

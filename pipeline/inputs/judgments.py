@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from ..base.files import write_json
 from ..errors import CurateError
+from .ingest import Intake, Unusable, usable_rows
 from .readers import Row, open_source
 from .readers.text_files import opened
+from .texts import whole_values
 
 LogKind = Literal["pairs", "preferences", "ratings"]
 VERDICTS = "verdicts.json"
@@ -55,16 +57,26 @@ def read_log(path: Path) -> Log:
     return Log(found[0], rows, about)
 
 
+def holds_verdicts(path: Path) -> bool:
+    """Whether a file, or the folder of `curate judge --out`, is a log of pairwise verdicts."""
+    if (path / VERDICTS).is_file():
+        return True
+    first = next(iter(open_source(str(path)).rows()), None)
+    if isinstance(first, Row) and "data" not in first.values:
+        return set(_COLUMNS["pairs"]) <= first.values.keys()
+    return first is not None and _object(path) is not None
+
+
 def _rows(path: Path) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-    whole = _object(path)
-    if whole is None:
+    found = _object(path)
+    if found is None:
+        intake = Intake()
         source = open_source(str(path))
-        rows = list(source.rows())
-        bad = next((row for row in rows if not isinstance(row, Row)), None)
-        if bad is not None:
+        rows = [dict(row) for _, row in usable_rows(source, intake, whole_values)]
+        for bad in intake.rejected:
             raise CurateError(f"{bad.place}: {bad.reason}")
-        return [row.values for row in rows if isinstance(row, Row)], {}
-    data, about = whole["data"], whole.get("Meta_Info")
+        return rows, {}
+    data, about = found["data"], found.get("Meta_Info")
     if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
         raise CurateError(f"{path}: `data` is not a list of judgements")
     return data, about if isinstance(about, dict) else {}
@@ -78,10 +90,10 @@ def _object(path: Path) -> dict[str, Any] | None:
         with opened(path) as file:
             if file.read(1) != b"{":
                 return None
-            value = json.loads(b"{" + file.read())
-    except (CurateError, ValueError, RecursionError):
+            value = whole_values(json.loads(b"{" + file.read()))
+    except (CurateError, Unusable, ValueError, RecursionError):
         return None  # JSON Lines, or what the reader of rows has a sentence for
-    return value if "data" in value else None
+    return dict(value) if "data" in value else None
 
 
 def write_verdicts(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:

@@ -6,10 +6,11 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from ..base.foreign_text import whole
 from ..config import InputConfig
 from .ingest import Intake, Unusable, require_records, usable_rows
 from .readers import Source
-from .texts import content_id, present, whole
+from .texts import content_id, present
 from .turns import TURNS, Turn, turn_of
 
 ASKED = ("turns", "instruction", "Instruction", "prompt", "question", "text", *TURNS)

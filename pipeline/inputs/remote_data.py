@@ -9,19 +9,19 @@ from typing import Any
 
 from ..base.files import writable
 from ..errors import CurateError
-from .urls import Store, cache_home, checked, speaking, stays_inside, store_of, tag
+from .urls import Store, cache_home, stays_inside, store_errors, store_of, tag, valid_url
 
 _SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` leaves
 
 
-def fetched(url: str, is_data: Callable[[str], bool]) -> Path:
+def fetch(url: str, is_data: Callable[[str], bool]) -> Path:
     """The local copy of a file, or of a folder's data files; what is here already is not fetched.
 
     `is_data` tells by its name whether a file is one. Raises CurateError for what cannot be had.
     """
-    url = checked(url)
+    url = valid_url(url)
     store = store_of(url)
-    with speaking(url):
+    with store_errors(url):
         objects, is_file = _objects(store, is_data)
     if not objects:
         raise CurateError(f"{url} holds no data: no file in it has a known format")
@@ -68,7 +68,7 @@ def _fetch(store: Store, objects: Mapping[str, Any], folder: Path) -> None:
     with writable(folder):
         fresh.mkdir(parents=True)
         try:
-            with speaking(store.url):
+            with store_errors(store.url):
                 for name, info in objects.items():
                     place = fresh / name
                     place.parent.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..base.foreign_text import whole
 from .ingest import Unusable
 
 DEEPEST = 64
@@ -42,18 +43,8 @@ def row_id(values: Mapping[str, Any]) -> str | None:
     return None if id is None or id == "" else whole(str(id))
 
 
-def whole(text: str) -> str:
-    """The text with whole characters only: a lone surrogate becomes U+FFFD."""
-    try:
-        text.encode("utf-8")
-        return text
-    except UnicodeEncodeError:
-        # A surrogate pair that was escaped in two halves is one character after all.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def whole_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same for all texts and names in them."""
+    """The values with whole characters only, in all their texts and names."""
     text = json_text(values)
     mended = whole(text)
     return values if mended == text else json.loads(mended)
@@ -92,5 +83,7 @@ def content_id(texts: Mapping[str, Any]) -> str:
     parts = [texts["instruction"], texts.get("input") or "", texts["output"]]
     if texts.get("system"):
         parts.append(texts["system"])
+    for turn in texts.get("history") or ():
+        parts += [turn["role"], turn["content"]]
     joined = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(joined.encode()).hexdigest()[:24]

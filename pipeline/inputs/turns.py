@@ -1,4 +1,4 @@
-"""Turns of a chat as data sets have them: roles, texts, history.
+"""Turns of a chat as data sets have them: roles, texts, exchanges.
 
 OpenAI's `messages` (`role`, `content`) and ShareGPT's `conversations` (`from`, `value`). A file of
 several sources has all keys in every turn: those that are null count as absent.
@@ -6,8 +6,10 @@ several sources has all keys in every turn: those that are null count as absent.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from ..records import Message
 from .ingest import Unusable
 
 TURNS = ("messages", "conversations")
@@ -27,37 +29,75 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
-    """A last exchange and what came before it."""
+class Exchange:
+    """A user's turn and the answer to it, with the system turn and what else came before."""
 
     system: str | None
-    history: tuple[Turn, ...]
+    history: tuple[Message, ...]
     instruction: str
     output: str
-    more: bool
+
+
+def exchanges_of(value: Any, column: str) -> list[Exchange]:
+    """All exchanges of a list of turns, in turn.
+
+    Unusable where the user's turns and the answers do not alternate, from a user's turn to an
+    answer, or one is empty.
+    """
+    said = [turn_of(turn, column) for turn in turns_in(value, column)]
+    system = said.pop(0).text if said and said[0].role == "system" else None
+    _refuse_disorder([turn.role for turn in said], column)
+    for turn in said:
+        if turn.text is None:
+            raise Unusable(f"a turn of {column!r} has no text")
+        if not turn.text.strip():
+            raise Unusable(f"a turn of {column!r} is empty")
+    messages = tuple({"role": turn.role, "content": turn.text or ""} for turn in said)
+    return [
+        Exchange(
+            system=system or None,
+            history=messages[:place],
+            instruction=messages[place]["content"],
+            output=messages[place + 1]["content"],
+        )
+        for place in range(0, len(messages), 2)
+    ]
+
+
+def _refuse_disorder(roles: Sequence[str], column: str) -> None:
+    if not roles:
+        raise Unusable(f"{column!r} has no turns")
+    if "system" in roles:
+        raise Unusable(f"a system turn of {column!r} is not the first turn")
+    if roles[0] == "assistant":
+        raise Unusable(f"{column!r} begins with an answer")
+    for role, following in pairwise(roles):
+        if role == following:
+            kind = "user turns" if role == "user" else "answers"
+            raise Unusable(f"two {kind} of {column!r} stand in a row")
+    if roles[-1] == "user":
+        raise Unusable(f"the last turn of {column!r} has no answer")
+
+
+def says_more(value: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a turn has further fields."""
+    return any(_has_more(turn) for turn in value)
 
 
-def conversation_of(value: Any, column: str) -> Conversation:
-    """The conversation that a list of turns is. Unusable where it does not end in an answer."""
-    turns = [turn_of(turn, column) for turn in turns_in(value, column)]
-    system = turns[0].text or None if turns and turns[0].role == "system" else None
-    said = turns[1:] if turns and turns[0].role == "system" else turns
-    if any(turn.text is None for turn in said):
-        raise Unusable(f"a turn of {column!r} has no text")
-    roles = [turn.role for turn in turns]
-    if roles.count("user") > 1:
-        raise Unusable(f"{roles.count('user')} user turns; only one is supported")
-    if [turn.role for turn in said] != ["user", "assistant"]:
-        raise Unusable(f"turns are {', '.join(roles) or 'none'}; wanted user, assistant")
-    *history, last, answer = said
-    return Conversation(
-        system=system,
-        history=tuple(history),
-        instruction=last.text or "",
-        output=answer.text or "",
-        more=any(_has_more(turn) for turn in value),
-    )
+def messages_of_pairs(value: Any, column: str) -> tuple[Message, ...]:
+    """Earlier turns as LLaMA-Factory has them: pairs of a user's turn and the answer."""
+    if value in (None, "", "[]", []):
+        return ()
+    if not isinstance(value, list) or not all(_is_pair(pair) for pair in value):
+        raise Unusable(f"{column!r} is not a list of pairs of texts")
+    turns = [text for pair in value for text in pair]
+    roles = ("user", "assistant")
+    return tuple({"role": roles[n % 2], "content": text} for n, text in enumerate(turns))
+
+
+def _is_pair(value: Any) -> bool:
+    texts = isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+    return texts and len(value) == 2 and all(text.strip() for text in value)
 
 
 def turns_in(value: Any, column: str) -> Sequence[Mapping[str, Any]]:
@@ -77,10 +117,23 @@ def turn_of(turn: Mapping[str, Any], column: str) -> Turn:
     return Turn(_ROLES[role], _text(_first(turn, "content", "value"), column))
 
 
-def system_of(values: Mapping[str, Any]) -> str | None:
-    """The system turn of `messages` beside the columns, as a selected set has it."""
+def context_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The system turn and the history of `messages` beside the columns, as a selected set has it.
+
+    No history where the turns are no conversation.
+    """
     turns = values.get("messages")
-    for turn in turns if isinstance(turns, list) else ():
+    if not isinstance(turns, list) or not turns:
+        return {}
+    try:
+        last = exchanges_of(turns, "messages")[-1]
+        return {"system": last.system, "history": last.history}
+    except Unusable:
+        return {"system": _system_of(turns)}
+
+
+def _system_of(turns: Sequence[Any]) -> str | None:
+    for turn in turns:
         if isinstance(turn, dict) and _ROLES.get(str(_first(turn, "role", "from"))) == "system":
             return _text(_first(turn, "content", "value"), "messages") or None
     return None

@@ -66,7 +66,7 @@ def local_path(url: str) -> Path | None:
     return Path("/" + url.partition("://")[2].lstrip("/"))
 
 
-def checked(url: str) -> str:
+def valid_url(url: str) -> str:
     """The URL without slashes at its end. UsageError, which repeats nothing, for one with a key."""
     parts = urlsplit(url)
     named = parts.password or (parts.username and parts.scheme not in _ACCOUNTS)
@@ -97,7 +97,7 @@ def store_of(url: str) -> Store:
     """The store of a URL. CurateError for an unknown scheme and a package that is not installed."""
     from fsspec.core import url_to_fs
 
-    with speaking(url):
+    with store_errors(url):
         fs, root = url_to_fs(url, use_listings_cache=False)
     return Store(url, fs, root.rstrip("/"))
 
@@ -132,18 +132,18 @@ def modified(info: Mapping[str, Any]) -> float | None:
 
 
 @contextmanager
-def speaking(url: str) -> Iterator[None]:
+def store_errors(url: str) -> Iterator[None]:
     """Turn what a store or its client says into one sentence."""
     try:
         yield
     except CurateError:
         raise
     except Exception as error:  # noqa: BLE001 - each client raises kinds of its own
-        raise CurateError(why(url, error)) from None
+        raise CurateError(problem(url, error)) from None
 
 
-def why(url: str, error: Exception) -> str:
-    """What is wrong with a store, and what to do where that is known."""
+def problem(url: str, error: Exception) -> str:
+    """What is wrong with a store, in one sentence, and what to do where that is known."""
     name = type(error).__name__
     if isinstance(error, OSError) and _is_here(error):
         place, said = error.filename or cache_home(), error.strerror

@@ -147,6 +147,7 @@ class Asker:
             seed=config.seed,
             recorded_as=engine.recorded_as(id, slot),
             sample=sample,
+            top_p=config.top_p,
         )
         return Request(
             id=id,
@@ -157,6 +158,7 @@ class Asker:
             seed=None if config.seed is None else config.seed + (sample or 0),
             key=key,
             tokens=tokens,
+            top_p=config.top_p,
         )
 
     def _find(self, request: Request, read: Callable[[Reply], R]) -> Answered[R] | None:

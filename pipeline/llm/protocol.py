@@ -30,6 +30,7 @@ class Request:
     seed: int | None
     key: str
     tokens: tuple[int, ...] | None = None
+    top_p: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +109,14 @@ def request_key(
     seed: int | None,
     recorded_as: tuple[str, ...] | None = None,
     sample: int | None = None,
+    top_p: float | None = None,
 ) -> str:
     """128 bits (hex) of what determines a reply: neither the endpoint nor max_tokens.
 
     `recorded_as` counts in place of the messages where replies are recorded; `sample` is the number
     of one of several replies to the same request.
     """
-    identity = {
+    identity: dict[str, object] = {
         "model": model,
         "revision": revision,
         "messages": [dict(message) for message in messages],
@@ -123,8 +125,8 @@ def request_key(
         "seed": seed,
         "slot": recorded_as,
     }
-    if sample is not None:  # a key without one stays what it was
-        identity["sample"] = sample
+    more = {"sample": sample, "top_p": top_p}  # a key without them stays what it was
+    identity |= {name: value for name, value in more.items() if value is not None}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return blake2b(canonical.encode(), digest_size=16).hexdigest()
 

@@ -12,12 +12,14 @@ class SideResult:
     """What scoring one side of a candidate gave: mean NLLs in nats, NaN where a pass had no token.
 
     `status` is what a finite score deserves (`ok`, `truncated`), or why there can be none.
+    `nll_first_token` is that of the conditional pass's first target.
     """
 
     nll_conditional: float | None
     nll_unconditional: float | None
     status: ScoreStatus
     num_tokens: int
+    nll_first_token: float | None = None
 
 
 def log_ratio(score: Score | None, side: Side) -> float | None:
@@ -53,6 +55,7 @@ def with_side(score: Score, side: Side, result: SideResult) -> Score:
             score,
             nll_response_given_instruction=conditional,
             nll_response=alone,
+            nll_first_response_token=_finite(result.nll_first_token),
             num_response_tokens=result.num_tokens,
             ifd=ratio,
             ifd_status=status,
@@ -62,6 +65,7 @@ def with_side(score: Score, side: Side, result: SideResult) -> Score:
         score,
         nll_instruction_given_response=conditional,
         nll_instruction=alone,
+        nll_first_instruction_token=_finite(result.nll_first_token),
         num_instruction_tokens=result.num_tokens,
         rifd=ratio,
         rifd_status=status,

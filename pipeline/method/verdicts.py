@@ -53,8 +53,8 @@ def pair_verdict(review: str, *, finish_reason: str | None = None, scale: Scale 
     labels = [label.lower() for label in _LABEL.findall(line)]
     found = _PAIR.fullmatch(_OF_TEN.sub(r"\1", _LABEL.sub(" ", line)).strip())
     if not found or labels not in ([], ["1", "2"], ["a", "b"]):
-        return _without_scores(text, "no two scores on the first line")
-    return _on_scale(tuple(float(number) for number in found.groups()), scale)
+        return without_scores(text, "no two scores on the first line")
+    return on_scale(tuple(float(number) for number in found.groups()), scale)
 
 
 def single_verdict(
@@ -70,13 +70,14 @@ def single_verdict(
     if (cut := incomplete(finish_reason)) and not ratings:
         return Verdict(status=cut[0], reason=cut[1])
     if not ratings:
-        return _without_scores(text, "no [[rating]]")
+        return without_scores(text, "no [[rating]]")
     if len(ratings) > 1:
         return Verdict(status="unparsed", reason="several ratings that differ")
-    return _on_scale(tuple(ratings), scale)
+    return on_scale(tuple(ratings), scale)
 
 
-def _without_scores(text: str, reason: str) -> Verdict:
+def without_scores(text: str, reason: str) -> Verdict:
+    """The verdict of a review in which no score was found."""
     if not text:
         return Verdict(status="unparsed", reason="empty review")
     if refuses(text):
@@ -84,7 +85,8 @@ def _without_scores(text: str, reason: str) -> Verdict:
     return Verdict(status="unparsed", reason=reason)
 
 
-def _on_scale(scores: tuple[float, ...], scale: Scale) -> Verdict:
+def on_scale(scores: tuple[float, ...], scale: Scale) -> Verdict:
+    """The scores; unparsed where one lies outside the scale."""
     low, high = scale
     if any(not low <= score <= high for score in scores):
         return Verdict(status="unparsed", reason=f"a score outside the scale {low:g} to {high:g}")

@@ -20,24 +20,24 @@ from ..errors import CurateError, UsageError
 from ..inputs.urls import (
     as_url,
     cache_home,
-    checked,
     local_path,
-    speaking,
+    store_errors,
     store_of,
     url_options,
+    valid_url,
 )
 from ..run.directory import FORMAT
 from ..run.lock import holders, run_lock, turn_lock
-from .lease import LOCK, leased
+from .lease import LOCK, hold_lease
 from .mirror import CONFIG, Mirror
-from .pushing import pushed
+from .pushing import push_while_working
 
 FILES = ("score", "generate", "evaluate", "report")  # what their --out names
 WORK, PAGE = "work", "report.html"
 
 
 @contextmanager
-def reached(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def with_local_paths(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A command's options with local paths for URLs. What it writes is pushed, also after an error.
 
     What is said meanwhile names the URLs. Raises CurateError for a store that cannot be reached and
@@ -101,13 +101,13 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _url(value: object) -> str | None:
     url = as_url(value)
-    return checked(url) if url else None
+    return valid_url(url) if url else None
 
 
 def _is_run(url: str) -> bool:
     """Whether a run is there; for what cannot be looked at `readers` will say why."""
     store = store_of(url)
-    with speaking(url):
+    with store_errors(url):
         try:
             config = loads(store.fs.cat_file(store.path(CONFIG)))
         except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
@@ -133,10 +133,10 @@ class _Folders:
         except CurateError as error:
             raise CurateError(str(error).replace(str(mirror.home), url)) from None
         name = f".{path.name}{LOCK}" if is_file else LOCK
-        lease = self._stack.enter_context(leased(mirror.store, self._command, name=name))
+        lease = self._stack.enter_context(hold_lease(mirror.store, self._command, name=name))
         with turn_lock(mirror.home, self._command):
             mirror.pull()
-        self._stack.enter_context(pushed(mirror, lease))
+        self._stack.enter_context(push_while_working(mirror, lease))
         return path
 
     def read(self, url: str) -> Path:

@@ -19,7 +19,7 @@ from typing import Any
 from ..base.progress import say
 from ..base.sharding import WHOLE
 from ..errors import CurateError
-from ..inputs.urls import Store, scheme, speaking
+from ..inputs.urls import Store, scheme, store_errors
 from ..run.lock import DEAD_AFTER, describe, lives_here, lock_name, signature
 
 _EXCLUSIVE = ("s3", "gs", "gcs", "memory")
@@ -38,7 +38,7 @@ class Pace:
 
 
 @contextmanager
-def leased(
+def hold_lease(
     store: Store, what: str, *, name: str = LOCK, pace: Pace | None = None
 ) -> Iterator["Lease"]:
     """Hold the lease of a folder, or of this name in it.
@@ -46,7 +46,7 @@ def leased(
     CurateError names who holds it, if that lives.
     """
     lease = Lease(store, what, name, pace or Pace())
-    with speaking(store.url):
+    with store_errors(store.url):
         lease.acquire()
     stop = threading.Event()
     beating = threading.Thread(target=lease.beat, args=(stop,), daemon=True)

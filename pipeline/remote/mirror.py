@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..base.progress import say
-from ..inputs.urls import Store, modified, speaking, stays_inside, tag
+from ..inputs.urls import Store, modified, stays_inside, store_errors, tag
 from ..run.directory import read_json
 from ..run.lock import LEASE
 from .syncing import Index, Stat, Synced, action, begins_with, stat_of
@@ -56,7 +56,7 @@ class Mirror:
         Where both did, no reply is lost: of two journals the longer one that begins with the other
         wins, or both are kept. Of all else what is there wins, and what was here is set aside.
         """
-        with self._at_work, speaking(self.store.url):
+        with self._at_work, store_errors(self.store.url):
             self._index.compact()
             (self.folder / LEASE).unlink(missing_ok=True)
             there = self._listed()
@@ -71,7 +71,7 @@ class Mirror:
     def pull_lock(self, name: str) -> None:
         """Bring here who holds the lock of this name there, for people to read."""
         lease, path = self.folder / LEASE, self.store.path(name)
-        with speaking(self.store.url):
+        with store_errors(self.store.url):
             try:
                 self._downloaded(name, self.store.fs.info(path)).replace(lease)
             except FileNotFoundError:
@@ -229,7 +229,7 @@ class Mirror:
 
     def push_one(self, name: str) -> None:
         """Bring one file there."""
-        with speaking(self.store.url):
+        with store_errors(self.store.url):
             stat = stat_of(self.folder / name)
             if stat is not None:
                 self._upload(name, stat)

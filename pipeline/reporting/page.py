@@ -46,7 +46,13 @@ class Facts:
 def page(
     facts: Facts, about: RunNumbers, statuses: Panel | None, students: Sequence[StudentPage]
 ) -> str:
-    """The whole page, as text."""
+    """The whole page of a run, as text."""
+    parts = {"facts": facts, "run": about, "statuses": statuses, "students": students}
+    return rendered("page.html", **parts, labels=labels)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of this folder with its values and the style."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -63,11 +69,7 @@ def page(
         "thousands": lambda value: f"{value:,}",
         "fixed": lambda value, digits: f"{value:,.{digits}f}",
     }
-    template = environment.get_template("page.html")
-    return template.render(
-        facts=facts, run=about, statuses=statuses, students=students, labels=labels,
-        style=Markup(_file("page.css")),
-    )  # fmt: skip
+    return environment.get_template(template).render(**values, style=Markup(_file("page.css")))
 
 
 def _file(name: str) -> str:

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from ..base.files import read_parquet
 from ..errors import CurateError
 from ..records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
+from ..run.arrow_set import batches
 from ..run.decisions import DecisionFiles
 from ..run.directory import RunDir
-from ..run.selected import batches
 
 _TEXTS = ["instruction", "input", "output"]
 _CANDIDATES = pa.schema(

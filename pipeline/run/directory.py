@@ -1,7 +1,6 @@
 """The run directory: what it is (config.json), what is done (manifest.json), where things lie."""
 
 import json
-import os
 import platform
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,20 +13,23 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..base.checksums import agrees, with_check
+from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import create_json, read_parquet, write_json, write_parquet
+from ..base.foreign_text import whole
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
 
 FORMAT = 1
+TEMPLATE_COPY = "chat_template.jinja"
+"""In a scores folder: the file that was given as --template."""
 
 
 def is_run(path: str | Path) -> bool:
     """Whether a folder is a run: it has a config.json of ours; CurateError for a damaged one."""
     config = read_json(Path(path) / "config.json")
     ours = isinstance(config, dict) and config.get("curate_run") == FORMAT
-    if ours and agrees(config):
+    if ours and checksum_holds(config):
         return True
     if _was_run(Path(path), config):
         raise CurateError(
@@ -40,7 +42,7 @@ def is_run(path: str | Path) -> bool:
 def _was_run(path: Path, config: Any) -> bool:
     """Whether what is no config.json of a run was one: a folder may hold a model's, for one."""
     if isinstance(config, dict):
-        return not agrees(config) and bool({"identity", "curate_run"} & config.keys())
+        return not checksum_holds(config) and bool({"identity", "curate_run"} & config.keys())
     return exists(path / "config.json") and any(
         exists(path / name) for name in ("manifest.json", "candidates", "journal")
     )
@@ -87,7 +89,7 @@ class RunDir:
                 "identity": dict(identity),
                 **notes,
             }
-            create_json(run.path / "config.json", with_check(config))
+            create_json(run.path / "config.json", with_checksum(config))
         refuse_changes(path, run.config["identity"], identity)
         return run
 
@@ -129,7 +131,7 @@ class RunDir:
         Raises CurateError where it is damaged.
         """
         found = read_json(self.path / "manifest.json")
-        if isinstance(found, dict) and agrees(found):
+        if isinstance(found, dict) and checksum_holds(found):
             return found
         if exists(self.path / "manifest.json"):
             raise CurateError(
@@ -151,7 +153,7 @@ class RunDir:
         config = self.config
         write_json(
             self.path / "manifest.json",
-            with_check({"run": config["id"], "identity": config["identity"],
+            with_checksum({"run": config["id"], "identity": config["identity"],
                         "versions": versions(), "stages": stages}),
         )  # fmt: skip
 
@@ -232,9 +234,8 @@ def folder_beside(out: Path) -> Path:
 
 def _refuse_name(out: Path) -> None:
     """CurateError for a name that cannot be noted in a file: it is no UTF-8."""
-    shown = os.fsencode(out).decode("utf-8", "replace")
-    if shown != str(out):
-        raise CurateError(f"--out {shown}: the name is not UTF-8; choose another")
+    if whole(str(out)) != str(out):
+        raise CurateError(f"--out {whole(str(out))}: the name is not UTF-8; choose another")
 
 
 def _index(shard: Path) -> int:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.checksums import agrees, with_check
+from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import checked_publications, writable
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
@@ -229,7 +229,7 @@ def _acquired(lock: _Lock, what: str, wait: bool) -> bool:
 
 def _acquire(path: Path, what: str, token: str, *, place: Path) -> None:
     claim = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    claim.write_text(json.dumps(with_check(signature(what, token))), "utf-8")
+    claim.write_text(json.dumps(with_checksum(signature(what, token))), "utf-8")
     try:
         while True:
             try:
@@ -296,7 +296,7 @@ def _holder(path: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, RecursionError):
         return {}
-    return holder if isinstance(holder, dict) and agrees(holder) else {}
+    return holder if isinstance(holder, dict) and checksum_holds(holder) else {}
 
 
 def _alive(holder: dict[str, Any], age: float) -> bool:

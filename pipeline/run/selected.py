@@ -1,8 +1,7 @@
 """The selected and the rejected data sets: Arrow folders that `datasets` loads, with a card."""
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..base.checksums import crc32_of, with_check
 from ..base.files import replace_folder
 from ..errors import CurateError
-from ..inputs.readers.saved_folders import CHECKSUM, STATE, saved_files
 from ..records import (
     DECISION_TYPE,
     MESSAGES_TYPE,
@@ -22,11 +19,10 @@ from ..records import (
     Message,
     conversation,
 )
+from .arrow_set import batches, write_tables
 from .decisions import DecisionFiles
-from .directory import RunDir
+from .directory import TEMPLATE_COPY, RunDir
 
-FILE_BYTES = 500 << 20
-"""Bytes after which another Arrow file begins, as `datasets` has it."""
 _TEXTS = ("instruction", "input", "output")
 
 
@@ -76,7 +72,7 @@ def set_rows(run: RunDir, shard: Path, rows: pa.Table, schema: pa.Schema) -> pa.
 
     `rows` has the columns of decisions; without those of the rules `decision` is null.
     """
-    candidates = run.shard_table(shard, [*_TEXTS, "system", "extra"])
+    candidates = run.shard_table(shard, [*_TEXTS, "system", "history", "extra"])
     pairs = candidates.take(rows.column("row"))
     columns = {
         **{name: rows.column(name) for name in ("id", "candidate", "ifd", "rifd")},
@@ -91,16 +87,21 @@ def set_rows(run: RunDir, shard: Path, rows: pa.Table, schema: pa.Schema) -> pa.
 
 
 def _messages(pairs: pa.Table) -> pa.Array:
-    columns = (pairs.column(name).to_pylist() for name in (*_TEXTS, "system"))
+    columns = (pairs.column(name).to_pylist() for name in (*_TEXTS, "system", "history"))
     return pa.array([_conversation(*texts) for texts in zip(*columns, strict=True)], MESSAGES_TYPE)
 
 
 def _conversation(
-    instruction: str | None, input: str | None, output: str | None, system: str | None
+    instruction: str | None,
+    input: str | None,
+    output: str | None,
+    system: str | None,
+    history: Sequence[Message] | None,
 ) -> list[Message] | None:
     if instruction is None or output is None:
         return None
-    return conversation([instruction], [output], input=input or "", system=system)
+    about: dict[str, Any] = {"input": input or "", "system": system, "history": history or ()}
+    return conversation([instruction], [output], **about)
 
 
 def _decisions(rows: pa.Table) -> pa.Array:
@@ -116,7 +117,7 @@ def write_set(
     """Write tables of this schema as a folder that `datasets` loads, with the card if given."""
 
     def fill(new: Path) -> None:
-        _write_arrow(new, iter(tables), schema)
+        write_tables(new, iter(tables), schema)
         if card is not None:
             (new / "README.md").write_text(card, "utf-8")
 
@@ -143,17 +144,16 @@ def finished_selection(run: RunDir, name: str | None) -> tuple[str, dict[str, An
     return chosen, entry
 
 
+def scored_template(run: RunDir, name: str, entry: Mapping[str, Any]) -> str:
+    """The `--template` that a selection was scored with: a name, or the run's copy of a file."""
+    copy = run.path / "scores" / name / TEMPLATE_COPY
+    return str(copy) if copy.exists() else str(entry["scoring"]["template"])
+
+
 def selected_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of a selected or rejected set."""
     for batch in batches(folder):
         yield from batch.to_pylist()
-
-
-def batches(folder: Path) -> Iterator[pa.RecordBatch]:
-    """What a set holds, one batch in memory at a time; CurateError when it is damaged."""
-    for path in saved_files(folder) if folder.exists() else ():
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            yield from stream
 
 
 # --- further columns of the input -----------------------------------------------------------------
@@ -164,25 +164,30 @@ def further_columns(run: RunDir) -> list[pa.Field]:
     types: dict[str, pa.Field] = {}
     for shard in run.shard_paths():
         extras = run.shard_table(shard, ["extra"]).column("extra").drop_null()
-        columns: dict[str, list[Any]] = {}
-        for row in map(_values, extras.to_pylist()):
-            for name, value in row.items():
-                columns.setdefault(name, []).append(value)
-        for name, values in columns.items():
-            types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
+        add_types(types, map(further, extras.to_pylist()))
     return list(types.values())
 
 
-def _values(extra: str | None) -> dict[str, Any]:
+def add_types(types: dict[str, pa.Field], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Widen the types of further columns so that these rows' values fit."""
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    for name, values in columns.items():
+        types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
+
+
+def further(extra: str | None, schema: pa.Schema = REJECTED_SCHEMA) -> dict[str, Any]:
     """The further columns of a row; one that is called like ours becomes `source_<name>`."""
     values: dict[str, Any] = json.loads(extra) if extra else {}
-    if values.keys().isdisjoint(REJECTED_SCHEMA.names):
+    if values.keys().isdisjoint(schema.names):
         return values
-    return {_free(name, values): value for name, value in values.items()}
+    return {_free(name, values, schema): value for name, value in values.items()}
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    if name not in REJECTED_SCHEMA.names:
+def _free(name: str, taken: Mapping[str, Any], schema: pa.Schema) -> str:
+    if name not in schema.names:
         return name
     free = f"source_{name}"
     while free in taken:  # a selected set that is selected from once more has these already
@@ -193,9 +198,13 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 def _further(extras: pa.ChunkedArray, schema: pa.Schema) -> dict[str, pa.Array]:
     """The columns of the schema that are not ours."""
     fields = [field for field in schema if field.name not in REJECTED_SCHEMA.names]
-    if not fields:
-        return {}
-    rows = [_values(extra) for extra in extras.to_pylist()]
+    return columns_of([further(extra) for extra in extras.to_pylist()], fields) if fields else {}
+
+
+def columns_of(
+    rows: Sequence[Mapping[str, Any]], fields: Iterable[pa.Field]
+) -> dict[str, pa.Array]:
+    """The rows' values of these fields; where they do not fit into text, as JSON."""
     return {
         field.name: _array([_fitting(row.get(field.name), field) for row in rows], field.type)
         for field in fields
@@ -237,40 +246,3 @@ def _array(values: list[Any], type: pa.DataType) -> pa.Array:
         return pa.array(values, type)
     except pa.ArrowInvalid:  # an integer beyond 2**53 in a column that has floats: rounded
         return pa.array(values).cast(type, safe=False)
-
-
-# --- Arrow files ---------------------------------------------------------------------------------
-
-
-def _write_arrow(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
-    """Write what `save_to_disk` would, which reads all of a set through a memory map."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    empty = datasets.Dataset(schema.empty_table())
-    empty.save_to_disk(str(folder), num_shards=1)
-    (folder / "data-00000-of-00001.arrow").unlink()
-    features = empty.features.arrow_schema.metadata
-    number = _write_shards(folder, tables, schema.with_metadata(features))
-    names = [f"data-{index:05d}-of-{number:05d}.arrow" for index in range(number)]
-    for index, name in enumerate(names):
-        (folder / f"{index}.arrow").rename(folder / name)
-    state = json.loads((folder / STATE).read_text("utf-8"))
-    files = [{"filename": name, CHECKSUM: crc32_of(folder / name)} for name in names]
-    digest = hashlib.sha256(json.dumps(files).encode())
-    state |= {"_data_files": files, "_fingerprint": digest.hexdigest()[:16]}
-    (folder / STATE).write_text(json.dumps(with_check(state), indent=2, sort_keys=True), "utf-8")
-
-
-def _write_shards(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> int:
-    """Write the tables as streams of some size, `0.arrow` and so on; one at least. How many."""
-    table: pa.Table | None = next(tables, schema.empty_table())
-    number = 0
-    while table is not None:
-        path = str(folder / f"{number}.arrow")
-        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            while table is not None and file.tell() < FILE_BYTES:
-                writer.write_table(table)
-                table = next(tables, None)
-        number += 1
-    return number

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from ..config import ScoringConfig, TemplateName
+from ..config import ScoringConfig
 from ..errors import CurateError
 from ..executors.ray_cluster import require_ray
 from ..method.decision import Needs, needs
@@ -16,10 +16,10 @@ from ..method.diversity import Units, units
 from ..method.ifd import SideResult, with_side
 from ..method.spans import SIDES, Pair, Side, pair
 from ..models.loading import load_tokenizer
-from ..records import Candidate, CandidateKind, Message, Score
-from ..templates import Template
+from ..records import Candidate, CandidateKind, Score
+from ..templates import Template, student_template
 from .identity import ScoringIdentity
-from .model import device_here, load_student
+from .model import device_here, load_student, release_memory
 from .packing import Span
 from .rounding import SAMPLE, rounding_noise
 from .scorer import Scorer, Tick, Values
@@ -39,25 +39,26 @@ class ScoringEngine:
         self.config = config
         self.identity = identity
         self._loading = Lock()
+        self._sequences = 0  # of a student that was given back
 
     @cached_property
     def tokenizer(self) -> Any:
         """The student's tokenizer."""
-        return load_tokenizer(self.config.student, self.config.revision)
+        return _tokenizer(self.config.student, self.config.revision, self.identity)
 
     @cached_property
     def template(self) -> Template:
-        """T, rendered by the tokenizer itself for `chat`."""
-        return student_template(self.identity.template, self.tokenizer)
+        """T."""
+        return student_template(self.config.template, self.tokenizer)
 
     @cached_property
     def tokenization(self) -> Tokenization:
         """How texts become spans."""
         return Tokenization(
             self.tokenizer,
+            self.template,
             name=self.identity.tokenization,
             max_length=self.identity.max_length,
-            chat=self.identity.template == "chat",
         )
 
     @cached_property
@@ -68,6 +69,7 @@ class ScoringEngine:
             revision=self.config.revision,
             device=device_here(self.config),
             dtype=self.identity.dtype,
+            max_length=self.identity.max_length,
         )
         headers = self.tokenization.header_ids(self.template.headers())
         return Scorer(student, headers, batch_tokens=self.config.batch_tokens)
@@ -136,7 +138,12 @@ class ScoringEngine:
     @property
     def sequences(self) -> int:
         """How many sequences the student has computed."""
-        return self.scorer.sequences if "scorer" in self.__dict__ else 0
+        return self._sequences + (self.scorer.sequences if "scorer" in self.__dict__ else 0)
+
+    @property
+    def neighbour_noise(self) -> float:
+        """What neighbours in a row change in a score (nats); 0 before a student is loaded."""
+        return self.scorer.student.noise if "scorer" in self.__dict__ else 0.0
 
     @property
     def window(self) -> int:
@@ -144,9 +151,12 @@ class ScoringEngine:
         return 1000 if device_here(self.config).type == "cuda" else 100
 
     def close(self) -> None:
-        """Give back the student's threads."""
+        """Give back the student's threads and memory."""
         if "scorer" in self.__dict__:
             self.scorer.close()
+            self._sequences += self.scorer.sequences
+            del self.scorer
+            release_memory()
 
     def _score(
         self,
@@ -166,15 +176,22 @@ class ScoringEngine:
     def _results(self, spans: Sequence[SpanPair], tick: Tick) -> list[SideResult]:
         both: list[Span | None] = [s for p in spans for s in (p.conditional, p.unconditional)]
         given = [index for index, span in enumerate(both) if span is not None]
-        values = np.full(len(both), np.nan)
+        values = np.full((len(both), 2), np.nan)
         if given:
             with self._loading:
                 scorer = self.scorer
-            values[given] = scorer.nll([s for s in both if s is not None], tick)
+            values[given] = scorer.mean_and_first([s for s in both if s is not None], tick)
+        (conditional, first), alone = values[::2].T.tolist(), values[1::2, 0].tolist()
         return [
-            SideResult(float(values[2 * i]), float(values[2 * i + 1]), p.status, p.num_tokens)
+            SideResult(conditional[i], alone[i], p.status, p.num_tokens, first[i])
             for i, p in enumerate(spans)
         ]
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(student: str, revision: str | None, identity: ScoringIdentity) -> Any:
+    """One for all engines of an identity, which pins the tokenizer's files."""
+    return load_tokenizer(student, revision)
 
 
 def _embedding(text: str, state: Values | None) -> Units:
@@ -197,28 +214,3 @@ def everything(
         for side in SIDES
         if kind not in known or getattr(known[kind], f"{side}_status") is None
     )
-
-
-def student_template(name: TemplateName, tokenizer: Any) -> Template:
-    """The template of that name; CurateError for `chat` with a tokenizer that has none."""
-    if name != "chat":
-        return Template(name)
-    if not getattr(tokenizer, "chat_template", None):
-        raise CurateError("--template chat: the student's tokenizer has no chat template")
-
-    return Template("chat", partial(_render_chat, tokenizer))
-
-
-def _render_chat(tokenizer: Any, messages: list[Message]) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError:
-        if messages[0]["role"] != "system":
-            raise
-        # Some templates refuse a system turn: it goes in front of the instruction then.
-        system, user = messages
-        joined = f"{system['content']}\n\n{user['content']}"
-        return _render_chat(tokenizer, [{"role": "user", "content": joined}])
-    return str(text)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Dtype, ScoringConfig, TemplateName, TokenizationName
+from ..config import Dtype, ScoringConfig, TokenizationName
 from ..errors import CurateError
 from ..inputs.model_files import revision_of as revision_of
 from ..inputs.model_files import short_name as short_name
 from ..models.devices import pick_dtype
-from ..models.loading import context_of, load_config
+from ..models.loading import context_of, load_config, load_tokenizer
+from ..templates import SEPARATORS, Template, student_template
 
 DEFAULT_MAX_LENGTH = 2048
 
@@ -23,7 +24,10 @@ class ScoringIdentity:
 
     student: str
     revision: str
-    template: TemplateName
+    template: str
+    template_version: str
+    template_date: str | None
+    """What the template writes in place of today's date."""
     tokenization: TokenizationName
     max_length: int
     dtype: Dtype
@@ -35,9 +39,10 @@ class ScoringIdentity:
         return f"{self.student}-{digest[:8]}"
 
     def in_words(self) -> str:
-        """For a person, the length resolved."""
+        """For a person, the template and the length resolved."""
+        dated = f" (with the date {self.template_date} on any day)" if self.template_date else ""
         return (
-            f"{self.student}: {self.template} template, {self.tokenization} tokenization, "
+            f"{self.student}: {self.template} template{dated}, {self.tokenization} tokenization, "
             f"at most {self.max_length} tokens, {self.dtype}"
         )
 
@@ -49,18 +54,27 @@ class ScoringIdentity:
 def resolve(config: ScoringConfig, scores: Path) -> ScoringIdentity:
     """The identity of a configuration, seen with the scores that a run has already.
 
-    Reads the student's config, no weights.
+    Reads the student's config, and its tokenizer for a chat template, but no weights.
     """
     from .model import device_here
 
     context = context_of(load_config(config.student, config.revision))
+    template = _template(config)
     dtype = config.dtype
     if dtype == "auto":
-        dtype = known_dtype(scores, config) or pick_dtype(device_here(config))
-    return identify(config, context=context, dtype=dtype)
+        dtype = known_dtype(scores, config, template) or pick_dtype(device_here(config))
+    return identify(config, template=template, context=context, dtype=dtype)
 
 
-def identify(config: ScoringConfig, *, context: int | None, dtype: Dtype) -> ScoringIdentity:
+def _template(config: ScoringConfig) -> Template:
+    if config.template in SEPARATORS:
+        return Template(config.template)
+    return student_template(config.template, load_tokenizer(config.student, config.revision))
+
+
+def identify(
+    config: ScoringConfig, *, template: Template, context: int | None, dtype: Dtype
+) -> ScoringIdentity:
     """Resolve a scoring configuration. Raises CurateError for a length beyond the context."""
     longest = min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH)
     if config.max_length is not None and context is not None and config.max_length > context:
@@ -70,14 +84,16 @@ def identify(config: ScoringConfig, *, context: int | None, dtype: Dtype) -> Sco
     return ScoringIdentity(
         student=short_name(config.student),
         revision=revision_of(config.student, config.revision),
-        template=config.template,
+        template=template.name,
+        template_version=template.version,
+        template_date=template.date,
         tokenization=config.tokenization,
         max_length=config.max_length or longest,
         dtype=dtype,
     )
 
 
-def known_dtype(folder: Path, config: ScoringConfig) -> Dtype | None:
+def known_dtype(folder: Path, config: ScoringConfig, template: Template) -> Dtype | None:
     """The dtype of scores there that differ from the configuration in nothing else it names.
 
     So that `--dtype auto` on a machine without a GPU finds the scores that one with a GPU made.
@@ -85,15 +101,15 @@ def known_dtype(folder: Path, config: ScoringConfig) -> Dtype | None:
     found = set()
     for path in folder.glob("*/config.json"):
         fields: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-        if _same_but_dtype(fields, config):
+        if _same_but_dtype(fields, config, template):
             found.add(fields["dtype"])
     return found.pop() if len(found) == 1 else None
 
 
-def _same_but_dtype(fields: Mapping[str, Any], config: ScoringConfig) -> bool:
+def _same_but_dtype(fields: Mapping[str, Any], config: ScoringConfig, template: Template) -> bool:
     return (
         fields["student"] == short_name(config.student)
-        and fields["template"] == config.template
+        and fields.get("template_version") == template.version
         and fields["tokenization"] == config.tokenization
         and config.max_length in (None, fields["max_length"])
     )

@@ -1,27 +1,35 @@
-"""Loads the student and finds out how it can be scored: packed where that is proven, else alone."""
+"""Loads the student and takes the fastest proven way to score: packed rows, else one at a time."""
 
+import gc
 import logging
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import Dtype, ScoringConfig
+from ..errors import CurateError
 from ..models.devices import pick_device, pick_devices
-from ..models.loading import context_of, load_causal_lm
-from .attention import NAME, UnpackableError, register
+from ..models.loading import context_of, load_causal_lm, memory_errors
+from .attention import NAME, register
 from .head import Head
 from .hidden_states import alone_states, packed_states, to_device
-from .packing import Ids, Pack, Span, plan
+from .packing import Pack
+from .proof import (
+    Probe,
+    Proof,
+    Way,
+    as_rows_are_scored,
+    check_causal,
+    own_way,
+    probe_of,
+    prove_alone,
+    prove_packed,
+)
 
 log = logging.getLogger(__name__)
-
-# Largest difference in nats that rounding explains when one token is scored in two ways.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.35, torch.float16: 0.05}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,8 @@ class Student:
 
     `hidden` maps it to the last hidden states [R, D] that these are predicted from. `packed` is
     False where the model cannot share a row between sequences; then every row must hold a single
-    sequence without a header.
+    sequence without a header. `noise` (nats) is what neighbours in a row change in a token's
+    log-probability, 0 where they change no bit.
     """
 
     model: Any
@@ -38,44 +47,111 @@ class Student:
     dtype: torch.dtype
     context: int | None
     packed: bool
-    log_probs: Callable[[Pack], Tensor]
+    log_probs: Way
     hidden: Callable[[Pack], Tensor]
+    noise: float = 0.0
 
 
 def device_here(config: ScoringConfig) -> torch.device:
     """Where this process itself computes; Ray's workers may have GPUs where it has none."""
     first = pick_devices(config.device)[0]
-    return pick_device("auto" if config.executor == "ray" and first == "cuda" else first)
+    device = pick_device("auto" if config.executor == "ray" and first == "cuda" else first)
+    if device.type not in ("cpu", "cuda"):
+        raise CurateError(f"--device {device}: students are scored on cpu or cuda")
+    return device
 
 
-def load_student(name: str, *, revision: str | None, device: torch.device, dtype: Dtype) -> Student:
-    """Load the weights (safetensors only, no remote code) and choose the proven way to score."""
+def load_student(
+    name: str,
+    *,
+    revision: str | None,
+    device: torch.device,
+    dtype: Dtype,
+    max_length: int | None = None,
+) -> Student:
+    """Load the weights (safetensors only, no remote code) and choose the proven way to score.
+
+    No sequence will have more than `max_length` tokens.
+    """
     model = load_causal_lm(name, revision, dtype=dtype, device=device)
-    return student_of(model.eval(), getattr(torch, dtype))
+    with memory_errors(name, device):
+        return student_of(model.eval(), getattr(torch, dtype), max_length=max_length)
 
 
-def student_of(model: Any, dtype: torch.dtype) -> Student:
-    """The fastest way to score that gives what the model's own forward gives on a probe."""
+def release_memory() -> None:
+    """Let others have the memory of a student that nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def student_of(model: Any, dtype: torch.dtype, *, max_length: int | None = None) -> Student:
+    """The fastest way to score that gives what the model's own forward gives on a probe.
+
+    Raises CurateError for a model that is not causal.
+    """
     device = next(model.parameters()).device
     register()
-    config = model.config.get_text_config()
-    if getattr(config, "attn_logit_softcapping", None):
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # sdpa leaves the softcap out without a word
+    context, head = context_of(model.config), _head_of(model)
+    with as_rows_are_scored(device):
+        own = own_way(model)
+        check_causal(model, own)
+        probe = probe_of(model, own, max_length)
+        proof = _prove_packed(model, head, probe)
+        if head is not None and not proof.reason:
+            states = packed_states(model)
+            way = _through(head, states)
+            return Student(model, device, dtype, context, True, way, states, proof.noise)
+        log.warning("scoring one sequence at a time: %s: %s", type(model).__name__, proof.reason)
+        way = _alone_way(model, head, own, probe)
+        return Student(model, device, dtype, context, False, way, alone_states(model))
+
+
+def _prove_packed(model: Any, head: Head | None, probe: Probe) -> Proof:
+    """Leaves the model with our attention function where the proof holds."""
+    if head is None or model.base_model is model:
+        return Proof("no packed forward for this model")
+    if "longrope" in str(getattr(model.config.get_text_config(), "rope_parameters", None)):
+        return Proof("the row's longest sequence decides how longrope turns all of them")
     original = model.config._attn_implementation
-    packed, reason = _packed_way(model), ""
-    if "longrope" in str(getattr(config, "rope_parameters", None)):
-        reason = "the row's longest sequence decides how longrope turns all of them"
-    elif packed is not None:
-        reason = _disproof(model, packed, original, dtype)
-    if packed is None or reason:
+    try:
+        model.set_attn_implementation(NAME)
+        proof = prove_packed(_through(head, packed_states(model)), probe)
+    except ValueError as error:
+        proof = Proof(f"it takes no other attention function ({str(error)[:200]})")
+    if proof.reason:
         model.set_attn_implementation(original)
+    elif proof.noise:
         log.warning(
-            "scoring one sequence at a time: %s", reason or "no packed forward for this model"
+            "in %s neighbours in a row change a token's log-probability by up to %.1g nats: this "
+            "counts as rounding noise in near ties",
+            type(model).__name__,
+            proof.worst,
         )
-    context = context_of(model.config)
-    if packed is None or reason:
-        return Student(model, device, dtype, context, False, _alone_way(model), alone_states(model))
-    return Student(model, device, dtype, context, True, packed, packed_states(model))
+    return proof
+
+
+def _alone_way(model: Any, head: Head | None, own: Way, probe: Probe) -> Way:
+    """With our head as in packed rows, so that the way changes no number; else the model's own."""
+    if head is None or model.base_model is model:
+        return own
+    way = _through(head, alone_states(model))
+    proof = prove_alone(way, probe)
+    if proof.reason:
+        log.warning(
+            "taking the logits of %s as it gives them: %s", type(model).__name__, proof.reason
+        )
+    return own if proof.reason else way
+
+
+def _through(head: Head, states: Callable[[Pack], Tensor]) -> Way:
+    @torch.inference_mode()
+    def log_probs(pack: Pack) -> Tensor:
+        return head.log_probs(states(pack), to_device(pack.targets, head.weight.device))
+
+    return log_probs
 
 
 def _head_of(model: Any) -> Head | None:
@@ -86,91 +162,3 @@ def _head_of(model: Any) -> Head | None:
     scale = float(getattr(config, "logit_scale", None) or 1.0)
     scale /= float(getattr(config, "logits_scaling", None) or 1.0)
     return Head(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
-
-
-def _packed_way(model: Any) -> Callable[[Pack], Tensor] | None:
-    head = _head_of(model)
-    if head is None or model.base_model is model:
-        return None
-    hidden = packed_states(model)
-
-    @torch.inference_mode()
-    def log_probs(pack: Pack) -> Tensor:
-        return head.log_probs(hidden(pack), to_device(pack.targets, head.weight.device))
-
-    return log_probs
-
-
-def _alone_way(model: Any) -> Callable[[Pack], Tensor]:
-    """The model's own forward, one sequence a row; logits of the predicting positions only."""
-    device = next(model.parameters()).device
-
-    @torch.inference_mode()
-    def log_probs(pack: Pack) -> Tensor:
-        assert len(pack.spans) == 1 and len(pack.segments) == 1
-        ids = to_device(pack.ids, device).long()
-        logits = model(input_ids=ids[None], use_cache=False).logits[0]
-        targets = to_device(pack.targets, device)
-        parts = zip(
-            torch.split(to_device(pack.predict, device), 256),
-            torch.split(targets, 256),
-            strict=True,
-        )
-        return torch.cat(
-            [logits[p].float().log_softmax(-1).gather(1, t[:, None])[:, 0] for p, t in parts]
-        )
-
-    return log_probs
-
-
-def _disproof(
-    model: Any, packed: Callable[[Pack], Tensor], original: str, dtype: torch.dtype
-) -> str:
-    """Why packed rows are not to be trusted with this model; empty if they are.
-
-    Three sequences, one long enough to pass a sliding window, are scored packed, two of them with a
-    shared prefix, and, by the model's own forward, alone; both must agree. On a CPU each must also
-    come out the same to the bit without its neighbours, which a mixture of experts does not grant.
-    """
-    spans, headers = _probe(model.config)
-    rows = list(plan(spans, headers, budget=1 << 30))
-    alone = _alone_way(model)
-    singles = [alone(next(plan([spans[i]], [], 0))) for i in rows[0].spans]
-    try:
-        model.set_attn_implementation(NAME)
-        together = packed(rows[0]).float()
-        by_bits = model.device.type != "cpu" or torch.equal(
-            together.nan_to_num(),
-            torch.cat(
-                [packed(next(plan([spans[i]], headers, 1 << 30))) for i in rows[0].spans]
-            ).nan_to_num(),
-        )
-    except (UnpackableError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise
-        return f"{type(model).__name__} does not run on packed rows ({str(error)[:200]})"
-    difference = (together - torch.cat(singles)).abs()
-    worst = float(difference.nan_to_num(nan=0.0, posinf=0.0).max())
-    if worst <= TOLERANCE[dtype]:
-        return (
-            "" if by_bits else f"in {type(model).__name__} neighbours change each other's last bits"
-        )
-    return f"packed rows of {type(model).__name__} are off by {worst:.2g} nats ({original})"
-
-
-def _probe(config: Any) -> tuple[list[Span], list[Ids]]:
-    text = config.get_text_config()
-    context = context_of(config) or 4096
-    window = getattr(text, "sliding_window", None) or 0
-    long = min(context, window + 40 if 0 < window <= 4096 else 48)
-    rng = np.random.default_rng(0)
-    header, prompt = (rng.integers(0, text.vocab_size, n, dtype=np.int32) for n in (8, 3))
-
-    def span(length: int, opening: Sequence[Ids]) -> Span:
-        begun = sum(map(len, opening))
-        tail = rng.integers(0, text.vocab_size, max(length - begun, 2), dtype=np.int32)
-        return Span(np.concatenate((*opening, tail)), max(begun, 1))
-
-    shared = (header, prompt)  # of two sequences: the header, and the prefix too
-    lengths = [(long, shared), (max(math.ceil(long / 3), 16), shared), (max(long // 2, 10), ())]
-    return [span(length, opening) for length, opening in lengths], [header]

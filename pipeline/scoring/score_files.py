@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ..base.files import read_notes, read_parquet, write_json, write_parquet
+from ..base.files import read_notes, read_parquet, write_json, write_parquet, write_text
 from ..base.prefetch import prefetch
 from ..base.sharding import WHOLE, Share
 from ..config import ScoringConfig
@@ -24,7 +24,7 @@ from ..executors.ray_cluster import over_ray
 from ..method.decision import first_comparison
 from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
-from ..run.directory import RunDir, by_record, is_run
+from ..run.directory import TEMPLATE_COPY, RunDir, by_record, is_run, read_json
 from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity
 
@@ -32,6 +32,8 @@ from .identity import ScoringIdentity
 SHARDS_AT_WORK = 2
 CHECKPOINT_SECONDS = 30.0
 NETWORK_SECONDS = 60
+NEIGHBOURS = "neighbour_noise.json"
+NOISE = "nll_standard_deviation"
 NOT_SHARED = "all nodes must see the run on one file system, under the same path"
 Work = Callable[..., Iterator[Path]]
 Purpose = Literal["choice", "decision"]
@@ -142,6 +144,10 @@ class ScoreFiles:
         def write(done: int) -> None:
             given = engine.config.student
             self.write(shard, records, scores, student=given, purpose=purpose, through=done)
+            if engine.neighbour_noise:
+                write_json(self.folder / NEIGHBOURS, {NOISE: engine.neighbour_noise})
+            if engine.template.chat is not None and engine.template.name == "file":
+                write_text(self.folder / TEMPLATE_COPY, engine.template.chat.source)
 
         window = engine.window
         for begin in range(0, len(records), window):
@@ -186,10 +192,14 @@ class ScoreFiles:
         return engine.lacks(records, self.read(shard, records), wanted)
 
     def noise(self, engine: ScoringEngine) -> float:
-        """The rounding noise of a mean NLL here (nats), 0 in float32; measured once, then kept."""
+        """The rounding noise of a mean NLL here (nats); that of half precision is measured once.
+
+        In float32 there is none but what neighbours in a row change, which no dense model shows.
+        """
         path = self.folder / "noise.json"
+        neighbours = float((read_json(self.folder / NEIGHBOURS) or {}).get(NOISE, 0.0))
         if self.identity.dtype == "float32":
-            return 0.0
+            return neighbours
         first, work = self.run.shard_paths()[0], workers_of(engine.config)
         if not path.exists() and work is not None:  # on a device that scores
             given = (self.run, self.identity, engine.config)
@@ -197,8 +207,8 @@ class ScoreFiles:
                 wait_for(path)
         elif not path.exists():
             noise = engine.rounding_noise(read_records(self.run, first))
-            write_json(path, {"nll_standard_deviation": noise})
-        return float(json.loads(path.read_text("utf-8"))["nll_standard_deviation"])
+            write_json(path, {NOISE: noise})
+        return max(neighbours, float(json.loads(path.read_text("utf-8"))[NOISE]))
 
 
 def workers_of(config: ScoringConfig) -> Work | None:
@@ -270,5 +280,6 @@ def digest(candidate: Candidate) -> str | None:
     """A short hash of the texts that a candidate's scores are of; None without a pair."""
     if not candidate.valid:
         return None
-    texts = (candidate.instruction, candidate.input, candidate.output, candidate.system)
+    texts: tuple[Any, ...] = (candidate.instruction, candidate.input, candidate.output)
+    texts += (candidate.system, *candidate.history)
     return hashlib.blake2b(repr(texts).encode(), digest_size=8).hexdigest()

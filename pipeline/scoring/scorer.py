@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ..base.prefetch import prefetch
+from ..models.loading import is_out_of_memory
+from .head import ROW_MULTIPLE
 from .model import Student
 from .packing import Ids, Pack, Span, distinct, plan
 
@@ -27,6 +29,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 Tick = Callable[[int], None]
 Values = npt.NDArray[np.float64]
 Compute = Callable[[Pack], torch.Tensor]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,8 @@ class Scorer:
     """Scores spans with one student; may be called from several threads.
 
     On a CPU every row is the work of one thread: cores share no row, wait for nobody, and how many
-    there are changes no bit. On a GPU rows are queued ahead of who reads their results; when its
-    memory runs out, the token budget of a row halves and the work goes on.
+    there are changes no bit. On a GPU rows are queued ahead of who reads their results. When memory
+    runs out, the token budget of a row halves and the work goes on.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Scorer:
         self.budget = batch_tokens or DEFAULT_BUDGET[student.device.type]
         self.tokens = self.sequences = 0
         self._lock = Lock()
+        self._queueing = Lock()  # forwards of two threads at once would take twice the memory
         self._threads = torch.get_num_threads()
         self._pool: ThreadPoolExecutor | None = None
         if student.device.type == "cpu":
@@ -73,8 +77,28 @@ class Scorer:
         budget; on a GPU rows are filled up to it, so that it is the same for all.
         `log_probs` replaces the student's own.
         """
-        work = _Work(log_probs or self.student.log_probs, _mean_nlls)
-        return np.array(self._each(spans, work, tick), dtype=np.float64)
+        return self.mean_and_first(spans, tick, log_probs=log_probs)[:, 0]
+
+    def mean_and_first(
+        self,
+        spans: Sequence[Span],
+        tick: Tick = lambda _: None,
+        *,
+        log_probs: Compute | None = None,
+    ) -> Values:
+        """`nll`, and beside it the NLL of each span's first target alone [N, 2]."""
+        work = _Work(log_probs or self.student.log_probs, _nlls)
+        found = self._each(spans, work, tick)
+        missing = (np.nan, np.nan)
+        values = [missing if nlls is None else nlls for nlls in found]
+        return np.array(values, dtype=np.float64).reshape(-1, 2)
+
+    def token_nlls(self, spans: Sequence[Span], tick: Tick = lambda _: None) -> list[Values | None]:
+        """The NLL of each scored token in nats [n]; None where memory ran out.
+
+        A function of each span alone, as `nll` is.
+        """
+        return self._each(spans, _Work(self.student.log_probs, _token_nlls), tick)
 
     def mean_states(
         self, spans: Sequence[Span], tick: Tick = lambda _: None
@@ -119,11 +143,10 @@ class Scorer:
         left: list[int] = []
         for pack, values in self._computed(self._rows(chosen, budget), work.compute):
             if values is not None:
-                self.sequences += len(pack.spans)
                 for index, value in zip(pack.spans, work.share(pack, values), strict=True):
                     result[todo[index]] = value
                 tick(len(pack.spans))
-            elif len(pack.spans) > 1:
+            elif len(pack.spans) > 1 or pack.width > max(len(pack.ids), ROW_MULTIPLE):
                 left += [todo[index] for index in pack.spans]
             else:
                 log.warning("a sequence of %d tokens does not fit into memory", len(pack.ids))
@@ -135,15 +158,19 @@ class Scorer:
         rows = plan(spans, self.headers, budget)
         if self._pool is not None:
             return rows
-        # A GPU's kernels are picked by a row's length: all rows have the same.
-        return (replace(row, width=budget) for row in rows)
+        # A GPU's kernels are picked by a row's length: all rows have the same, but for sequences
+        # that are longer by themselves.
+        return (
+            replace(row, width=budget if len(row.ids) <= budget else ROW_MULTIPLE) for row in rows
+        )
 
     def _halve(self, budget: int) -> None:
         with self._lock:
             if self.budget >= budget:  # another thread may have done so
                 self.budget = max(budget // 2, 1)
-                log.warning("out of GPU memory: rows of %d tokens from now on", self.budget)
-        torch.cuda.empty_cache()
+                log.warning("out of memory: rows of %d tokens from now on", self.budget)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _computed(
         self, packs: Iterable[Pack], log_probs: Compute
@@ -151,13 +178,17 @@ class Scorer:
         """Each row with its targets' log-probabilities; None where memory ran out."""
 
         def start(pack: Pack) -> Callable[[], Values | None]:
-            if self._pool is None:
-                return _queued(log_probs, pack)
-            return self._pool.submit(_values, log_probs, pack).result
+            if self._pool is not None:
+                return self._pool.submit(_values, log_probs, pack).result
+            with self._queueing:
+                values = _in_memory(partial(log_probs, pack))
+            return lambda: None if values is None else _in_memory(partial(_on_host, values))
 
         depth = GPU_DEPTH if self._pool is None else 2 * self._threads
         for pack, values in prefetch(packs, start, depth):
-            self.tokens += len(pack.ids)
+            with self._lock:  # several threads may count
+                self.tokens += len(pack.ids)
+                self.sequences += 0 if values is None else len(pack.spans)
             yield pack, values
 
 
@@ -173,27 +204,34 @@ def _keep_memory() -> None:
             libc.mallopt(parameter, value)
 
 
-def _values(log_probs: Compute, pack: Pack) -> Values:
-    values: Values = log_probs(pack).double().cpu().numpy()
-    return values
+def _values(log_probs: Compute, pack: Pack) -> Values | None:
+    return _in_memory(lambda: _on_host(log_probs(pack)))
 
 
-def _queued(log_probs: Compute, pack: Pack) -> Callable[[], Values | None]:
-    """Queue a row on the GPU; what is returned waits for it."""
+def _on_host(values: torch.Tensor) -> Values:
+    found: Values = values.cpu().double().numpy()
+    return found
+
+
+def _in_memory(work: Callable[[], Result]) -> Result | None:
+    """What the work gives; None where memory runs out."""
     try:
-        values = log_probs(pack)
-    except torch.cuda.OutOfMemoryError:
-        return _nothing
-    return lambda: values.double().cpu().numpy()
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
-def _nothing() -> None:
-    return None
-
-
-def _mean_nlls(pack: Pack, values: Values) -> Iterator[float]:
-    """The mean NLL of each span of a row; float64 sums over its own tokens."""
+def _token_nlls(pack: Pack, values: Values) -> Iterator[Values]:
+    """The NLLs of each span of a row."""
     end = 0
     for length in pack.lengths:
         begin, end = end, end + length
-        yield -values[begin:end].sum() / length
+        yield -values[begin:end]
+
+
+def _nlls(pack: Pack, values: Values) -> Iterator[tuple[float, float]]:
+    """The mean NLL and the first target's of each span of a row; float64 sums of its tokens."""
+    for nlls in _token_nlls(pack, values):
+        yield nlls.sum() / len(nlls), nlls[0]

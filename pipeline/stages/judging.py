@@ -123,6 +123,7 @@ def _create_run(
         "revision": engine.revision,
         "prompt": prompt.version,
         "temperature": config.judge.temperature,
+        "top_p": config.judge.top_p,
         "seed": config.judge.seed,
     }
     return RunDir.create(_folder(config, identity), identity)
@@ -162,7 +163,10 @@ class _Judge:
     async def _review(self, pair: AnswerPair, order: str) -> dict[str, Any]:
         first, second = pair.answers
         answers = (second, first) if order else (first, second)
-        messages = self._prompt.messages(user_turn(pair.instruction, pair.input), answers)
+        instruction = user_turn(pair.instruction, pair.input)
+        messages = self._prompt.messages(
+            instruction=instruction, answer_1=answers[0], answer_2=answers[1]
+        )
         part: dict[str, Any]
         try:
             found = await self._asker.ask(messages, id=pair.id, slot=SLOTS[order], read=_verdict)

@@ -19,6 +19,7 @@ from ..config import ScoreConfig
 from ..errors import CurateError
 from ..inputs.examples import input_identity
 from ..inputs.readers import open_source
+from ..method.first_token import FirstTokens
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..run.directory import RunDir, is_run
 from ..run.importing import (
@@ -42,6 +43,8 @@ class ScoreResult:
     rows: int
     statuses: dict[str, int]
     already_done: bool = False
+    first_token: dict[str, float] | None = None
+    """The share of the conditional NLL that first target tokens carry, see `FirstTokens`."""
 
 
 def score(config: ScoreConfig, *, shard_size: int = SHARD) -> ScoreResult:
@@ -105,6 +108,7 @@ def _score(
     say(f"scoring with {identity.in_words()}")
     scoring = replace(config.scoring, score_all=True)
     statuses: Counter[str] = Counter()
+    first_tokens = FirstTokens()
     schema = SCORE_SCHEMA.append(pa.field("row", pa.int64()))
     schema = schema.with_metadata({"curate": json.dumps(made)})
 
@@ -121,13 +125,22 @@ def _score(
                     for kind, candidate in record.items()
                 ]
                 statuses.update(s for row in rows for s in (row.ifd_status, row.rifd_status) if s)
+                for row in rows:
+                    first_tokens.add(row)
                 numbers = pa.array([c.input_row for r in records for c in r.values()], pa.int64())
                 table = to_table(rows, SCORE_SCHEMA).append_column("row", numbers)
                 writer.write_table(table.cast(schema))
 
     write_atomically(config.out, write)
     _list_unused(run, config.out)
-    return ScoreResult(out=config.out, rows=_rows(config.out), statuses=dict(statuses))
+    for sentence in first_tokens.in_words(identity.template):
+        say(sentence)
+    return ScoreResult(
+        out=config.out,
+        rows=_rows(config.out),
+        statuses=dict(statuses),
+        first_token=first_tokens.summary(),
+    )
 
 
 def _list_unused(run: RunDir, out: Path) -> None:

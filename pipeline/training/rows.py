@@ -1,41 +1,25 @@
-"""Records -> the token rows that a student is trained on, and its loss on such rows."""
+"""Records -> the token rows that a student is trained on."""
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 from ..config.training import Overlong
 from ..errors import CurateError
 from ..records import Example
+from ..scoring.tokens import Tokenization
 from ..templates import Template
 
 IGNORED = -100  # the label that no loss looks at
-BATCH_TOKENS = (
-    4096  # of one forward pass in `response_loss`: its [tokens, vocabulary] logits are held
-)
-
-
-class Tokens(Protocol):
-    """The tokens that scoring uses; training must see the very same ones."""
-
-    @property
-    def eos_id(self) -> int | None:
-        """The token that ends a response."""
-
-    def prefix_ids(self, text: str) -> list[int]:
-        """With the special tokens that the tokenizer puts in front, and nothing behind."""
-
-    def target_ids(self, text: str) -> list[int]:
-        """Without special tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """prefix_ids(T(x)) + target_ids(y) + EOS; a cut response has no EOS, since it does not end."""
+    """prefix_ids(T(x)) + target_ids(y) + end; a cut response has no end, since it does not end."""
 
     id: str
     input_ids: list[int]
@@ -43,18 +27,28 @@ class TrainingRow:
 
     @property
     def labels(self) -> list[int]:
-        """The response and its EOS; the prefix is ignored."""
+        """The response and its end; the prefix is ignored."""
         return [IGNORED] * self.prefix_length + self.input_ids[self.prefix_length :]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What to train on and to hold out; rows + held out + dropped = the records that came in."""
+    """What to train on and to hold out; rows + held out + dropped = the records that came in.
+
+    `left_out` is (id, reason) for each dropped record, `held_out_left_out` the same of a held-out
+    set of its own.
+    """
 
     rows: list[TrainingRow]
     held_out: list[TrainingRow]
     cut: int
-    dropped: dict[str, int]
+    left_out: list[tuple[str, str]]
+    held_out_left_out: list[tuple[str, str]]
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many records came out as no row, by reason."""
+        return dict(Counter(reason for _, reason in self.left_out))
 
     @property
     def held_out_tokens(self) -> int:
@@ -71,47 +65,67 @@ class TrainingData:
         return digest.hexdigest()[:16]
 
 
+Records = Iterable[Example | Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFormat:
+    """How a record becomes a row: T, its tokens, what ends an answer, and the longest row."""
+
+    template: Template
+    tokens: Tokenization
+    end: Sequence[int]
+    max_length: int
+    overlong: Overlong = "cut"
+
+
 def training_data(
-    records: Iterable[Example | Mapping[str, Any]],
+    records: Records,
+    form: RowFormat,
     *,
-    template: Template,
-    tokens: Tokens,
-    max_length: int,
-    overlong: Overlong = "cut",
     held_out: float = 0,
     seed: int = 0,
-    held_out_records: Iterable[Example | Mapping[str, Any]] | None = None,
+    held_out_records: Records | None = None,
 ) -> TrainingData:
     """Tokenise, count what is cut or dropped, and split. CurateError where nothing is left.
 
     With `held_out_records` nothing is split off: those are held out, cut where too long.
     """
-    if tokens.eos_id is None:
-        raise CurateError("the tokenizer has no end-of-sequence token, so no answer could end")
-    rows: list[TrainingRow] = []
-    fates: Counter[str] = Counter()
-    for record in records:
-        row, fate = _row(_example(record), template, tokens, max_length, overlong)
-        fates[fate] += 1
-        rows += [row] if row else []
-    cut, _ = fates.pop("cut", 0), fates.pop("whole", 0)
+    rows, cut, left_out = _rows(records, form)
     if not rows:
-        raise CurateError(_nothing_left(fates, max_length))
+        raise CurateError(_nothing_left(left_out, form.max_length))
     if held_out_records is None:
-        kept, held = _split(rows, held_out, seed)
-        return TrainingData(kept, held, cut, dict(fates))
-    made = (_row(_example(r), template, tokens, max_length, "cut") for r in held_out_records)
-    return TrainingData(rows, [row for row, _ in made if row], cut, dict(fates))
+        return TrainingData(*_split(rows, held_out, seed), cut, left_out, [])
+    others, _, missing = _rows(held_out_records, replace(form, overlong="cut"))
+    return TrainingData(rows, others, cut, left_out, missing)
 
 
-def _nothing_left(fates: Mapping[str, int], max_length: int) -> str:
-    if not fates:
+def _rows(
+    records: Records, form: RowFormat
+) -> tuple[list[TrainingRow], int, list[tuple[str, str]]]:
+    """The rows, how many of them are cut, and (id, reason) of each record that gives none."""
+    rows: list[TrainingRow] = []
+    left_out: list[tuple[str, str]] = []
+    cut = 0
+    for example in map(as_example, records):
+        row, outcome = _row(example, form)
+        cut += outcome == "cut"
+        if row is None:
+            left_out.append((example.id, outcome))
+        else:
+            rows.append(row)
+    return rows, cut, left_out
+
+
+def _nothing_left(left_out: Sequence[tuple[str, str]], max_length: int) -> str:
+    if not left_out:
         return "the dataset is empty: there is nothing to train on"
+    fates = Counter(reason for _, reason in left_out)
     counts = ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()))
     return f"no record is left to train on at a maximum of {max_length} tokens: {counts}"
 
 
-def _example(record: Example | Mapping[str, Any]) -> Example:
+def as_example(record: Example | Mapping[str, Any]) -> Example:
     """A row of `selected/` has its system turn, if any, in `messages` only."""
     if isinstance(record, Example):
         return record
@@ -130,20 +144,17 @@ def _example(record: Example | Mapping[str, Any]) -> Example:
     )
 
 
-def _row(
-    example: Example, template: Template, tokens: Tokens, max_length: int, overlong: Overlong
-) -> tuple[TrainingRow | None, str]:
+def _row(example: Example, form: RowFormat) -> tuple[TrainingRow | None, str]:
     """The row and what became of it: `whole`, `cut`, or the reason why there is none."""
-    assert tokens.eos_id is not None
-    prompt = template.prompt(example.instruction, example.input, system=example.system)
-    prefix, target = tokens.prefix_ids(prompt), tokens.target_ids(example.output)
+    prompt = form.template.prompt(example.instruction, example.input, system=example.system)
+    prefix, target = form.tokens.prefix_ids(prompt), form.tokens.target_ids(example.output)
     if not target:
         return None, "empty"
-    ids = [*prefix, *target, tokens.eos_id]
-    too_long = len(ids) > max_length
-    if too_long and (overlong == "drop" or len(prefix) >= max_length):
+    ids = [*prefix, *target, *form.end]
+    too_long = len(ids) > form.max_length
+    if too_long and (form.overlong == "drop" or len(prefix) >= form.max_length):
         return None, "overlong"
-    row = TrainingRow(example.id, ids[:max_length], len(prefix))
+    row = TrainingRow(example.id, ids[: form.max_length], len(prefix))
     return row, "cut" if too_long else "whole"
 
 
@@ -164,56 +175,3 @@ def _split(
     held = set(sorted(range(len(rows)), key=draw)[:count])
     kept = [row for index, row in enumerate(rows) if index not in held]
     return kept, [rows[index] for index in sorted(held)]
-
-
-def response_loss(
-    model: Any, rows: Sequence[TrainingRow], *, batch_tokens: int = BATCH_TOKENS
-) -> tuple[float, int]:
-    """The mean NLL (nats) of a trained-on token, EOS included, and the number of those tokens."""
-    import torch
-
-    assert rows, "a loss over nothing is not a number"
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for batch in _batches(rows, batch_tokens):
-            ids, mask, labels = (tensor.to(device) for tensor in _padded(batch))
-            logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
-            total += torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1).float(),
-                labels[:, 1:].flatten(),
-                ignore_index=IGNORED,
-                reduction="sum",
-            ).item()
-            count += int((labels[:, 1:] != IGNORED).sum())
-    model.train(was_training)
-    return total / count, count
-
-
-def _batches(rows: Sequence[TrainingRow], batch_tokens: int) -> Iterator[list[TrainingRow]]:
-    """Longest first, so that running out of memory comes at once."""
-    batch: list[TrainingRow] = []
-    for row in sorted(rows, key=lambda row: len(row.input_ids), reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0].input_ids) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    yield batch
-
-
-def _padded(batch: list[TrainingRow]) -> tuple[Any, Any, Any]:
-    """ids, attention mask, labels: [rows, longest], filled on the right."""
-    import torch
-
-    width = len(batch[0].input_ids)
-
-    def filled(values: list[int], filler: int) -> list[int]:
-        return values + [filler] * (width - len(values))
-
-    return (
-        torch.tensor([filled(row.input_ids, 0) for row in batch]),
-        torch.tensor([filled([1] * len(row.input_ids), 0) for row in batch]),
-        torch.tensor([filled(row.labels, IGNORED) for row in batch]),
-    )

@@ -17,8 +17,10 @@ from ..errors import CurateError
 from ..method.intervals import Interval, t_interval
 from ..records import Example
 from ..run.directory import RunDir
-from ..run.selected import finished_selection
-from ..stages.finetuning import FinetuneResult, data_set, finetune_records
+from ..run.selected import finished_selection, scored_template
+from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
+from ..training.publication import TrainingResult
+from ..training.rows import as_example
 from .compare_judging import (
     Judgement,
     Questions,
@@ -85,7 +87,9 @@ def compare(config: CompareConfig) -> CompareResult:
         raise CurateError(f"the selection {name} of {run.path} is empty: nothing can be compared")
     questions = config.pairwise and checked_questions(config.pairwise, held_out, source)
     finetuning = _same_steps(config.finetuning, len(pool.wanted))
-    finetuning = replace(finetuning, template=finetuning.template or entry["scoring"]["template"])
+    say_differences(finetuning, entry["scoring"])
+    template = finetuning.template or scored_template(run, name, entry)
+    finetuning = replace(finetuning, template=template)
     trained = {
         (of_set, seed): _trained(run, pool, of_set, seed, finetuning, held_out)
         for of_set, seed in _in_turn(config)
@@ -118,7 +122,8 @@ def _held_out(run: RunDir, config: FinetuneConfig) -> tuple[str, list[Example], 
     if config.held_out_data is None:
         held_out = split_off(run, config.recipe().held_out or HELD_OUT)
         return "originals of the run, held out", held_out, {example.id for example in held_out}
-    records = list(data_set(InputConfig(data=config.held_out_data))[1])
+    read = data_set(InputConfig(data=config.held_out_data))
+    records = list(map(as_example, read.records))
     held = asking(run, {(example.instruction, example.input) for example in records})
     if held:
         say(f"note: {len(held)} records ask what a held-out one asks; no set has them")
@@ -148,13 +153,15 @@ def _trained(
     seed: int,
     config: FinetuneConfig,
     held_out: Sequence[Example],
-) -> FinetuneResult:
+) -> TrainingResult:
     out = config.out / f"{name}-seed{seed}"
     result = finetune_records(
         replace(config, out=out, seed=seed),
-        training_set(pool, name, seed),
-        source={"run": run.config["id"], "selection": pool.selected.name, "set": name},
-        held_out_records=held_out,
+        RecordSource(
+            records=training_set(pool, name, seed),
+            origin={"run": run.config["id"], "selection": pool.selected.name, "set": name},
+        ),
+        held_out=RecordSource(records=held_out),
         title=f"{name}, seed {seed}",
     )
     gc.collect()  # a trainer is in reference cycles: its memory would stay taken
@@ -167,7 +174,7 @@ def _judged(
     config: CompareConfig,
     pairwise: PairwiseConfig,
     questions: Questions,
-    trained: dict[tuple[SetName, int], FinetuneResult],
+    trained: dict[tuple[SetName, int], TrainingResult],
 ) -> Judgement:
     seed = config.seeds[0]
     return judge_models(
@@ -182,7 +189,7 @@ def _judged(
 
 
 def _measured(
-    config: CompareConfig, trained: dict[tuple[SetName, int], FinetuneResult]
+    config: CompareConfig, trained: dict[tuple[SetName, int], TrainingResult]
 ) -> Iterator[Measured]:
     for name in config.sets:
         results = [trained[name, seed] for seed in config.seeds]
@@ -200,7 +207,7 @@ def _measured(
         )
 
 
-def _losses(results: Sequence[FinetuneResult]) -> tuple[float, ...]:
+def _losses(results: Sequence[TrainingResult]) -> tuple[float, ...]:
     return tuple(r.held_out_after for r in results if r.held_out_after is not None)
 
 

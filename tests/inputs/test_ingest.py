@@ -134,19 +134,23 @@ def test_named_columns_come_before_turns() -> None:
 @pytest.mark.parametrize(
     ("turns", "reason"),
     [
-        ([USER, ANSWER, USER, ANSWER], "2 user turns; only one is supported"),
-        ([USER, USER, ANSWER], "2 user turns; only one is supported"),
-        ([USER, ANSWER, ANSWER], "turns are user, assistant, assistant"),
-        ([ANSWER, USER], "turns are assistant, user; wanted user, assistant"),
-        ([USER], "turns are user; wanted user, assistant"),
-        ([ANSWER], "turns are assistant"),
-        ([], "turns are none"),
-        ([USER, SYSTEM, ANSWER], "turns are user, system, assistant"),
-        ([USER, ANSWER, SYSTEM], "turns are user, assistant, system"),
+        ([USER, USER, ANSWER], "two user turns of 'messages'"),
+        ([USER, ANSWER, ANSWER], "two answers of 'messages'"),
+        ([ANSWER, USER], "'messages' begins with an answer"),
+        ([ANSWER, USER, ANSWER], "'messages' begins with an answer"),
+        ([USER], "the last turn of 'messages' has no answer"),
+        ([USER, ANSWER, USER], "the last turn of 'messages' has no answer"),
+        ([ANSWER], "'messages' begins with an answer"),
+        ([], "'messages' has no turns"),
+        ([SYSTEM], "'messages' has no turns"),
+        ([USER, SYSTEM, ANSWER], "a system turn of 'messages' is not the first"),
+        ([USER, ANSWER, SYSTEM], "a system turn of 'messages' is not the first"),
+        ([{**USER, "content": " \n"}, ANSWER], "a turn of 'messages' is empty"),
+        ([USER, {**ANSWER, "content": ""}, USER, ANSWER], "a turn of 'messages' is empty"),
         ([USER, {**ANSWER, "tool_calls": [{}]}], "a turn of 'messages' calls a tool"),
         ([{**USER, "content": [{"type": "image"}]}, ANSWER], "a turn of 'messages' has no text"),
         ([{**USER, "content": []}, ANSWER], "a turn of 'messages' has no text"),
-        ([SYSTEM, SYSTEM, USER, ANSWER], "turns are system, system"),
+        ([SYSTEM, SYSTEM, USER, ANSWER], "a system turn of 'messages' is not the first"),
         ([{**USER, "role": "tool"}, ANSWER], "unknown role 'tool'"),
         ([{**USER, "role": ["user"]}, ANSWER], "unknown role ['user']"),
         ([{**USER, "role": None}, ANSWER], "unknown role None"),
@@ -207,18 +211,60 @@ def test_a_system_column_is_the_system_turn() -> None:
     assert (named.instruction, named.system) == ("Add.", None)
 
 
-def test_history_and_tools_are_in_no_prompt() -> None:
+def test_tools_are_in_no_prompt() -> None:
     nothing: tuple[Any, ...] = (None, [], "", "[]", math.nan)
     for none in nothing:
-        assert only({**PAIR, "history": none, "tools": none}).instruction == "Add."
-    history, tools = {"history": [["a", "b"]]}, {"tools": '[{"name": "f"}]'}
-    assert reasons({**PAIR, **history}, {**PAIR, **tools}) == [
-        "it has 'history', which no prompt here holds",
-        "it has 'tools', which no prompt here holds",
-    ]
+        found = only({**PAIR, "history": none, "tools": none})
+        assert (found.instruction, found.history) == ("Add.", ())
+    tools = {"tools": '[{"name": "f"}]'}
+    assert reasons({**PAIR, **tools}) == ["it has 'tools', which no prompt here holds"]
     chat = {"messages": [USER, ANSWER], **tools}
     _, intake = taken({"messages": [USER, ANSWER]}, chat)
     assert [row.reason for row in intake.rejected] == ["it has 'tools', which no prompt here holds"]
+
+
+# --- conversations ---------------------------------------------------------------------------
+
+EARLIER = ({"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."})
+
+
+def test_the_last_exchange_of_a_conversation_is_the_record() -> None:
+    found = only({"messages": [SYSTEM, *EARLIER, USER, ANSWER]})
+    assert (found.instruction, found.output, found.system) == ("Add.", "3", "Be brief.")
+    assert found.history == EARLIER
+    alone = only({"messages": [SYSTEM, USER, ANSWER]})
+    assert alone.history == () and alone.id != found.id
+
+
+def test_a_history_of_pairs() -> None:
+    found = only({**PAIR, "history": [["Hi.", "Hello."]]})
+    assert found.history == EARLIER
+    assert found.id == only({"messages": [*EARLIER, USER, ANSWER]}).id
+    assert (
+        reasons({**PAIR, "history": [["a"]]}, {**PAIR, "history": [["a", " "]]})
+        == ["'history' is not a list of pairs of texts"] * 2
+    )
+
+
+def test_prompt_and_completion() -> None:
+    assert only({"prompt": "Add.", "completion": "3"}).id == only(PAIR).id
+    found = only({"prompt": [SYSTEM, *EARLIER, USER], "completion": [ANSWER], "n": 1})
+    assert (found.system, found.history, found.output) == ("Be brief.", EARLIER, "3")
+    assert found.extra == {"n": 1}
+
+
+def test_a_selected_rows_messages_are_its_history() -> None:
+    found = only({**PAIR, "messages": [SYSTEM, *EARLIER, USER, ANSWER]})
+    assert (found.system, found.history) == ("Be brief.", EARLIER)
+
+
+def test_every_exchange_is_a_record_with_what_came_before() -> None:
+    rows = [{"id": "a", "messages": [*EARLIER, USER, ANSWER]}, {"messages": [USER, ANSWER]}]
+    found, intake = taken(*rows, columns=Columns(every_exchange=True))
+    assert [one.id for one in found[:2]] == ["a#1", "a#2"] and found[2].id.endswith("#1")
+    assert [one.history for one in found] == [(), EARLIER, ()]
+    assert [one.input_row for one in found] == [0, 0, 1]
+    assert intake.rows == 3
 
 
 # --- texts -----------------------------------------------------------------------------------

@@ -654,7 +654,7 @@ def test_a_name_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
     put(path, "{}\nbad\n")
     for data in (tmp_path, path):
         source = open_source(str(data))
-        assert [row.place for row in source.rows()] == ["bad?.jsonl:1", "bad?.jsonl:2"]
+        assert [row.place for row in source.rows()] == ["bad\ufffd.jsonl:1", "bad\ufffd.jsonl:2"]
         assert source.name.encode("utf-8")
 
 

@@ -53,6 +53,12 @@ def journaled(folder: Path) -> set[str]:
     return keys
 
 
+def journal_lines(folder: Path) -> list[Row]:
+    """The entries of a journal whose lines are all whole."""
+    texts = (path.read_text("utf-8") for path in folder.glob("*.jsonl"))
+    return [json.loads(line) for text in texts for line in text.split("\n")[:-1]]
+
+
 def about(request: Received) -> tuple[str, str]:
     """(rec-NNN, instruction|response) of a request; `both` looks like a response."""
     mark = re.search(r"rec-\d{3}|$", request.prompt)

@@ -29,7 +29,6 @@ from curate.pipeline.run.directory import RunDir
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion
 from ..llm.records_asked import MODEL, journaled, key_of, naming, records, written
 from ..stages.reflection.test_stage import Server
-from ..stages.small_shards import small_shards
 from . import dirstore
 from .test_mirror import eventually, files
 
@@ -358,8 +357,7 @@ def child(*words: object) -> list[str]:
         "import dirstore\n"
         "import curate.pipeline.remote.pushing as p; p.INTERVAL = 0.05; p.RETRIES = (0.1,)\n"
         "import curate.pipeline.remote.lease as l; l._SETTLES = 0\n"
-        "import curate.pipeline.stages.reflection.stage as r\n"
-        "r.reflect.__kwdefaults__['shard_size'] = 10\n"
+        "import curate.pipeline.stages.reflection.stage as r; r.SHARD = 10\n"
         "from curate.cli import main; main()"
     )
     return [sys.executable, "-c", program, *map(str, words)]
@@ -414,7 +412,7 @@ def test_kill_at_any_moment_loses_nothing_that_was_there(
             again = {key_of(request) for request in server.requests[begun:]} & known
             assert not again, f"{len(again)} replies were asked for again"
         assert code == 0, said
-        small_shards(monkeypatch, 10)
+        monkeypatch.setattr("curate.pipeline.stages.reflection.stage.SHARD", 10)
         assert curate(*asking(data, "here", server)[3:]).code == 0
     disturbed, here = content(copied(run, place / "copy")), content(place / "here")
     for found in (disturbed, here):

@@ -17,7 +17,7 @@ from curate.pipeline.inputs.examples import chunks
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.method.decision import Outcome
 from curate.pipeline.records import REJECTED_SCHEMA, SELECTED_SCHEMA, Candidate, Decision, Score
-from curate.pipeline.run import selected
+from curate.pipeline.run import arrow_set
 from curate.pipeline.run.decisions import DecisionFiles
 from curate.pipeline.run.directory import RunDir
 from curate.pipeline.run.selected import Sets, selected_rows, write_sets
@@ -399,7 +399,7 @@ def test_a_damaged_set_is_told(tmp_path: Path) -> None:
 def test_a_large_set_is_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(n, {"n": n}) for n in range(2500)]
     one = written(tmp_path / "one", rows)
-    monkeypatch.setattr(selected, "FILE_BYTES", 1)
+    monkeypatch.setattr(arrow_set, "FILE_BYTES", 1)
     several = written(tmp_path / "several", rows)
     names = [f"data-0000{n}-of-00003.arrow" for n in range(3)]
     assert sorted(path.name for path in several.selected.glob("*.arrow")) == names

@@ -1,5 +1,6 @@
 """The engine: each distinct sequence once, and only those that a decision needs."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -7,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from curate.pipeline.errors import CurateError
 from curate.pipeline.method.decision import decide, needs
 from curate.pipeline.records import Candidate
 from curate.pipeline.scoring.engine import Record, Scored, ScoringEngine, everything
 from curate.pipeline.scoring.identity import identify
+from curate.pipeline.scoring.model import device_here
+from curate.pipeline.templates import Template
 
 from ..training.data import record, scoring_with
 
@@ -19,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(params=[False, True], ids=["lazily", "score_all"])
 def engine(request: pytest.FixtureRequest, tiny_student: Path) -> Iterator[ScoringEngine]:
-    config = scoring_with(tiny_student, score_all=request.param)
-    identity = identify(config, context=256, dtype="float32")
+    config = scoring_with(tiny_student, template="vicuna", score_all=request.param)
+    identity = identify(config, template=Template("vicuna"), context=256, dtype="float32")
     with closing(ScoringEngine(config, identity)) as found:
         yield found
 
@@ -83,3 +87,19 @@ def test_without_candidates_no_student_is_loaded(engine: ScoringEngine) -> None:
     broken = {kind: Candidate(id="r", candidate=kind, status="failed") for kind in record_of(1)}
     assert computed(engine, broken) == (0, {})
     assert "scorer" not in vars(engine)
+
+
+def test_a_closed_engine_gives_the_students_memory_back(tiny_student: Path) -> None:
+    config = scoring_with(tiny_student, template="vicuna")
+    identity = identify(config, template=Template("vicuna"), context=256, dtype="float32")
+    engine = ScoringEngine(config, identity)
+    number, _ = computed(engine, record_of(1))
+    model = weakref.ref(engine.scorer.student.model)
+    engine.close()
+    assert model() is None
+    assert engine.sequences == number
+
+
+def test_a_device_that_students_are_not_scored_on(tiny_student: Path) -> None:
+    with pytest.raises(CurateError, match="--device mps"):
+        device_here(scoring_with(tiny_student, device="mps"))

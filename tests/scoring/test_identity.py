@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from curate.pipeline.base.files import write_json
-from curate.pipeline.errors import CurateError
+from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.inputs import model_files
 from curate.pipeline.inputs.model_files import folder_hash, revision_of, short_name
 from curate.pipeline.scoring.identity import (
@@ -14,9 +14,12 @@ from curate.pipeline.scoring.identity import (
     known_dtype,
     resolve,
 )
+from curate.pipeline.templates import Template
 
 from ..training.data import scoring_with
-from .tiny import llama, save_student
+from .tiny import byte_level, llama, save_student
+
+VICUNA = Template("vicuna")
 
 
 def key_of(student: Path, **settings: Any) -> str:
@@ -26,12 +29,14 @@ def key_of(student: Path, **settings: Any) -> str:
 def test_the_length_is_the_context_but_at_most_2048_unless_given(tiny_student: Path) -> None:
     config = scoring_with(tiny_student)
     for context, length in ((512, 512), (4096, 2048), (None, 2048)):
-        assert identify(config, context=context, dtype="float32").max_length == length
+        assert (
+            identify(config, template=VICUNA, context=context, dtype="float32").max_length == length
+        )
     given = scoring_with(tiny_student, max_length=4096)
-    assert identify(given, context=None, dtype="float32").max_length == 4096
-    assert identify(given, context=4096, dtype="float32").max_length == 4096
+    assert identify(given, template=VICUNA, context=None, dtype="float32").max_length == 4096
+    assert identify(given, template=VICUNA, context=4096, dtype="float32").max_length == 4096
     with pytest.raises(CurateError, match=r"4096.*4095"):
-        identify(given, context=4095, dtype="float32")
+        identify(given, template=VICUNA, context=4095, dtype="float32")
 
 
 def test_the_context_is_the_models_never_the_tokenizers(tmp_path: Path) -> None:
@@ -44,6 +49,7 @@ def test_what_the_key_depends_on(tiny_student: Path) -> None:
     assert first.startswith("tiny-")
     changed: tuple[dict[str, Any], ...] = (
         {"template": "alpaca"},
+        {"template": "chat"},
         {"tokenization": "reference"},
         {"max_length": 255},
         {"dtype": "bfloat16"},
@@ -80,9 +86,39 @@ def test_auto_finds_the_dtype_of_scores_that_are_there(tmp_path: Path, tiny_stud
     folder = tmp_path / identity.key
     folder.mkdir()
     write_json(folder / "config.json", identity.fields())
-    assert known_dtype(tmp_path, scoring_with(tiny_student)) == "bfloat16"
+    wizardlm = Template("wizardlm")
+    assert known_dtype(tmp_path, scoring_with(tiny_student), wizardlm) == "bfloat16"
     assert resolve(scoring_with(tiny_student), tmp_path).key == identity.key
-    assert known_dtype(tmp_path, scoring_with(tiny_student, template="alpaca")) is None
+    assert known_dtype(tmp_path, scoring_with(tiny_student), VICUNA) is None
+
+
+def test_auto_is_the_tokenizers_own_chat_template_where_it_has_one(tmp_path: Path) -> None:
+    bare = save_student(tmp_path / "bare", tokenizer=byte_level(chat=None))
+    tuned = save_student(tmp_path / "tuned")
+    names = [resolve(scoring_with(s, template="auto"), s).template for s in (bare, tuned)]
+    assert names == ["vicuna", "chat"]
+
+
+def test_a_file_is_known_by_its_content(tmp_path: Path, tiny_student: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text("{{ messages[0]['content'] }}\nAnswer:")
+    first = resolve(scoring_with(tiny_student, template=str(file)), tmp_path)
+    moved = file.rename(tmp_path / "moved.jinja")
+    again = resolve(scoring_with(tiny_student, template=str(moved)), tmp_path)
+    moved.write_text("{{ messages[0]['content'] }}\nReply:")
+    other = resolve(scoring_with(tiny_student, template=str(moved)), tmp_path)
+    assert first.template == "file"
+    assert first == again != other
+    with pytest.raises(UsageError, match=r"no file .*gone\.jinja"):
+        scoring_with(tiny_student, template=str(tmp_path / "gone.jinja"))
+
+
+def test_todays_date_in_a_template_is_one_fixed_date(tmp_path: Path) -> None:
+    dated = "{{ strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}"
+    student = save_student(tmp_path / "m", tokenizer=byte_level(chat=dated))
+    identity = resolve(scoring_with(student, template="chat"), student)
+    assert identity.template_date == "2024-07-26"
+    assert "2024-07-26" in identity.in_words()
 
 
 def test_a_change_anywhere_in_a_large_file_is_seen(

@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
+from curate.pipeline.errors import CurateError
 from curate.pipeline.scoring.model import student_of
 
 from .tiny import lively, llama, one_at_a_time, score_with, some_header, some_spans
@@ -68,7 +69,6 @@ PACKED = {
     ),
     "qwen3": lambda: hf.Qwen3Config(**small(head_dim=8)),
     "mistral, window": lambda: hf.MistralConfig(**small(sliding_window=16)),
-    "mixtral": lambda: hf.MixtralConfig(**small(num_local_experts=4)),
     "gemma": lambda: hf.GemmaConfig(**small(head_dim=8)),
     "gemma2, softcaps, window": lambda: hf.Gemma2Config(
         **small(**GEMMA, attn_logit_softcapping=5.0, final_logit_softcapping=3.0)
@@ -111,6 +111,23 @@ HEADER = some_header(9, 211)
 SPANS = some_spans(HEADER, (100, 40, 23, 12, 2), vocabulary=211)
 
 
+# As they are shipped, but for the number of layers and the vocabulary.
+FAMILIES: dict[str, Any] = {
+    "llama 3": lambda: hf.LlamaConfig(
+        **small(hidden_size=1024, intermediate_size=4096, num_attention_heads=16,
+                num_key_value_heads=4, vocab_size=8000)
+    ),
+    "gemma3": lambda: hf.Gemma3TextConfig(
+        **small(hidden_size=640, intermediate_size=2048, num_attention_heads=4,
+                num_key_value_heads=1, head_dim=256, sliding_window=64, vocab_size=8000)
+    ),
+    "gpt-neox": lambda: hf.GPTNeoXConfig(
+        **OLDER | {"hidden_size": 1024, "num_attention_heads": 16, "vocab_size": 8000},
+        intermediate_size=4096,
+    ),
+}  # fmt: skip
+
+
 def model_of(config: Any) -> Any:
     torch.manual_seed(0)
     return lively(hf.AutoModelForCausalLM.from_config(config))
@@ -140,6 +157,43 @@ def test_these_are_scored_alone_and_the_log_says_so(
     caplog.set_level(logging.WARNING, "curate")
     assert not check(model_of(ALONE[name]()))
     assert "scoring one sequence at a time" in caplog.text
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_are_proven_as_rows_are_scored_and_packed_to_the_bit(name: str) -> None:
+    """On one thread, however many the machine has."""
+    torch.set_num_threads(2)
+    model, threads = hf.AutoModelForCausalLM.from_config(FAMILIES[name]()).eval(), set()
+    model.base_model.register_forward_hook(lambda *_: threads.add(torch.get_num_threads()))
+    student = student_of(model, torch.float32)
+    assert (student.packed, student.noise) == (True, 0.0)
+    assert threads == {1}
+    assert torch.get_num_threads() == 2
+
+
+def test_what_neighbours_change_in_a_mixture_of_experts_is_noise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    models = [model_of(hf.MixtralConfig(**small(num_local_experts=4))) for _ in range(2)]
+    assert check(models[0])
+    assert 0 < student_of(models[1], torch.float32).noise < 1e-5
+    assert "near ties" in caplog.text
+
+
+def test_a_student_that_sees_what_it_is_to_predict() -> None:
+    bidirectional = {
+        "bert": hf.BertConfig(**OLDER, intermediate_size=64),
+        "gemma3": hf.Gemma3TextConfig(**small(**GEMMA, use_bidirectional_attention=True)),
+    }
+    for config in bidirectional.values():
+        with pytest.raises(CurateError, match="sees the tokens that it is to predict"):
+            student_of(model_of(config), torch.float32)
+
+
+def test_half_precision_is_held_against_float32_arithmetic() -> None:
+    """Deep and lively: two ways of scoring a token differ by more than any fixed bound."""
+    model = llama(num_hidden_layers=24, hidden_size=64, intermediate_size=128)
+    assert student_of(model.to(torch.bfloat16), torch.bfloat16).packed
 
 
 @pytest.mark.parametrize("tied", [True, False])

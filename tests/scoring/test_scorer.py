@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -171,3 +172,62 @@ def test_alone_is_bitwise_the_same_too() -> None:
     backwards = score_with(single, SPANS[::-1], HEADERS, budget=8192)
     assert forwards.tobytes() == backwards[::-1].tobytes()
     assert np.abs(forwards - one_at_a_time(model, SPANS)).max() < 1e-5
+
+
+# --- memory, by the way of a GPU ------------------------------------------------------------------
+
+
+def refusing(student: Any, longest: int) -> tuple[Any, list[int]]:
+    """A student whose rows are queued as on a GPU, with memory for so many tokens; and its rows."""
+    rows: list[int] = []
+
+    def log_probs(pack: Any) -> torch.Tensor:
+        width = max(pack.width, 1)
+        rows.append(-(-len(pack.ids) // width) * width)
+        if rows[-1] > longest:
+            raise torch.OutOfMemoryError("no memory left")
+        found: torch.Tensor = student.log_probs(pack)
+        return found
+
+    return replace(student, device=torch.device("cuda"), log_probs=log_probs), rows
+
+
+def test_a_sequence_is_not_lost_because_its_filling_finds_no_memory(
+    student: Any, scores: Any
+) -> None:
+    span = SPANS[0]  # of 150 tokens, in a row that is filled up to 8192
+    narrow, rows = refusing(student, 256)
+    with closing(Scorer(narrow, HEADERS, batch_tokens=8192)) as scorer:
+        found = scorer.nll([span])
+        assert scorer.budget == 256
+    assert np.abs(found - scores[0]).max() < 1e-5
+    assert rows == [8192, 4096, 2048, 1024, 512, 256]
+
+
+def test_what_is_too_long_has_no_score_and_its_neighbours_have_theirs(
+    student: Any, scores: Any
+) -> None:
+    narrow, _ = refusing(student, 128)
+    with closing(Scorer(narrow, HEADERS, batch_tokens=1024)) as scorer:
+        found = scorer.nll(SPANS)
+    fits = np.array([len(span.ids) <= 128 for span in SPANS])
+    assert np.abs(found - scores)[fits].max() < 1e-5
+    assert np.isnan(found[~fits]).all()
+
+
+def test_results_that_find_no_memory_on_their_way_to_the_host(student: Any) -> None:
+    class Stuck:
+        def cpu(self) -> None:
+            raise torch.OutOfMemoryError("no memory left")
+
+    stuck = replace(student, device=torch.device("cuda"), log_probs=lambda _: Stuck())
+    with closing(Scorer(stuck, HEADERS, batch_tokens=64)) as scorer:
+        assert np.isnan(scorer.nll(SPANS[:2])).all()
+
+
+def test_the_first_target_is_scored_beside_the_mean(student: Any) -> None:
+    firsts = [Span(span.ids[: span.start + 1], span.start) for span in SPANS]
+    with closing(Scorer(student, HEADERS, batch_tokens=256)) as scorer:
+        both = scorer.mean_and_first(SPANS)
+        assert both[:, 0].tobytes() == scorer.nll(SPANS).tobytes()
+        assert np.abs(both[:, 1] - scorer.nll(firsts)).max() < 1e-5

@@ -37,11 +37,16 @@ def byte_level(
     bos: str | None = "<s>",
     eos: str | None = "</s>",
     ends: bool = False,
+    in_front: bool = True,
+    space: bool = False,
     chat: str | None = CHAT,
 ) -> Any:
-    """A byte-level BPE tokenizer of 400 tokens: `bos` goes in front, `eos` behind if `ends`."""
+    """A byte-level BPE tokenizer of 400 tokens: `bos` goes in front, `eos` behind if `ends`.
+
+    With `space`, texts are tokenised as if they had one in front.
+    """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "</s>"]
     trainer = trainers.BpeTrainer(
@@ -51,7 +56,7 @@ def byte_level(
         show_progress=False,
     )
     tokenizer.train_from_iterator(TEXTS * 3, trainer)
-    around = f"{bos or ''} $A {eos if ends else ''}".strip()
+    around = f"{bos if bos and in_front else ''} $A {eos if ends else ''}".strip()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=around, special_tokens=list(zip(special, (0, 1), strict=True))
     )

@@ -362,6 +362,17 @@ def test_one_student_of_several(run: Path, tmp_path: Path) -> None:
         report(str(run), student="other")
 
 
+@pytest.mark.parametrize("cost", ["unknown", "not sold by the token"])
+def test_a_cost_that_is_not_known_is_no_number(tmp_path: Path, cost: str) -> None:
+    run = RunDir.open(reflected(tmp_path))
+    stage = run.stage("reflect") or {}
+    assert (stage["cost_usd"], stage["cost"]) == (None, "not sold by the token")
+    run.finish_stage("reflect", {**stage, "cost": cost})
+    text = report(str(run.path)).out.read_text("utf-8")
+    assert f"<dt>cost</dt><dd>{cost}</dd>" in text
+    assert "teacher.cost" not in {number.key for number in Page(text).numbers}
+
+
 def test_a_run_in_which_nothing_has_happened(tmp_path: Path) -> None:
     RunDir.create(tmp_path / "run", {"command": "reflect", "teacher": "t<b>"}, data="d.jsonl")
     made = report(str(tmp_path / "run"))

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from ...base.foreign_text import whole
 from ...errors import CurateError
-from .rows import RawRow, Row, refuse_repeated, shown
+from .rows import RawRow, Row, refuse_repeated
 from .text_files import readable
 
 _BATCH = 512
@@ -49,12 +50,12 @@ def _numbered(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[RawRow]
         for part in range(0, batch.num_rows, _BATCH):
             for values in _values(path, batch.slice(part, _BATCH)):
                 number += 1
-                yield Row(f"{shown(path.name)}:{number}", values)
+                yield Row(f"{whole(path.name)}:{number}", values)
 
 
 def _values(path: Path, batch: pa.RecordBatch) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
     except (ValueError, OverflowError) as error:  # a time beyond the calendar, for one
-        raise CurateError(f"cannot read {shown(str(path))}: {error}") from None
+        raise CurateError(f"cannot read {whole(str(path))}: {error}") from None
     return rows

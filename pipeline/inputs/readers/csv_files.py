@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from ...base.foreign_text import whole
 from ...errors import CurateError
-from .rows import RawRow, Row, Unreadable, refuse_repeated, shown
+from .rows import RawRow, Row, Unreadable, refuse_repeated
 from .text_files import opened, utf8
 
 
@@ -17,7 +18,7 @@ def _read(path: Path, delimiter: str) -> Iterator[RawRow]:
         if not _has_header(reader, path):
             return
         while True:
-            place = f"{shown(path.name)}:{reader.line_num + 1}"
+            place = f"{whole(path.name)}:{reader.line_num + 1}"
             try:
                 row = next(reader)
             except StopIteration:
@@ -36,7 +37,7 @@ def _has_header(reader: "csv.DictReader[str]", path: Path) -> bool:
     try:
         names = reader.fieldnames
     except csv.Error as error:
-        raise CurateError(f"malformed CSV in {shown(str(path))}, line 1: {error}") from None
+        raise CurateError(f"malformed CSV in {whole(str(path))}, line 1: {error}") from None
     refuse_repeated(path, names or ())
     return names is not None
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...base.foreign_text import whole
 from ...errors import CurateError
 from .arrow_files import read_arrow, read_parquet
 from .csv_files import read_csv, read_tsv
 from .json_arrays import read_json
 from .json_lines import count_lines, read_json_lines
-from .rows import RawRow, Reader, Row, Source, shown
+from .rows import RawRow, Reader, Row, Source
 from .saved_folders import is_saved, saved_files
 from .text_files import COMPRESSED, readable
 
@@ -87,7 +88,7 @@ def _split(path: Path) -> str | None:
 
 
 def _names(paths: list[Path]) -> str:
-    names = [shown(path.name) + ("/" if path.is_dir() else "") for path in paths[:_SHOWN]]
+    names = [whole(path.name) + ("/" if path.is_dir() else "") for path in paths[:_SHOWN]]
     more = len(paths) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")
 
@@ -96,7 +97,7 @@ def file_source(name: str, paths: list[Path]) -> Source:
     """The rows of files. CurateError for an unknown format, and for a file that changes later."""
     for path in paths:
         if not format_of(path.name):
-            raise CurateError(f"{shown(str(path))}: unknown format; known are {_KNOWN}")
+            raise CurateError(f"{whole(str(path))}: unknown format; known are {_KNOWN}")
     before = [_state(path) for path in paths]
     fingerprint = _fingerprint(paths)
 
@@ -106,7 +107,7 @@ def file_source(name: str, paths: list[Path]) -> Source:
             yield from read_file(path)
             _refuse_changed(path, state)
 
-    return Source(shown(name), fingerprint, rows, lambda: _count(paths))
+    return Source(whole(name), fingerprint, rows, lambda: _count(paths))
 
 
 def read_file(path: Path) -> Iterator[RawRow]:
@@ -123,7 +124,7 @@ def _state(path: Path) -> tuple[int, ...]:
 def _refuse_changed(path: Path, state: tuple[int, ...]) -> None:
     if _state(path) != state:
         raise CurateError(
-            f"{shown(str(path))} changed while it was read: run the command again, with another "
+            f"{whole(str(path))} changed while it was read: run the command again, with another "
             "--out, once it is complete"
         )
 

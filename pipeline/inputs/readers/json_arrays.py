@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...base.foreign_text import whole
 from ...errors import CurateError
 from .json_lines import read_json_lines
 from .json_values import JsonDecoder
-from .rows import RawRow, Unreadable, row_of, shown
+from .rows import RawRow, Unreadable, row_of
 from .text_files import opened, utf8
 
 _CHUNK = 1 << 20
@@ -41,7 +42,7 @@ def _read_array(path: Path) -> Iterator[RawRow]:
         more = scan.peek() != "]"
         while more:
             scan.peek()
-            yield scan.row(f"{shown(path.name)}:{scan.line}")
+            yield scan.row(f"{whole(path.name)}:{scan.line}")
             more = scan.peek() != "]"
             if more:
                 scan.take(",", "expected ',' or ']'")
@@ -111,4 +112,4 @@ class _Scanner:
 
     def _malformed(self, what: str, position: int) -> CurateError:
         line = self.line + self._buffer.count("\n", self._at, position)
-        return CurateError(f"malformed JSON in {shown(str(self._path))}, line {line}: {what}")
+        return CurateError(f"malformed JSON in {whole(str(self._path))}, line {line}: {what}")

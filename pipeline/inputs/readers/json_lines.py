@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...base.foreign_text import whole
 from .json_values import JsonDecoder
-from .rows import RawRow, Unreadable, row_of, shown
+from .rows import RawRow, Unreadable, row_of
 from .text_files import opened
 
 
@@ -16,7 +17,7 @@ def read_json_lines(path: Path) -> Iterator[RawRow]:
             # Only \n ends a line: U+2028 and its like belong to the text.
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if line.strip():
-                yield _row(f"{shown(path.name)}:{number}", line, decoder)
+                yield _row(f"{whole(path.name)}:{number}", line, decoder)
 
 
 def _row(place: str, line: bytes, decoder: JsonDecoder) -> RawRow:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...base.foreign_text import whole
 from ...errors import CurateError
 
 
@@ -50,15 +51,10 @@ def row_of(place: str, values: Any) -> RawRow:
     return Row(place, values)
 
 
-def shown(name: str) -> str:
-    """A file's name as text that can be written: bytes of it that are no UTF-8 become `?`."""
-    return name.encode("utf-8", "replace").decode("utf-8")
-
-
 def refuse_repeated(path: Path, names: Iterable[str]) -> None:
     """CurateError where two columns have one name."""
     for name, number in Counter(names).items():
         if number > 1:
             raise CurateError(
-                f"{shown(str(path))} has {number} columns named {name!r}: rename them"
+                f"{whole(str(path))} has {number} columns named {name!r}: rename them"
             )

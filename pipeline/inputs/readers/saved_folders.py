@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...base.checksums import agrees, crc32_of
+from ...base.checksums import checksum_holds, crc32_of
 from ...errors import CurateError
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
@@ -57,7 +57,7 @@ def _saved(path: Path, key: str) -> list[Any]:
     """The list that `save_to_disk` noted under a key."""
     try:
         saved = json.loads(path.read_text("utf-8"))
-        found = saved[key] if agrees(saved) else None
+        found = saved[key] if checksum_holds(saved) else None
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         found = None
     if not isinstance(found, list):

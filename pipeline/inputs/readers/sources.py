@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ...base.foreign_text import whole
 from ...base.progress import say
 from ...errors import CurateError
 from ..inline import InlineData
-from ..remote_data import fetched
-from ..urls import as_url, checked, local_path
+from ..remote_data import fetch
+from ..urls import as_url, local_path, valid_url
 from .files import file_source, format_of, list_folder
 from .hub_sets import HUB_ID, hub_source
-from .rows import RawRow, Source, row_of, shown
+from .rows import RawRow, Source, row_of
 from .text_files import readable
 
 _CHUNK = 1 << 20
@@ -38,7 +39,7 @@ def open_source(data: str) -> Source:
         return _folder(data, Path(place))
     if HUB_ID.fullmatch(data) and not format_of(data):
         return hub_source(data)
-    raise CurateError(f"no such file or folder: {shown(data[:200])}")
+    raise CurateError(f"no such file or folder: {whole(data[:200])}")
 
 
 def _folder(data: str, folder: Path) -> Source:
@@ -50,7 +51,7 @@ def _folder(data: str, folder: Path) -> Source:
 
 
 def _at(url: str) -> Source:
-    path = local_path(checked(url)) or fetched(url, lambda name: bool(format_of(name)))
+    path = local_path(valid_url(url)) or fetch(url, lambda name: bool(format_of(name)))
     return replace(open_source(str(path)), name=url)
 
 

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from ...base.foreign_text import whole
 from ...errors import CurateError
-from .rows import shown
 
 
 def _zstandard(file: BinaryIO) -> Any:
@@ -33,7 +33,7 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError, pa.ArrowException) as e:
-        raise CurateError(f"cannot read {shown(str(path))}: {e}") from None
+        raise CurateError(f"cannot read {whole(str(path))}: {e}") from None
 
 
 @contextmanager
@@ -55,4 +55,4 @@ def utf8(file: BinaryIO, path: Path) -> Iterator[io.TextIOWrapper]:
         yield io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     except UnicodeDecodeError as error:
         byte = file.tell() - len(error.object) + error.start  # the object is what was read last
-        raise CurateError(f"{shown(str(path))} is not UTF-8 (byte {byte})") from None
+        raise CurateError(f"{whole(str(path))} is not UTF-8 (byte {byte})") from None

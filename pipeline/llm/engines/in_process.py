@@ -1,9 +1,9 @@
 """A model in this process: transformers' continuous batching, on a CPU or one GPU.
 
-Temperature is the run's, and so is the seed: it starts the random numbers of the whole run, which
-requests draw in the order in which they are scheduled, so that sampled replies (unlike greedy ones)
-depend on what was asked beside them. Top-k, top-p and penalties of the model's generation_config
-are not applied.
+Temperature and top-p are the run's, and so is the seed: it starts the random numbers of the whole
+run, which requests draw in the order in which they are scheduled, so that sampled replies (unlike
+greedy ones) depend on what was asked beside them. Top-k, top-p and penalties of the model's
+generation_config are not applied.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from ...errors import CurateError, RequestFailed
 from ...inputs.model_files import folder_hash, short_name
 from ...method.replies import opens_reasoning
 from ..protocol import Engine, Reply, Request
-from .continuous_batching import LoadedModel, Settings, failed, start_model
+from .continuous_batching import LoadedModel, Sampling, Settings, failed, start_model
 
 PULSE = 1.0  # seconds between looks at the thread while a reply is awaited
 PROMPT_END = 16  # tokens of a prompt that show whether it opens a block of reasoning
@@ -88,7 +88,8 @@ class InProcessEngine(Engine):
             self._temperature = request.temperature
             self._model = asyncio.get_running_loop().create_future()
             settings = replace(self._settings, chat=request.tokens is None)
-            loading = (settings, (request.temperature, request.seed), self._model)
+            sampling = Sampling(request.temperature, request.seed, request.top_p)
+            loading = (settings, sampling, self._model)
             # A daemon, and so is the manager's thread begun in it: neither can hold up an exit.
             Thread(target=_load, args=loading, name="load model", daemon=True).start()
         assert request.temperature == self._temperature, "the temperature is the run's"
@@ -128,9 +129,7 @@ def _setter(future: asyncio.Future[Any]) -> Callable[[Any], None]:
     return set_result
 
 
-def _load(
-    settings: Settings, sampling: tuple[float, int | None], future: asyncio.Future[LoadedModel]
-) -> None:
+def _load(settings: Settings, sampling: Sampling, future: asyncio.Future[LoadedModel]) -> None:
     """Loads in a thread; what comes of it, an exception too, goes to the future."""
     model: LoadedModel | None = None
     error: BaseException | None = None

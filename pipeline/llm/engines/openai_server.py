@@ -173,6 +173,8 @@ class OpenAIEngine(Engine):
         }
         if request.seed is not None:
             body["seed"] = request.seed
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
         return json.dumps(body, separators=(",", ":")).encode()
 
     async def _exchange(

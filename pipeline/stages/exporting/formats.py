@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...config import ExportFormat, TemplateName
-from ...templates import Template
+from ...config import ExportFormat
+from ...templates import SEPARATORS, Template
 
 DATA = "data.jsonl"
 
@@ -25,7 +25,7 @@ class Export:
 
 
 def export_for(
-    tool: ExportFormat, *, name: str, template: TemplateName, student: str, max_length: int
+    tool: ExportFormat, *, name: str, template: str, student: str, max_length: int
 ) -> Export:
     """What one tool needs; `template` is the scores' own, `name` what the tool calls the data."""
     if tool == "llama-factory":
@@ -68,9 +68,9 @@ def _alpaca(row: Row) -> Fields:
     return {**texts, "output": row["output"], "system": _system(row)}
 
 
-def _prompt_completion(row: Row, template: TemplateName) -> Fields:
-    """Turns where the scores were made with the student's own chat template, else its texts."""
-    if template == "chat":
+def _prompt_completion(row: Row, template: str) -> Fields:
+    """Turns where the scores were made with a chat template, else its texts."""
+    if template not in SEPARATORS:
         return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
     prompt = Template(template).prompt(
         row["instruction"], row["input"] or "", system=_system(row) or None

@@ -4,13 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
-from ...config import TemplateName
+from ...chat_template import SHIELD
 from ...models.loading import load_tokenizer
 from ...records import conversation
-from ...scoring.engine import student_template
 from ...scoring.tokens import Tokenization
+from ...templates import SEPARATORS, student_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +23,12 @@ class Prompt:
 class Prompting:
     """The template and the tokenizer of one student; the template is resolved."""
 
-    def __init__(self, model: str, revision: str | None, template: TemplateName | None) -> None:
+    def __init__(self, model: str, revision: str | None, template: str | None) -> None:
         tokenizer = load_tokenizer(model, revision)
-        self.template = student_template(template or trained_with(model) or "vicuna", tokenizer)
-        self._tokens = Tokenization(
-            tokenizer, name="exact", max_length=1, chat=self.template.name == "chat"
-        )
+        self.template = student_template(template or trained_with(model) or "auto", tokenizer)
+        self._tokens = Tokenization(tokenizer, self.template, name="exact", max_length=1)
         self._end = str(tokenizer.eos_token or "")
-        self.opens_with_bos = self._tokens.prefix_ids("") == [tokenizer.bos_token_id]
+        self.opens_with_bos = self._tokens.opening == [tokenizer.bos_token_id]
 
     def prompt(
         self, turns: Sequence[str], answers: Sequence[str], *, input: str, system: str | None
@@ -42,21 +39,27 @@ class Prompting:
         """
         if self.template.chat is not None:
             text = self.template.chat(conversation(turns, answers, input=input, system=system))
-            return Prompt(tuple(self._tokens.prefix_ids(text)), text)
+            before = self.template.before_response(text).replace(SHIELD, "")
+            return Prompt(tuple(self._tokens.prefix_ids(text)), before)
         text = self.template.prompt(turns[0], input, system=system)
-        tokens = self._tokens.prefix_ids(text)
+        tokens, text = self._tokens.prefix_ids(text), self.template.before_response(text)
         for answer, question in zip(answers, turns[1:], strict=True):
             more = self.template.next_turn(question)
             end = [] if self._tokens.eos_id is None else [self._tokens.eos_id]
-            tokens += [*self._tokens.target_ids(answer), *end, *self._tokens.target_ids(more)]
-            text += answer + self._end + more
+            tokens += [*self._tokens.target_ids(answer), *end, *self._tokens.next_turn_ids(more)]
+            text += self.template.leading_space + answer + self._end
+            text += self.template.before_response(more)
         return Prompt(tuple(tokens), text)
 
+    def answer(self, reply: str) -> str:
+        """What the model wrote, without the space between prompt and response."""
+        return reply.removeprefix(self.template.leading_space)
 
-def trained_with(model: str) -> TemplateName | None:
+
+def trained_with(model: str) -> str | None:
     """The template that `curate finetune` noted in a model's folder."""
     try:
         found = json.loads((Path(model) / "training.json").read_text("utf-8")).get("template")
     except (OSError, ValueError, AttributeError):
         return None
-    return next((name for name in get_args(TemplateName) if name == found), None)
+    return found if found in (*SEPARATORS, "chat") else None

@@ -1,10 +1,11 @@
 """`curate generate`: a model's answers to an evaluation set, in the set's own formats."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...config import AnswerFormat, EngineName, GenerateConfig, ModelConfig
 from ...errors import RequestFailed, UsageError
@@ -13,6 +14,7 @@ from ...inputs.examples import input_identity
 from ...inputs.ingest import Intake
 from ...inputs.questions import Question, read_questions
 from ...inputs.readers import Source, open_source
+from ...inputs.samples import write_samples
 from ...llm.ask import Asker
 from ...llm.engines.choose import choose_engine
 from ...llm.job import asking_job
@@ -21,6 +23,7 @@ from ...method.replies import answer_text, incomplete
 from ...records import CandidateStatus, Message, conversation
 from ...run.directory import RunDir, folder_beside
 
+WrittenFormat = AnswerFormat | Literal["samples"]
 MESSAGES = "messages"
 """In a template's place where a server renders the conversation by itself."""
 
@@ -30,7 +33,7 @@ class Generated:
     """The file and what is in it; a question that failed is not."""
 
     out: Path
-    format: AnswerFormat
+    format: WrittenFormat
     answers: int
     cut: int
     """Answers with a turn that ended at the token limit."""
@@ -53,15 +56,20 @@ def generate(config: GenerateConfig) -> Generated:
     form = _format(config, questions)
     folder = folder_beside(config.out)
     prompts = _prompts(config)
+    asked = [(one, number) for one in questions for number in _sample_numbers(config.samples)]
     with asking_job(
         _model(config, prompts),
         "generate",
         create_run=partial(_create_run, config, source, prompts, folder),
         version=prompts.name,
     ) as job:
-        answers = job.for_each(questions, _Answerer(job.asker, prompts).answer, unit="questions")
+        answers = job.for_each(asked, _Answerer(job.asker, prompts).answer, unit="answers")
         whole = [answer for answer in answers if answer.failure is None]
-        write_answers(config.out, form, whole, job.asker.engine.name)
+        model = job.asker.engine.name
+        if form == "samples":
+            write_samples(config.out, [answer.as_sample(model) for answer in whole])
+        else:
+            write_answers(config.out, form, whole, model)
         counts = job.asker.counts
     return Generated(
         out=config.out,
@@ -75,6 +83,11 @@ def generate(config: GenerateConfig) -> Generated:
     )
 
 
+def _sample_numbers(samples: int | None) -> Sequence[int | None]:
+    """The samples of a question, by which the journal tells them apart; None for a lone answer."""
+    return [None] if samples is None else range(samples)
+
+
 def _create_run(
     config: GenerateConfig, source: Source, prompts: "Prompts", folder: Path, engine: Engine
 ) -> RunDir:
@@ -85,14 +98,19 @@ def _create_run(
         "revision": engine.revision,
         "template": prompts.name,
         "temperature": config.model.temperature,
+        "top_p": config.model.top_p,
         "seed": config.model.seed,
     }
     return RunDir.create(folder, identity)
 
 
-def _format(config: GenerateConfig, questions: list[Question]) -> AnswerFormat:
+def _format(config: GenerateConfig, questions: list[Question]) -> WrittenFormat:
     """As asked for; else told by the file's ending and by turns that only MT-Bench's form has."""
     several = any(len(question.turns) > 1 for question in questions)
+    if config.samples is not None:
+        if several:
+            raise UsageError("some questions have several turns, and --samples is of single ones")
+        return "samples"
     if config.format is None and config.out.suffix == ".jsonl":
         return "mt_bench" if several else "jsonl"
     if config.format in (None, "alpaca_eval") and several:
@@ -124,8 +142,12 @@ class Prompts:
         """The chat template by which a vLLM server takes a rendered prompt as it is."""
         if self._student is None or self._by_tokens:
             return None
-        bos = "{{ bos_token }}" if self._student.opens_with_bos and self.name != "chat" else ""
+        bos = "{{ bos_token }}" if self._student.opens_with_bos else ""
         return bos + "{{ messages[0]['content'] }}"
+
+    def answer(self, reply: str) -> str:
+        """The answer in a reply."""
+        return reply if self._student is None else str(self._student.answer(reply))
 
     def rendered(
         self, question: Question, answers: tuple[str, ...]
@@ -190,21 +212,28 @@ class _Answerer:
     def __init__(self, asker: Asker, prompts: Prompts) -> None:
         self._asker, self._prompts = asker, prompts
 
-    async def answer(self, question: Question) -> Answer:
-        """All turns, or the reason why there is no whole answer."""
+    async def answer(self, asked: tuple[Question, int | None]) -> Answer:
+        """All turns of a question's sample, or the reason why there is no whole answer."""
+        question, sample = asked
         turns: tuple[str, ...] = ()
-        cut = False
+        cut, ended, key = False, None, None
         for number in range(1, len(question.turns) + 1):
             messages, tokens = self._prompts.rendered(question, turns)
             try:
                 answered = await self._asker.ask(
-                    messages, id=question.id, slot=f"turn_{number}", read=_turn, tokens=tokens
+                    messages,
+                    id=question.id,
+                    slot=f"turn_{number}",
+                    read=_turn,
+                    sample=sample,
+                    tokens=tokens,
                 )
             except RequestFailed as error:
                 return Answer(question, turns, failure=str(error))
             turn = answered.reading
             if turn.status not in ("ok", "truncated"):
                 return Answer(question, turns, failure=f"{turn.status}: {turn.reason}")
-            turns += (turn.text,)
+            turns += (self._prompts.answer(turn.text),)
             cut = cut or turn.status == "truncated"
-        return Answer(question, turns, cut)
+            ended, key = answered.reply.finish_reason, answered.key
+        return Answer(question, turns, cut, sample=sample, finish_reason=ended, reply_key=key)

@@ -9,7 +9,7 @@ from ...llm.protocol import Reply
 from ...method.marks import shield
 from ...method.parsing import Parsed, parse_instruction_reply, parse_response_reply, same_text
 from ...records import Candidate, CandidateKind, CandidateStatus, Message, user_turn
-from ...templates import TeacherPrompts, fill
+from ...templates import TeacherPrompts, fill, with_history
 
 NO_PAIR = "no instruction pair"
 
@@ -34,7 +34,7 @@ class Reflector:
         """A candidate that there is no reply for."""
         return Candidate(
             id=pair.id, candidate=kind, status="failed", reason=reason,
-            teacher=self._asker.engine.name, system=pair.system,
+            teacher=self._asker.engine.name, system=pair.system, history=pair.history,
         )  # fmt: skip
 
     def find(self, kind: CandidateKind, pair: Candidate) -> tuple[Reply, Candidate] | None:
@@ -59,11 +59,16 @@ def messages_for(
     """
     assert pair.instruction is not None and pair.output is not None
     prompt = prompts.reflect_instruction if kind == "instruction" else prompts.reflect_response
-    instruction = user_turn(pair.instruction, pair.input or "")
-    if pair.system:
-        instruction = f"{pair.system}\n\n{instruction}"
-    text = fill(prompt, instruction=shield(instruction), response=shield(pair.output))
+    text = fill(prompt, instruction=shield(_asked(pair)), response=shield(pair.output))
     return ({"role": "user", "content": text},)
+
+
+def _asked(pair: Candidate) -> str:
+    """The instruction with all that belongs to it: input, system turn, earlier turns."""
+    instruction = user_turn(pair.instruction or "", pair.input or "")
+    if pair.history:
+        instruction = with_history(instruction, pair.history)
+    return f"{pair.system}\n\n{instruction}" if pair.system else instruction
 
 
 def candidate_of(kind: CandidateKind, pair: Candidate, reply: Reply) -> Candidate:
@@ -78,8 +83,9 @@ def candidate_of(kind: CandidateKind, pair: Candidate, reply: Reply) -> Candidat
         reasoning=reply.reasoning,
     )
     made = Candidate(
-        id=pair.id, candidate=kind, status=parsed.status, reason=parsed.reason, system=pair.system
-    )
+        id=pair.id, candidate=kind, status=parsed.status, reason=parsed.reason,
+        system=pair.system, history=pair.history,
+    )  # fmt: skip
     return _with_pair(made, parsed, texts) if parsed.status == "ok" else made
 
 

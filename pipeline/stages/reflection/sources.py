@@ -95,6 +95,7 @@ def _identity(config: ReflectConfig, engine: Engine) -> dict[str, Any]:
         "revision": engine.revision,
         "prompts": teacher_prompts(config.teacher.prompts).version,
         "temperature": config.teacher.temperature,
+        "top_p": config.teacher.top_p,
         "seed": config.teacher.seed,
         "schedule": config.schedule,
         **_dedup_identity(config),

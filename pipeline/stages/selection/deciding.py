@@ -1,7 +1,7 @@
 """Records and their scores -> the table of decisions, and what was counted on the way."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow as pa
 from ...config import SelectConfig
 from ...method.decision import Outcome, Rules, decide, needs
 from ...method.decontamination import EvaluationIndex, Hit
+from ...method.first_token import FirstTokens
 from ...method.ifd import log_ratio
 from ...records import DECISIONS_SCHEMA, Candidate, Decision, Score, user_turn
 from ...scoring.engine import Record, Scored, Wanted
@@ -36,10 +37,13 @@ class Decider:
     """Decides by the rules, then rejects what repeats an evaluation text; counts both inputs."""
 
     rules: Rules
+    noise: Callable[[], float]
+    """The rounding noise of a mean NLL (nats), known once a shard is scored."""
     evaluation: EvaluationIndex
     records: int = 0
     candidates: Counter[str] = field(default_factory=Counter)
     scores: Counter[str] = field(default_factory=Counter)
+    first_tokens: FirstTokens = field(default_factory=FirstTokens)
     contaminated: Counter[str] = field(default_factory=Counter)
     """Rejected records by evaluation set."""
 
@@ -48,11 +52,15 @@ class Decider:
         self.records += len(records)
         self.candidates.update(f"{c.candidate} {c.status}" for r in records for c in r.values())
         self.scores.update(statuses(scores))
-        outcomes = [self._outcome(*pair) for pair in zip(records, scores, strict=True)]
+        for scored in scores:
+            for score in scored.values():
+                self.first_tokens.add(score)
+        rules = replace(self.rules, noise=self.noise())
+        outcomes = [self._outcome(*pair, rules) for pair in zip(records, scores, strict=True)]
         return decision_table(records, scores, outcomes)
 
-    def _outcome(self, record: Record, scored: Scored) -> Outcome:
-        outcome = decide(record, scored, self.rules)
+    def _outcome(self, record: Record, scored: Scored, rules: Rules) -> Outcome:
+        outcome = decide(record, scored, rules)
         if outcome.reason is not None or not len(self.evaluation):
             return outcome
         hit = repeated_text(record[outcome.final], self.evaluation)
@@ -68,6 +76,7 @@ class Decider:
             "records": self.records,
             "candidates": dict(self.candidates),
             "scores": dict(self.scores),
+            "first_token": self.first_tokens.summary(),
         }
         compared, short = len(self.evaluation), self.evaluation.too_short
         if compared or short:
@@ -84,9 +93,10 @@ def statuses(scores: Iterable[Scored]) -> Iterable[str]:
 
 
 def repeated_text(pair: Candidate, evaluation: EvaluationIndex) -> Hit | None:
-    """Where the instruction or the response repeats an evaluation text."""
+    """Where the instruction, the response or an earlier turn repeats an evaluation text."""
     asked = user_turn(pair.instruction or "", pair.input or "")
-    return evaluation.find(asked) or evaluation.find(pair.output or "")
+    texts = [asked, pair.output or "", *(turn["content"] for turn in pair.history)]
+    return next(filter(None, map(evaluation.find, texts)), None)
 
 
 def decision_table(

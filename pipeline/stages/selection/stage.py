@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,8 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
     seconds = round(time.monotonic() - begun, 3)
     about = {"student": student, "scoring": identity.fields(), "settings": settings}
     run.finish_stage(f"select/{identity.key}", {**about, "counts": counts, "seconds": seconds})
+    for sentence in decider.first_tokens.in_words(identity.template):
+        say(sentence)
     _say_if_empty(counts)
     return SelectResult(
         run=run.path,
@@ -171,7 +173,7 @@ def _decide(
     run, student = files.run, files.identity.key
     decisions = DecisionFiles.of(run, student)
     draft = decisions.begin_draft()
-    decider = Decider(replace(rules_of(config), noise=files.noise(engine)), evaluation)
+    decider = Decider(rules_of(config), partial(files.noise, engine), evaluation)
     with Progress("select", total=run.num_records, unit="records") as progress:
         filled = files.complete(engine, progress.advance, wanted(config))
         for shard, (records, scores) in zip(run.shard_paths(), filled, strict=True):

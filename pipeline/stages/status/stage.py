@@ -17,6 +17,7 @@ from ...run.directory import RunDir, read_json
 from ...run.lock import Holder, holders
 from ...run.shard_counts import RECENT, newest, per_second, value_counts
 from ...training.checkpoints import CHECKPOINTS, CLAIM, last_complete
+from .sampling import checked, holds_problems, sampled
 
 State = Literal["finished", "running", "unfinished"]
 STALE = "candidates were made after it: select again"
@@ -66,9 +67,7 @@ def status(path: str) -> RunStatus:
     run = RunDir.open(path)
     held = holders(run.path)
     working = {holder.what.split()[0] for holder in held if holder.alive}
-    made = _candidates(run, working)
-    total = made.total if made.state == "finished" else None
-    stages = [made, *(_selection(run, name, total, working) for name in _students(run))]
+    stages = list(_solving(run, working) if holds_problems(run) else _selecting_from(run, working))
     stages += _trainings(run)
     return RunStatus(
         run=path,
@@ -77,6 +76,21 @@ def status(path: str) -> RunStatus:
         stages=stages,
         next=[] if working else list(_next(run, path, stages)),
     )
+
+
+def _solving(run: RunDir, working: set[str]) -> Iterator[StageStatus]:
+    made = sampled(run)
+    finished = run.stage(made["stage"]) is not None
+    yield StageStatus(state=_state(finished, bool(working - {"check"})), **made)
+    for entry in checked(run):
+        yield StageStatus(state=_state(True, "check" in working), **entry)
+
+
+def _selecting_from(run: RunDir, working: set[str]) -> Iterator[StageStatus]:
+    made = _candidates(run, working)
+    total = made.total if made.state == "finished" else None
+    yield made
+    yield from (_selection(run, name, total, working) for name in _students(run))
 
 
 # --- candidates -----------------------------------------------------------------------------------
@@ -228,7 +242,9 @@ def _next(run: RunDir, path: str, stages: list[StageStatus]) -> Iterator[str]:
     for stage in selections:
         if stage.state != "finished" or STALE in stage.notes or stage.failed:
             yield shlex.join(command_words("select", {"data": path, **_selecting(run, stage)}))
-    if not selections and not _is_selective(run):
+    if holds_problems(run):
+        yield f"curate check {shlex.quote(path)}"
+    elif not selections and not _is_selective(run):
         yield f"curate select {shlex.quote(path)} --student STUDENT"
 
 

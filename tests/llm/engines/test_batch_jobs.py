@@ -30,7 +30,7 @@ from ...stages.reflection.test_stage import (
     shards,
 )
 from ..batch_server import BatchServer, Row, answered, expired, fine, refused
-from ..records_asked import records, written
+from ..records_asked import journal_lines, records, written
 
 __all__ = ["no_thread_left"]
 QUICK = "import curate.pipeline.llm.engines.batch_jobs as b; b.QUIET = 0.05"
@@ -415,3 +415,34 @@ def test_a_dry_run_says_half_the_price_and_a_day(tmp_path: Path, data: Path) -> 
     half, whole = (float(text.split(", about ")[-1].split(" USD")[0]) for text in (said, full))
     assert half == pytest.approx(whole / 2, abs=0.01)
     assert said.endswith("batch jobs, the second of what the first gives")
+
+
+def test_reasoning_in_a_batch_is_kept_apart(tmp_path: Path, data: Path) -> None:
+    def thinking(line: Row) -> Row:
+        answer = fine(line)
+        message = answer["response"]["body"]["choices"][0]["message"]
+        message["content"] = f"<think>[Better Answer] Draft.</think>{message['content']}"
+        return answer
+
+    with BatchServer(thinking) as server:
+        assert reflect(batched(data, tmp_path / "run", server)).statuses == {"ok": 15}
+    lines = journal_lines(tmp_path / "run" / "journal")
+    assert {line["reasoning"] for line in lines} == {"[Better Answer] Draft."}
+
+
+def test_an_output_that_is_not_there_yet_loses_no_reply(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.pipeline.llm.flow_control.FIRST_DELAY", 0.01)
+    with BatchServer() as server:
+        server.late = 1
+        result = reflect(batched(data, tmp_path / "run", server))
+        assert set(server.asked.values()) == {1}
+    assert result.statuses == {"ok": 15} and notes(tmp_path / "run") == []
+
+
+def test_counts_of_another_type_and_deep_lines_lose_no_reply(tmp_path: Path, data: Path) -> None:
+    with BatchServer() as server:
+        server.counts = {"completed": "many", "total": None}
+        server.tail = b"[" * 100_000 + b"\n"
+        assert reflect(batched(data, tmp_path / "run", server)).statuses == {"ok": 15}

@@ -160,7 +160,7 @@ def test_sampling_varies_and_its_seed_repeats_it(folder: Path) -> None:
 
 
 def test_a_failure_in_the_thread_reaches_every_request(tmp_path: Path) -> None:
-    """A token that the model has no embedding for: an IndexError in the manager's thread."""
+    """A special token without an embedding: an IndexError in the manager's thread."""
     save_tiny_chat_model(tmp_path / "odd")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "odd")
     tokenizer.add_tokens(["beyond"], special_tokens=True)

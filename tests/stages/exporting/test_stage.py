@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from datasets import load_dataset, load_from_disk
 from huggingface_hub import DatasetCard
 from safetensors.torch import load_file
 
+from curate.pipeline.base.files import write_json
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.inputs.columns import Columns
 from curate.pipeline.inputs.examples import examples
 from curate.pipeline.inputs.ingest import Intake
 from curate.pipeline.inputs.readers import open_source
+from curate.pipeline.run.directory import RunDir
 from curate.pipeline.run.lock import output_lock
 from curate.pipeline.stages.exporting.stage import export
 from curate.pipeline.stages.selection.stage import SelectResult
@@ -83,6 +86,20 @@ def test_the_card_says_what_from_what_how_and_how_to_load_it(done: SelectResult)
     assert 'data_files="this folder/*.arrow"' in card.text
     rows = load_dataset("arrow", data_files=pattern, split="train")
     assert rows.to_list() == selected(done)
+
+
+def test_a_strangers_texts_stay_on_their_lines(done: SelectResult, tmp_path: Path) -> None:
+    run = RunDir.open(done.run)
+    config = {**run.config, "licence": "mit\ntags:\n- x", "data": "a\n---\nb.jsonl"}
+    config.pop("check")
+    shutil.copytree(done.run, tmp_path / "run")
+    write_json(tmp_path / "run" / "config.json", config)
+    card = DatasetCard.load(
+        export(str(tmp_path / "run"), to="jsonl", out=tmp_path / "out").out / "README.md"
+    )
+    assert card.data.license == "mit tags: - x"
+    assert card.data.tags == ["instruction-tuning", "selective-reflection-tuning"]
+    assert "- Input: `a --- b.jsonl` (" in card.text
 
 
 # --- the tools ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from curate.pipeline.config import GenerateConfig, InputConfig, ModelConfig, TemplateName
+from curate.pipeline.config import GenerateConfig, InputConfig, ModelConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.inputs.answers import match_answers
 from curate.pipeline.inputs.questions import Question
@@ -41,7 +41,9 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def config(data: Path, out: Path, model: Path | str, **more: Any) -> GenerateConfig:
     input = {name: more.pop(name) for name in list(more) if name in InputConfig.__slots__}
-    form = {name: more.pop(name) for name in list(more) if name in ("format", "template")}
+    form = {
+        name: more.pop(name) for name in list(more) if name in ("format", "template", "samples")
+    }
     asked = {"max_tokens": NEW, "device": "cpu", "concurrency": 8, **more}
     return GenerateConfig(
         input=InputConfig(data=str(data), **input),
@@ -84,7 +86,7 @@ class Alone:
 def test_a_fine_tuned_model_is_asked_in_its_template(tmp_path: Path, tiny_student: Path) -> None:
     """The raw wire format behind BOS, though this tokenizer has a chat template too."""
     data, out = written(tmp_path / "set.jsonl", ROWS), tmp_path / "answers.json"
-    done = generate(config(data, out, tiny_student))
+    done = generate(config(data, out, tiny_student, template="vicuna"))
     rows = json.loads(out.read_text("utf-8"))
     alone = Alone(tiny_student)
     prompts = [
@@ -92,14 +94,15 @@ def test_a_fine_tuned_model_is_asked_in_its_template(tmp_path: Path, tiny_studen
         f"{OPENING}Translate.\nInput:\nja {{nein}} ASSISTANT:",
         f"{OPENING}{ROWS[2]['instruction']} ASSISTANT:",
     ]
-    assert [row["output"] for row in rows] == [alone.text(prompt) for prompt in prompts]
+    answers = [alone.text(prompt).removeprefix(" ") for prompt in prompts]
+    assert [row["output"] for row in rows] == answers
     assert rows[1] == {
         "instruction": "Translate.", "input": "ja {nein}", "output": rows[1]["output"],
         "generator": "tiny", "dataset": "words",
     }  # fmt: skip
     assert "dataset" not in rows[2] and "input" not in rows[2]
     assert (done.format, done.answers, done.asked, done.failed) == ("alpaca_eval", 3, 3, {})
-    again = generate(config(data, out, tiny_student))
+    again = generate(config(data, out, tiny_student, template="vicuna"))
     assert (again.asked, again.reused) == (0, 3)
     assert json.loads(out.read_text("utf-8")) == rows
 
@@ -110,13 +113,13 @@ def test_a_fine_tuned_model_is_asked_in_its_template(tmp_path: Path, tiny_studen
         (
             "alpaca",
             "Below is an instruction that describes a task. Write a response that appropriately "
-            "completes the request.\n\n### Instruction:\nSay which animals fly.\n\n### Response:",
+            "completes the request.\n\n### Instruction:\nSay which animals fly.\n\n### Response:\n",
         ),
-        ("wizardlm", "Say which animals fly.\n\n### Response:"),
+        ("wizardlm", "Say which animals fly.\n\n### Response:\n"),
     ],
 )
 def test_the_other_wire_formats(
-    tmp_path: Path, tiny_student: Path, template: TemplateName, prompt: str
+    tmp_path: Path, tiny_student: Path, template: str, prompt: str
 ) -> None:
     data, out = written(tmp_path / "set.jsonl", ROWS[:1]), tmp_path / "a.json"
     generate(config(data, out, tiny_student, template=template))
@@ -140,7 +143,7 @@ def test_no_chat_template_is_needed_and_the_models_own_note_names_the_template(
     (model / "training.json").write_text('{"template": "wizardlm"}', "utf-8")
     data, out = written(tmp_path / "set.jsonl", ROWS[:1]), tmp_path / "a.json"
     generate(config(data, out, model))
-    expected = Alone(model).text("Say which animals fly.\n\n### Response:")
+    expected = Alone(model).text("Say which animals fly.\n\n### Response:\n")
     assert json.loads(out.read_text("utf-8"))[0]["output"] == expected
 
 
@@ -153,18 +156,18 @@ TURNS = [
 def test_the_second_turn_has_the_first_answer_before_it(tmp_path: Path, tiny_student: Path) -> None:
     """MT-Bench's file; its second prompt is T(x) + y + EOS as trained on, and the question."""
     data, out = written(tmp_path / "question.jsonl", TURNS), tmp_path / "tiny.jsonl"
-    done = generate(config(data, out, tiny_student))
+    done = generate(config(data, out, tiny_student, template="vicuna"))
     first, second = (json.loads(line) for line in out.read_text("utf-8").splitlines())
     alone = Alone(tiny_student)
     asked = alone.tokenizer(f"{OPENING}Say one. ASSISTANT:")["input_ids"]
-    answer = alone.decoded(asked)
+    answer = alone.decoded(asked).removeprefix(" ")
 
     def bare(text: str) -> list[int]:
         ids: list[int] = alone.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    asked += [*bare(answer), 1, *bare("USER: Say it again. ASSISTANT:")]
-    again = alone.decoded(asked)
+    asked += [*bare(f" {answer}"), 1, *bare("USER: Say it again. ASSISTANT:")]
+    again = alone.decoded(asked).removeprefix(" ")
     assert first["choices"] == [{"index": 0, "turns": [answer, again]}]
     assert (first["question_id"], first["model_id"]) == (81, "tiny")
     assert set(first) == {"question_id", "answer_id", "model_id", "choices", "tstamp"}
@@ -195,7 +198,7 @@ def test_a_server_gets_messages_with_the_history(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("template", ["vicuna", "chat"])
 def test_vllm_takes_the_rendered_prompt_as_it_is(
-    tmp_path: Path, tiny_student: Path, template: TemplateName
+    tmp_path: Path, tiny_student: Path, template: str
 ) -> None:
     """By a chat template that passes it through: the same tokens as in process."""
     own, served = (

@@ -46,7 +46,16 @@ from ...llm.faulty_server import (
     html,
     slow,
 )
-from ...llm.records_asked import MODEL, about, journaled, key_of, naming, records, written
+from ...llm.records_asked import (
+    MODEL,
+    about,
+    journal_lines,
+    journaled,
+    key_of,
+    naming,
+    records,
+    written,
+)
 
 KEY = "sk-very-secret-0123456789"
 TOO_LONG = error(400, "This model's maximum context length is 4096 tokens", code="context_length")
@@ -560,6 +569,32 @@ def test_a_retry_that_does_worse_keeps_the_last_usable_reply(tmp_path: Path) -> 
         assert statuses(tmp_path / "run", "r0") == ["ok", "refused", "refused", "failed"]
 
 
+@pytest.mark.parametrize("where", ["beside", "inside", "unclosed"])
+def test_reasoning_is_kept_in_the_journal_and_in_no_candidate(tmp_path: Path, where: str) -> None:
+    """It names parts of its own, which are not to be taken for the reply's."""
+    data, run = written(tmp_path / "data.jsonl", records(2)), tmp_path / "run"
+    draft = "I try: [New Instruction] Draft. [End] [New Answer] Draft. [End] [Better Answer] Draft."
+
+    def behaviour(request: Received) -> Answer:
+        if where == "beside":
+            return completion(naming(request), reasoning_content=draft)
+        close = "" if where == "unclosed" else "</think>\n\n"
+        return completion(f"<think>\n{draft}\n{close}{naming(request)}")
+
+    with Server(behaviour) as server:
+        result = reflect(config(data, run, server.url))
+        assert reflect(config(data, run, server.url)).asked == 0
+    if where == "unclosed":
+        assert result.statuses == {"unparsed": 4, "failed": 2}
+    else:
+        assert result.statuses == {"ok": 6}
+        asked = [completion(naming(request)) for request in server.requests]
+        assert len(asked) == 6 and "Draft" not in str(candidates(run))
+    lines = journal_lines(run / "journal")
+    assert all(line["reasoning"].startswith(draft) for line in lines)
+    assert not any("Draft" in line["text"] for line in lines)
+
+
 # --- money ----------------------------------------------------------------------------------------
 
 
@@ -607,6 +642,33 @@ def test_the_cost_budget_is_never_exceeded(tmp_path: Path, data: Path) -> None:
         result = reflect(config(data, run, server.url, max_cost=5.0, **prices))
         assert len(server.requests) == 15
     assert result.cost == pytest.approx((2 * dear.used[0] + 10 * dear.used[1]) / 1e6)
+
+
+def costs(run: Path) -> tuple[float | None, str]:
+    stage = RunDir.open(run).manifest["stages"]["reflect"]
+    return stage["cost_usd"], stage["cost"]
+
+
+def test_a_price_that_is_not_known_is_unknown_everywhere(
+    tmp_path: Path, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Server() as server:
+        incomplete: list[dict[str, Any]] = [{}, {"price_in": 1.0}, {"price_out": 1.0}]
+        for name, prices in zip(("none", "in", "out"), incomplete, strict=True):
+            setup = config(data, tmp_path / name, server.url, **prices)
+            assert "cost unknown" in estimate(setup)
+            assert reflect(setup).cost is None
+            assert costs(tmp_path / name) == (None, "unknown")
+            assert "cost unknown" in capfd.readouterr().err
+        asked = len(server.requests)
+        for prices in incomplete:
+            with pytest.raises(CurateError, match="--price-"):
+                reflect(config(data, tmp_path / "capped", server.url, max_cost=1.0, **prices))
+        assert len(server.requests) == asked and not (tmp_path / "capped").exists()
+        setup = config(data, tmp_path / "both", server.url, price_in=1.0, price_out=2.0)
+        result = reflect(setup)
+        assert result.cost == costs(tmp_path / "both")[0]
+        assert result.cost == pytest.approx((result.tokens[0] + 2 * result.tokens[1]) / 1e6)
 
 
 def test_a_well_known_model_needs_no_prices(tmp_path: Path, data: Path) -> None:
@@ -930,7 +992,8 @@ def test_recorded_replies_belong_to_their_place(tmp_path: Path) -> None:
     assert rows["r1", "both"].reason == "no instruction pair"
     assert statuses(tmp_path / "run", "r2") == ["ok", "failed", "failed", "failed"]
     assert {c.teacher for c in rows.values() if c.candidate != "original"} == {"recorded"}
-    assert result.tokens == (0, 0)
+    assert result.tokens == (0, 0) and result.cost is None
+    assert costs(tmp_path / "run") == (None, "not sold by the token")
     assert reflect(setup).asked == 0
 
 
