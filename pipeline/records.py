@@ -87,8 +87,6 @@ class Score:
     nll_response_given_instruction: float | None = None
     nll_instruction: float | None = None
     nll_instruction_given_response: float | None = None
-    nll_first_response_token: float | None = None
-    nll_first_instruction_token: float | None = None
     num_response_tokens: int | None = None
     num_instruction_tokens: int | None = None
     ifd: float | None = None
@@ -97,6 +95,8 @@ class Score:
     rifd_status: ScoreStatus | None = None
     ifd_reason: str | None = None
     rifd_reason: str | None = None
+    nll_first_response_token: float | None = None
+    nll_first_instruction_token: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +135,15 @@ SCORE_SCHEMA = pa.schema(
             "nll_response_given_instruction",
             "nll_instruction",
             "nll_instruction_given_response",
-            "nll_first_response_token",
-            "nll_first_instruction_token",
         )
     ]
     + [pa.field("num_response_tokens", pa.int64()), pa.field("num_instruction_tokens", pa.int64())]
     + [pa.field("ifd", pa.float64()), pa.field("rifd", pa.float64())]
     + _text("ifd_status", "rifd_status", "ifd_reason", "rifd_reason")
+    + [
+        pa.field("nll_first_response_token", pa.float64()),
+        pa.field("nll_first_instruction_token", pa.float64()),
+    ]
 )
 DECISION_TYPE = pa.struct(
     _text("instruction_rule", "response_rule", "filter_rule")
