@@ -155,6 +155,8 @@ def in_words(found: Explanation) -> Iterator[str]:
         yield from explained(row for row in found.pairs if row["student"] == student)
     if not found.students:
         yield from explained(found.pairs)
+    for candidate in found.candidates[:1]:
+        yield from _history(candidate)
     for candidate in found.candidates:
         yield f"\n== {candidate.candidate}: {candidate.status}" + (
             f" ({candidate.reason})" if candidate.reason else ""
@@ -165,6 +167,16 @@ def in_words(found: Explanation) -> Iterator[str]:
                 yield f"{name}: {text}"
     for kind, reply in found.replies.items():
         yield f"\n== the teacher's raw reply for {kind}\n{reply}"
+
+
+def _history(candidate: Candidate) -> Iterator[str]:
+    """What came before the record's instruction, the same for all its candidates."""
+    system = [{"role": "system", "content": candidate.system}] if candidate.system else []
+    turns = [*system, *candidate.history]
+    if turns:
+        yield "\n== before the instruction"
+    for turn in turns:
+        yield f"{turn['role']}: {turn['content']}"
 
 
 def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
