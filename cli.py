@@ -603,7 +603,10 @@ def generate(
     ] = None,
     template: Annotated[
         str | None,
-        option("The prompt of a model run here [default: what it was fine-tuned with, or vicuna]."),
+        option(
+            "The prompt of a model run here [default: what it was fine-tuned with, or auto].",
+            metavar=opt.TEMPLATES,
+        ),
     ] = None,
     engine: Annotated[
         opt.GenerateEngine,

@@ -144,7 +144,7 @@ def test_every_option_is_explained(name: str) -> None:
         ("reflect", "engine", "auto"),
         ("reflect", "max_tokens", 2048),
         ("reflect", "temperature", 0.0),
-        ("select", "template", "vicuna"),
+        ("select", "template", "auto"),
         ("select", "tokenization", "exact"),
         ("select", "rank_by", "ifd"),
         ("select", "max_ifd", 1.0),
@@ -613,7 +613,7 @@ def test_interrupted_is_130(place: Path) -> None:
     ("name", "option", "choices"),
     [
         ("reflect", "--engine", "auto|openai|vllm|transformers|recorded"),
-        ("select", "--template", "vicuna|alpaca|wizardlm|chat"),
+        ("select", "--template", "auto|vicuna|alpaca|wizardlm|chat|FILE"),
         ("select", "--tokenization", "exact|reference"),
         ("select", "--dtype", "auto|float32|bfloat16|float16"),
         ("select", "--rank-by", "ifd|rifd"),
@@ -621,12 +621,12 @@ def test_interrupted_is_130(place: Path) -> None:
         ("finetune", "--preset", "paper-7b|paper-13b|lora|demo"),
         ("run", "--schedule", "all|selective"),
         ("generate", "--format", "alpaca_eval|mt_bench|jsonl"),
-        ("generate", "--template", "vicuna|alpaca|wizardlm|chat"),
+        ("generate", "--template", "auto|vicuna|alpaca|wizardlm|chat|FILE"),
     ],
 )
 def test_the_promised_choices(curate: Curate, name: str, option: str, choices: str) -> None:
     told = re.sub(r"\s", "", curate(name, "--help").out)
-    assert re.search(rf"{option}[<\[(]{re.escape(choices)}[>\])]", told)
+    assert re.search(rf"{option}[<\[(]?{re.escape(choices)}", told)
 
 
 def test_version_and_help(curate: Curate) -> None:

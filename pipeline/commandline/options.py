@@ -114,9 +114,14 @@ EngineDevice = Annotated[str, option("Where the transformers engine runs: auto, 
 
 Student = Annotated[str, option("The model to be trained: a folder or a hub id.")]
 Revision = Annotated[str | None, option("The student's revision on the hub.")]
+TEMPLATES = "auto|vicuna|alpaca|wizardlm|chat|FILE"
 TemplateOption = Annotated[
     str,
-    option("vicuna, alpaca, wizardlm, chat (the tokenizer's own), auto, or a Jinja FILE."),
+    option(
+        "The student's prompt template. chat: the tokenizer's own; auto: chat where there is one, "
+        "else vicuna; FILE: a Jinja chat template.",
+        metavar=TEMPLATES,
+    ),
 ]
 TokenizationOption = Annotated[
     TokenizationName, option("exact, or reference: what the released scripts do.")
@@ -170,7 +175,10 @@ RowLength = Annotated[int | None, option("Tokens of a row.")]
 PerDeviceBatchSize = Annotated[
     int | None, option("Records at once on a device; gradients are accumulated.")
 ]
-RunsTemplate = Annotated[str | None, option("The prompt template [default: the run's, else auto].")]
+RunsTemplate = Annotated[
+    str | None,
+    option("The prompt template [default: the run's, else auto].", metavar=TEMPLATES),
+]
 HeldOut = Annotated[
     float | None, option("Rows kept out to measure the loss: a part of all, or a number.")
 ]

@@ -235,7 +235,7 @@ def test_an_overlong_guess_prefix_leaves_the_ifd_side_standing(odd: SelectResult
 
 def test_what_fills_the_context_is_cut_to_it(odd: SelectResult) -> None:
     score = scores_of(odd)["1 MB", "original"]
-    prefix = byte_level()("Say the list.\n\n### Response:")["input_ids"]
+    prefix = byte_level()("Say the list.\n\n### Response:\n")["input_ids"]
     assert score["num_response_tokens"] == 256 - len(prefix)
 
 
