@@ -85,21 +85,21 @@ def bare(job: dict[str, Any]) -> dict[str, float]:
     """As many workers as connections, which post the bodies that reflect would and read answers."""
     import httpx2
 
-    from curate.pipeline.llm.engines.openai_server import OpenAITeacher
+    from curate.pipeline.llm.engines.openai_server import OpenAIEngine
     from curate.pipeline.llm.protocol import Request
     from curate.pipeline.records import Candidate
     from curate.pipeline.stages.reflection.reflector import messages_for
     from curate.pipeline.templates import teacher_prompts
 
     prompts, url, concurrency = teacher_prompts(), job["url"], job["concurrency"]
-    teacher = OpenAITeacher(MODEL, url, ceiling=concurrency)
+    teacher = OpenAIEngine(MODEL, url, ceiling=concurrency)
     bodies: list[Any] = []
     for row in rows(job["records"], job["seed"]):
         pair = Candidate(candidate="original", input="", **row)
         for kind in ("instruction", "response"):
             messages = messages_for(kind, pair, prompts)
             bodies.append(teacher.body(Request(
-                id=pair.id, candidate="response", messages=messages, max_tokens=job["max_tokens"],
+                id=pair.id, slot="response", messages=messages, max_tokens=job["max_tokens"],
                 temperature=0.0, seed=None, key="")))  # fmt: skip
     waiting, received = iter(bodies), [0]
 

@@ -21,7 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.pipeline.base.checksums import with_check
 from curate.pipeline.base.files import write_json, write_parquet
+from curate.pipeline.run.decisions import DecisionFiles
 from curate.pipeline.run.directory import RunDir
 
 RESULTS = Path(__file__).parent / "results" / "report-cpu.md"
@@ -77,22 +79,32 @@ def make(source: RunDir, target: Path, records: int) -> None:
     entry = source.stage(f"select/{scores.name}") or {}
     stages = {"reflect": {**(source.stage("reflect") or {}), "records": records, "input": None}}
     stages[f"select/{scores.name}"] = {**entry, "counts": {"sequences": 8 * records}}
-    write_json(target / "manifest.json", {**source.manifest, "stages": stages})
-    left = records
-    for name in ("rejected", "selected"):
-        rows = pa.concat_tables(
-            pa.ipc.open_stream(str(path)).read_all()
-            for path in sorted((source.path / name / scores.name).glob("*.arrow"))
-        ).replace_schema_metadata()
-        wanted = round(records * len(rows) / own) if name == "rejected" else left
-        left -= wanted
-        for folder in {"rejected": ["rejected"], "selected": ["selected", "baselines"]}[name]:
-            place = target / folder / scores.name / ("random" if folder == "baselines" else "")
-            place.mkdir(parents=True)
-            with pa.OSFile(str(place / "data.arrow"), "wb") as file:
-                table = grown([rows], wanted, len(rows), 2)
-                with pa.ipc.new_stream(file, table.schema) as writer:
-                    writer.write_table(table, max_chunksize=SHARD)
+    manifest = {name: value for name, value in source.manifest.items() if name != "check"}
+    write_json(target / "manifest.json", with_check({**manifest, "stages": stages}))
+    decisions = DecisionFiles.of(source, scores.name)
+    decided = grown([table for _, table in decisions.shards()], records, own, 2)
+    write_shards(target / "decisions" / scores.name, decided)
+    rows = pa.concat_tables(
+        pa.ipc.open_stream(str(path)).read_all()
+        for path in sorted((source.path / "selected" / scores.name).glob("*.arrow"))
+    ).replace_schema_metadata()
+    table = grown([rows], pc.sum(pc.is_null(decided.column("reason"))).as_py(), len(rows), 2)
+    for folder in (
+        target / "selected" / scores.name,
+        target / "baselines" / scores.name / "random",
+    ):
+        folder.mkdir(parents=True)
+        write_saved(folder, table)
+
+
+def write_saved(folder: Path, table: pa.Table) -> None:
+    """Write a table as the only file of a saved data set."""
+    with (
+        pa.OSFile(str(folder / "data.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as writer,
+    ):
+        writer.write_table(table, max_chunksize=SHARD)
+    write_json(folder / "state.json", {"_data_files": [{"filename": "data.arrow"}]})
 
 
 def measured(run: Path) -> tuple[float, float, float]:

@@ -122,19 +122,19 @@ def made_requests(number: int) -> list[Any]:
         pair = Candidate(id=str(n), candidate="original", instruction=" ".join(draw.choices(WORDS, k=10)),
                          input="", output=" ".join(draw.choices(WORDS, k=15)))  # fmt: skip
         messages = messages_for("response", pair, prompts)
-        found.append(Request(id=str(n), candidate="response", messages=messages, max_tokens=2048,
+        found.append(Request(id=str(n), slot="response", messages=messages, max_tokens=2048,
                              temperature=0.0, seed=None, key=f"{n:032x}"))  # fmt: skip
     return found
 
 
 def client(url: str, number: int) -> dict[str, float]:
     """Our client alone: nothing is read, parsed or journaled."""
-    from curate.pipeline.llm.engines.openai_server import OpenAITeacher
+    from curate.pipeline.llm.engines.openai_server import OpenAIEngine
 
     requests = iter(made_requests(number))
 
     async def run() -> float:
-        teacher = OpenAITeacher("m", url, ceiling=CONCURRENCY)
+        teacher = OpenAIEngine("m", url, ceiling=CONCURRENCY)
 
         async def worker() -> None:
             for request in requests:
@@ -153,9 +153,9 @@ def bare(url: str, number: int) -> dict[str, float]:
     """The same HTTP client, one pool, as many workers as connections; answers are not looked at."""
     import httpx2
 
-    from curate.pipeline.llm.engines.openai_server import OpenAITeacher
+    from curate.pipeline.llm.engines.openai_server import OpenAIEngine
 
-    teacher = OpenAITeacher("m", url, ceiling=CONCURRENCY)
+    teacher = OpenAIEngine("m", url, ceiling=CONCURRENCY)
     bodies = iter([teacher.body(request) for request in made_requests(number)])
 
     async def run() -> tuple[float, float]:
@@ -234,7 +234,7 @@ def cpu_lines(requests: int, repeats: int) -> list[str]:
         f"{requests} requests, {CONCURRENCY} at once, at a server that answers at once; processor time of the "
         f"client's process, median of {repeats} (min to max). Target: at most 1.5 ms for the client.",
         "",
-        f"- client (`OpenAITeacher.ask`): {spread(alone, 'ms')}",
+        f"- client (`OpenAIEngine.ask`): {spread(alone, 'ms')}",
         f"- all of `reflect` (reading, client, journal, parsing, shards): {spread(whole, 'ms')}",
     ]
 

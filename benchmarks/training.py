@@ -84,25 +84,33 @@ def jobs(args, student):
     """A job of ours, without its folder, with the rows that both train on."""
     from accelerate import PartialState
 
+    from curate.pipeline.config import InputConfig
     from curate.pipeline.config.training import FinetuneConfig
     from curate.pipeline.models.loading import load_tokenizer
     from curate.pipeline.scoring.tokens import Tokenization
     from curate.pipeline.stages.finetuning import data_set
     from curate.pipeline.templates import Template
-    from curate.pipeline.training.rows import training_data
-    from curate.pipeline.training.trainer import Job
+    from curate.pipeline.training.chat_template import serving
+    from curate.pipeline.training.job import Job
+    from curate.pipeline.training.rows import RowFormat, training_data
 
     template = Template("vicuna")
     tokens = Tokenization(load_tokenizer(str(student), None), template, name="exact", max_length=1)
     recipe = FinetuneConfig(model=str(student), out=Path("."), **settings(args)).recipe()
-    records = [*data_set(str(DEMO / "records.jsonl"))[1], *data_set(str(DEMO / "heldout.jsonl"))[1]]
-    data = training_data(records, template=template, tokens=tokens, max_length=args.max_length)
+    records = [
+        record
+        for name in ("records.jsonl", "heldout.jsonl")
+        for record in data_set(InputConfig(data=str(DEMO / name))).records
+    ]
+    served = serving(template, tokens)
+    form = RowFormat(template=template, tokens=tokens, end=served.end, max_length=args.max_length)
+    data = training_data(records, form)
     cpu = args.device == "cpu"
 
     def job(folder):
         return Job(
-            model=str(student), revision=None, recipe=recipe, data=data, out=folder, state=PartialState(cpu=cpu),
-            bf16=not cpu, cpu=cpu,
+            model=str(student), revision=None, recipe=recipe, data=data, serving=served, out=folder,
+            state=PartialState(cpu=cpu), bf16=not cpu, cpu=cpu,
         )  # fmt: skip
 
     return job
@@ -110,10 +118,11 @@ def jobs(args, student):
 
 def ours(job, folder, watch):
     from curate.pipeline.training import trainer as training
-    from curate.pipeline.training.launch import quiet
+    from curate.pipeline.training.job import Training
+    from curate.pipeline.training.launch import without_library_output
 
-    with quiet():
-        trainer = training.prepared(job(folder), training.Training(report=lambda _: None))
+    with without_library_output():
+        trainer = training.prepared(job(folder), Training(report=lambda _: None))
         trainer.add_callback(watch)
         trainer.train()
 

@@ -54,15 +54,16 @@ class ChatTemplate:
         turns = self._turns(messages)
         if self.generation_prompt:
             return self.render(turns, True)
-        return self._closed([*turns, self._turn("assistant", _ANSWER)]).rpartition(_ANSWER)[0]
+        return self.render([*turns, self._turn("assistant", _ANSWER)], False).rpartition(_ANSWER)[0]
+
+    def closed(self, messages: Sequence[Message]) -> str:
+        """A conversation that ends with an answer, with all that the template puts behind it."""
+        return self.render(self._turns(messages), False)
 
     @property
     def date(self) -> str | None:
         """The date that stands in for today's where the template asks for it."""
         return f"{DATE:%Y-%m-%d}" if "strftime_now" in self.source else None
-
-    def _closed(self, turns: list[Turn]) -> str:
-        return self.render(turns, False)
 
     def _turns(self, messages: Sequence[Message]) -> list[Turn]:
         turns = [(m["role"], m["content"]) for m in messages]
@@ -137,14 +138,14 @@ def _keeps(form: ChatTemplate, messages: Sequence[Message], *texts: str) -> bool
 
 def _find_ending(form: ChatTemplate, user: Message) -> ChatTemplate:
     """How prompt and answer meet: read from a conversation that has both."""
-    prompt, turns = form([user]), form._turns([user])
+    prompt = form([user])
     try:
-        answered = form._closed([*turns, form._turn("assistant", _ANSWER)])
+        answered = form.closed([user, {"role": "assistant", "content": _ANSWER}])
     except CurateError:  # a template for prompts alone
         answered = ""
     before, found, _ = answered.partition(_ANSWER)
     between = before.removeprefix(prompt) if found and before.startswith(prompt) else ""
-    if between.strip() and prompt == form._closed(turns):
+    if between.strip() and prompt == form.closed([user]):
         form, prompt, between = replace(form, generation_prompt=False), before, ""
     separator = "" if between.strip() else between
     whole = prompt + separator

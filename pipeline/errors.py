@@ -19,5 +19,5 @@ class BudgetReached(CurateError):
     exit_code = 4
 
 
-class TeacherFailure(Exception):
+class RequestFailed(Exception):
     """One request got no usable answer: that candidate is `failed`, the run goes on."""

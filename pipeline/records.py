@@ -26,10 +26,16 @@ def user_turn(instruction: str, input: str) -> str:
 
 
 def conversation(
-    turns: Sequence[str], answers: Sequence[str], *, input: str, system: str | None
+    turns: Sequence[str],
+    answers: Sequence[str],
+    *,
+    input: str,
+    system: str | None,
+    history: Sequence[Message] = (),
 ) -> list[Message]:
-    """The questions so far as chat messages, the last one unanswered."""
+    """The questions so far as chat messages behind the history; the input is the first one's."""
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    messages += history
     for number, turn in enumerate(turns):
         text = user_turn(turn, input if number == 0 else "")
         messages.append({"role": "user", "content": text})
@@ -40,14 +46,20 @@ def conversation(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One training record: instruction x (with an optional input) and response y."""
+    """One training record: instruction x (with an optional input) and response y.
+
+    `history` are the user's and the assistant's turns before x, in turn; `system` stands before.
+    """
 
     id: str
     instruction: str
     input: str = ""
     output: str
     system: str | None = None
+    history: tuple[Message, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    input_row: int | None = field(default=None, compare=False)
+    """The number of its row in the input, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +76,9 @@ class Candidate:
     teacher: str | None = None
     reply_key: str | None = None
     system: str | None = None
+    history: tuple[Message, ...] = ()
     extra: str | None = None  # the input's further columns, as a JSON object; `original` only
+    input_row: int | None = field(default=None, compare=False)  # from 0; None of a model's reply
 
     @property
     def valid(self) -> bool:
@@ -87,6 +101,8 @@ class Score:
     nll_response_given_instruction: float | None = None
     nll_instruction: float | None = None
     nll_instruction_given_response: float | None = None
+    nll_first_response_token: float | None = None
+    nll_first_instruction_token: float | None = None
     num_response_tokens: int | None = None
     num_instruction_tokens: int | None = None
     ifd: float | None = None
@@ -95,8 +111,6 @@ class Score:
     rifd_status: ScoreStatus | None = None
     ifd_reason: str | None = None
     rifd_reason: str | None = None
-    nll_first_response_token: float | None = None
-    nll_first_instruction_token: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +136,11 @@ def _text(*names: str) -> list[pa.Field]:
     return [pa.field(name, pa.string()) for name in names]
 
 
+MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
 CANDIDATE_SCHEMA = pa.schema(
     _text("id", "candidate", "instruction", "input", "output", "status", "reason")
     + _text("teacher", "reply_key", "system", "extra")
+    + [pa.field("input_row", pa.int64()), pa.field("history", MESSAGES_TYPE)]
 )
 SCORE_SCHEMA = pa.schema(
     _text("id", "candidate")
@@ -141,8 +157,8 @@ SCORE_SCHEMA = pa.schema(
     + [pa.field("ifd", pa.float64()), pa.field("rifd", pa.float64())]
     + _text("ifd_status", "rifd_status", "ifd_reason", "rifd_reason")
     + [
-        pa.field("nll_first_response_token", pa.float64()),
-        pa.field("nll_first_instruction_token", pa.float64()),
+        pa.field(name, pa.float64())
+        for name in ("nll_first_response_token", "nll_first_instruction_token")
     ]
 )
 DECISION_TYPE = pa.struct(
@@ -154,7 +170,26 @@ DECISION_TYPE = pa.struct(
     ]
     + [pa.field("near_tie", pa.bool_())]
 )
-MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
+DECISIONS_SCHEMA = pa.schema(
+    _text("id", "candidate", "reason", "ifd_status", "rifd_status")
+    + [
+        pa.field(name, pa.int64())
+        for name in (
+            "row",
+            "original_row",
+            "instruction_chars",
+            "response_chars",
+            "original_response_chars",
+        )
+    ]
+    + [
+        pa.field(name, pa.float64())
+        for name in ("ifd", "rifd", "log_ifd", "log_rifd", "original_ifd", "original_rifd")
+    ]
+    + list(DECISION_TYPE)
+)
+"""A row a record. `row` and `original_row` are the places of its final pair and of its original in
+the shard of candidates, the latter's length null without texts. No `reason`: it is kept."""
 SELECTED_SCHEMA = pa.schema(
     [
         *_text("id", "instruction", "input", "output"),
@@ -178,7 +213,13 @@ def to_table(given: Iterable[Candidate | Score], schema: pa.Schema) -> pa.Table:
 
 def candidates_from(table: pa.Table) -> list[Candidate]:
     """The inverse of `to_table` for candidates."""
-    return [Candidate(**row) for row in table.select(CANDIDATE_SCHEMA.names).to_pylist()]
+    names = [name for name in CANDIDATE_SCHEMA.names if name in table.column_names]
+    return [candidate_from(row) for row in table.select(names).to_pylist()]
+
+
+def candidate_from(row: Mapping[str, Any]) -> Candidate:
+    """A candidate from its fields' values."""
+    return Candidate(**{**row, "history": tuple(row.get("history") or ())})
 
 
 def scores_from(table: pa.Table) -> list[Score]:

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Begun in the background, tests would have children that ignore what is sent to end them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("no deadline", deadline=None)  # other work may hold the cores
+settings.load_profile("no deadline")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -32,6 +35,14 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from .scoring.tiny import save_student
 
     return save_student(tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def byte_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Llama of random weights, context 256, whose tokenizer knows every byte."""
+    from .training.byte_student import save_byte_student
+
+    return save_byte_student(tmp_path_factory.mktemp("students") / "byte")
 
 
 @pytest.fixture

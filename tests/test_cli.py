@@ -1,6 +1,7 @@
 """The command line: its options, frozen; exit codes; and one sentence for each bad input."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import typer.main
 
 from curate.cli import app
 
+from .llm.batch_server import BatchServer
 from .llm.faulty_server import Answer, FaultyServer, Received, always, completion, error
 from .scoring.tiny import byte_level, save_student
 
@@ -34,67 +36,20 @@ REPLIES = [
 
 # --- the interface, frozen ------------------------------------------------------------------------
 
-INPUT = "--instruction-column --input-column --output-column --strict --limit"
-TEACHER = (
-    "--teacher --engine --base-url --replies --journal --concurrency --rpm --tpm --batch-api "
-    "--batch-poll --max-tokens --temperature --seed --max-cost --max-total-tokens --price-in "
-    "--price-out --prices --retry --prompts --teacher-revision --teacher-device --engine-args "
-    "--dedup --dedup-threshold"
-)
-SCORING = (
-    "--student --revision --template --tokenization --max-length --batch-tokens --device --dtype "
-    "--executor --workers"
-)
-CHOOSING = (
-    "--score-all --max-ifd --max-rifd --only-improved --top --rank-by --decontaminate --ngram "
-    "--diverse"
-)
-OPTIONS = {
-    "reflect": f"--out --shard --dry-run {TEACHER} {INPUT}",
-    "select": f"--out --shard {SCORING} {CHOOSING} {INPUT}",
-    "score": f"--out {SCORING} {INPUT}",
-    "finetune": "--model --out --selection --preset --revision --template --epochs --max-steps "
-    "--learning-rate --scheduler --warmup-ratio --weight-decay --max-grad-norm --batch-size "
-    "--per-device-batch-size --max-length --overlong --held-out --held-out-data --seed --packing "
-    "--no-packing --padding-free --no-padding-free --gradient-checkpointing "
-    "--no-gradient-checkpointing --precision --device --lora-r --lora-alpha --lora-dropout "
-    "--fsdp --no-fsdp --deepspeed --save-steps --keep-checkpoints --no-keep-checkpoints "
-    "--report-to",
-    "run": "--out --schedule --preset --no-finetune --epochs --max-steps --learning-rate "
-    "--batch-size --per-device-batch-size --finetune-max-length --held-out --held-out-data "
-    f"{TEACHER} {SCORING} {CHOOSING} {INPUT}",
-    "compare": "--model --out --selection --sets --seeds --preset --revision --template --epochs "
-    "--max-steps --learning-rate --batch-size --per-device-batch-size --max-length --held-out "
-    "--held-out-data --gradient-checkpointing --no-gradient-checkpointing --precision --device "
-    "--lora-r --judge --judge-questions --max-tokens --engine --base-url --replies --concurrency "
-    "--retry --json",
-    "explain": "--journal --json",
-    "report": "--out --student",
-    "status": "--json",
-    "export": "--to --out --selection --push-to-hub",
-    "generate": "--model --out --format --template --engine --base-url --journal --concurrency "
-    "--max-tokens --temperature --seed --limit --max-cost --max-total-tokens --price-in "
-    "--price-out --retry --revision --device --engine-args --instruction-column "
-    "--input-column --strict",
-    "judge": "--judge --from-log --questions --out --json --engine --base-url --replies --journal "
-    "--concurrency --max-tokens --temperature --seed --limit --max-cost --max-total-tokens "
-    "--price-in --price-out --retry --revision --device --engine-args "
-    "--instruction-column --input-column --output-column",
-    "evaluate": "--model --tasks --base --include-path --limit --batch-size --revision "
-    "--base-revision --device --dtype --json --out",
-    "demo": "--out",
-}
+FROZEN = Path(__file__).with_name("options.txt")
 # INTERFACE.md; its `…` aside.
 PROMISED = {
     "reflect": "--out --teacher --engine --base-url --replies --journal --concurrency --max-tokens "
     "--temperature --seed --limit --dry-run --max-cost --max-total-tokens --retry --prompts",
     "select": "--student --out --template --tokenization --max-length --batch-tokens --device "
-    "--dtype --score-all --max-ifd --max-rifd --only-improved --top --rank-by",
+    "--dtype --score-all --max-ifd --max-rifd --only-improved --prefer-passing --top --rank-by",
     "finetune": "--model --out --preset --epochs --learning-rate --batch-size --max-length",
     "run": "--out --teacher --student --schedule",
     "score": "--student --out --template --tokenization --max-length --batch-tokens --device "
     "--dtype",
     "compare": "",
+    "pairs": "--student --choose --beta --keep --against --out --min-margin --max-length-ratio "
+    "--balance-length --tier --decontaminate --seed",
     "explain": "",
     "generate": "--model --out",
     "judge": "--judge --from-log --json",
@@ -103,6 +58,10 @@ PROMISED = {
     "export": "",
     "report": "--out",
     "demo": "",
+    "bpc": "--student --base --text-column --window --stride --tokenization --by --out --json",
+    "solve": "--out --teacher --strategy --samples --temperature --shots --num-shots "
+    "--task-column --answer-column",
+    "check": "--checker --keep --min-pass-rate --max-pass-rate --out --json",
 }
 
 
@@ -120,18 +79,33 @@ def options_of(command: Any) -> set[str]:
     }
 
 
-def test_the_commands_are_these() -> None:
-    assert list(commands()) == list(OPTIONS)
+def listing() -> str:
+    """All arguments and options with their defaults; options.txt holds what is promised of them."""
+    lines = ["# Written by `python -m tests.test_cli`: a change here is one of the interface."]
+    for name, command in commands().items():
+        lines.append(f"\n{name}")
+        for parameter in command.params:
+            names = ", ".join((*parameter.opts, *parameter.secondary_opts))
+            usual = (
+                ""
+                if parameter.default is None or parameter.default is False
+                else f" = {parameter.default}"
+            )
+            lines.append(f"  {names}{usual}{' (required)' if parameter.required else ''}")
+    return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_the_options_are_these(name: str) -> None:
-    frozen = set(OPTIONS[name].split())
-    assert options_of(commands()[name]) == frozen
-    assert set(PROMISED[name].split()) <= frozen
+def test_the_commands_and_their_options_are_these() -> None:
+    assert listing() == FROZEN.read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_promised_options_are_there(name: str) -> None:
+    promised = {"--config", "--json", *PROMISED[name].split()}
+    assert promised <= options_of(commands()[name])
+
+
+@pytest.mark.parametrize("name", PROMISED)
 def test_every_option_is_explained(name: str) -> None:
     for parameter in commands()[name].params:
         assert parameter.help, f"{name} {parameter.name}"
@@ -242,7 +216,7 @@ BAD: list[tuple[str, int, str]] = [
     ("reflect none.jsonl --dry-run", 1, "no such file or folder"),
     # where to
     (f"reflect ok.jsonl {RECORDED}", 2, "--out is needed"),
-    ("score ok.jsonl --student STUDENT", 2, "Missing option '--out'"),
+    ("score ok.jsonl --student STUDENT", 2, "Missing option .*'--out'"),
     (f"reflect ok.jsonl --out full {RECORDED}", 1, "full is not empty and no run of curate"),
     (f"reflect ok.jsonl --out empty.jsonl {RECORDED}", 1, "is a file, not a run directory"),
     (f"reflect ok.jsonl --out empty.jsonl/run {RECORDED}", 1, "cannot write empty.jsonl/run"),
@@ -272,7 +246,7 @@ BAD: list[tuple[str, int, str]] = [
     ("finetune ok.jsonl --out model --model ./nobody", 1, "nobody"),
     (f"run ok.jsonl --out run --student ./nobody {RECORDED}", 1, "nobody"),
     (f"run ok.jsonl --out run --student STUDENT --epochs=-1 {RECORDED}", 2, "epochs"),
-    (f"run ok.jsonl --out run --student STUDENT --batch-size 0 {RECORDED}", 2, "batch_size"),
+    (f"run ok.jsonl --out run --student STUDENT --batch-size 0 {RECORDED}", 2, "--batch-size"),
     ("select ok.jsonl --out run --student STUDENT --template latin", 2, "latin"),
     ("select ok.jsonl --out run --student STUDENT --tokenization magic", 2, "magic"),
     ("select ok.jsonl --out run --student STUDENT --device gpu", 1, "--device gpu"),
@@ -314,7 +288,7 @@ BAD: list[tuple[str, int, str]] = [
     (f"reflect ok.jsonl --out run --max-cost=-1 {RECORDED}", 2, "--max-cost"),
     (f"reflect ok.jsonl --out run --price-in=-1 {RECORDED}", 2, "--price-in"),
     ("finetune ok.jsonl --out model --model STUDENT --epochs=-1", 2, "epochs"),
-    ("finetune ok.jsonl --out model --model STUDENT --learning-rate 0", 2, "learning_rate"),
+    ("finetune ok.jsonl --out model --model STUDENT --learning-rate 0", 2, "--learning-rate"),
     ("finetune ok.jsonl --out model --model STUDENT --fsdp", 2, "several processes, and here is"),
     ("finetune ok.jsonl --out model --model STUDENT --report-to moon", 1, "no tracker .*'moon'"),
     ("finetune ok.jsonl --out model --model PLAIN --template chat", 1, "no chat template"),
@@ -364,7 +338,7 @@ BAD: list[tuple[str, int, str]] = [
     (
         "judge ok.jsonl ok.jsonl --judge ./nobody --engine transformers",
         1,
-        "of the judge './nobody'",
+        "./nobody",
     ),
     ("judge --from-log none.json", 1, "no such file or folder: none.json"),
     ("judge --from-log ok.jsonl", 1, "no log of judgements: its columns are id, instruction"),
@@ -456,6 +430,76 @@ def test_an_id_that_is_not_there_suggests_near_ones(
     assert told.code == 0 and told.out.startswith("record first\n")
     told = curate("explain", "run", "first", "--json")
     assert json.loads(told.out)["id"] == "first" and not told.err
+
+
+# --- options from a file, results for programs ----------------------------------------------------
+
+
+def test_what_is_typed_wins_over_a_file(
+    place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    Path("own.yaml").write_text(
+        f"data: ok.jsonl\nout: run\nreplies: replies.jsonl\nstudent: {tiny_student}\ndevice: cpu\n"
+        "no_finetune: true\nmax-ifd: 0.000001\n",
+        "utf-8",
+    )
+    none = curate("run", "--config", "own.yaml")
+    assert none.code == 0 and "selected 0 of 2 records" in none.out, none
+    typed = curate("run", "--config", "own.yaml", "--max-ifd", "9", "--max-rifd", "9")
+    assert typed.code == 0 and "selected 2 of 2 records" in typed.out, typed
+
+
+def test_a_run_s_config_json_begins_another(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    assert curate("reflect", "ok.jsonl", "-o", "run", *RECORDED.split(), "--limit", "1").code == 0
+    again = curate("reflect", "--config", "run/config.json", "-o", "other", "--json")
+    assert again.code == 0 and json.loads(again.out)["records"] == 1
+    first, second = (
+        json.loads(Path(run, "config.json").read_text("utf-8")) for run in ("run", "other")
+    )
+    assert first["identity"] == second["identity"] and first["options"] == second["options"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("max_idf: 1", r"max_idf in own\.yaml; the nearest one is max_ifd"),
+        ("max_ifd: high", r"max_ifd in own\.yaml takes a number"),
+        ("max_ifd: [", r"cannot read --config own\.yaml"),
+    ],
+)
+def test_a_bad_file_of_options_is_one_sentence(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    monkeypatch.chdir(place)
+    Path("own.yaml").write_text(text, "utf-8")
+    ended = curate("select", "ok.jsonl", "--student", "s", "-o", "run", "--config", "own.yaml")
+    assert ended.code == 2 and len(ended.errors) == 1 and re.search(says, ended.errors[0])
+    missing = curate("select", "ok.jsonl", "--student", "s", "--config", "none.yaml")
+    assert missing.code == 2 and "none.yaml" in missing.errors[0]
+
+
+def test_help_is_in_titled_groups_with_an_example(curate: Curate) -> None:
+    told = curate("run", "-h").out
+    titles = re.findall(r"^(\w[\w ]*):$", told, re.MULTILINE)
+    assert titles[0] == "Arguments" and titles[-1] == "Example"
+    assert {"Options", "Input", "Teacher", "Scoring", "Selection", "Training"} <= set(titles)
+    assert "\n  curate run data.jsonl --out run " in told
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_options(shell: str) -> None:
+    program = "import sys; sys.argv[0] = 'curate'; from curate.cli import main; main()"
+    environment = {**os.environ, "_CURATE_COMPLETE": f"complete_{shell}", "COMP_CWORD": "2",
+                   "COMP_WORDS": "curate select --max", "_TYPER_COMPLETE_ARGS":
+                   "curate select --max", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert "--max-ifd" in done.stdout and "--max-rifd" in done.stdout, done
 
 
 # --- exit codes -----------------------------------------------------------------------------------
@@ -574,6 +618,25 @@ def test_the_key_comes_from_the_environment_alone(
     assert not any("key" in name for command in commands().values() for name in options_of(command))
 
 
+def test_a_judge_and_a_model_that_answers_take_the_options_of_asking(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    written(Path("other.jsonl"), [{**row, "output": "Else."} for row in ROWS])
+    limits = ["--rpm", "60000", "--tpm", "9000000", "--max-cost", "1", "--price-in", "1",
+              "--price-out", "1", "--journal", "kept"]  # fmt: skip
+    with BatchServer() as server:
+        asking = ["--base-url", server.url, "--batch-api", "--batch-poll", "0.05", *limits]
+        judged = curate("judge", "ok.jsonl", "other.jsonl", "--judge", "j", "-o", "v", *asking)
+        assert judged.code == 3 and ": 4 replies asked for" in judged.out, judged
+        asked = curate("generate", "ok.jsonl", "--model", "m", "-o", "a.json", *asking)
+        assert asked.code == 0 and "; 2 replies asked for" in asked.out, asked
+    assert list(Path("kept").glob("*.jsonl"))
+    budget = ["--max-total-tokens", "9", "--base-url", server.url]
+    stopped = curate("judge", "ok.jsonl", "other.jsonl", "--judge", "k", "-o", "w", *budget)
+    assert stopped.code == 4
+
+
 @pytest.mark.parametrize("schedule", ["all", "selective"])
 def test_standard_input_is_data_in_both_schedules(
     place: Path,
@@ -631,8 +694,12 @@ def test_the_promised_choices(curate: Curate, name: str, option: str, choices: s
 
 def test_version_and_help(curate: Curate) -> None:
     assert curate("--version") == Ended(0, f"{version('curate-reflection')}\n", "")
-    for name in OPTIONS:
+    for name in PROMISED:
         told = curate(name, "--help")
         assert told.code == 0 and not told.err
         assert all(option in told.out for option in options_of(commands()[name]))
     assert curate("--help").out.count("Exit codes: 0 done; 1 an error") == 1
+
+
+if __name__ == "__main__":
+    FROZEN.write_text(listing(), "utf-8")

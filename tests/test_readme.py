@@ -41,7 +41,8 @@ def commands_of(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith("curate ")]
 
 
-COMMANDS = commands_of(README)
+PAGES = [README, *(page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
+COMMANDS = [words for page in PAGES for words in commands_of(page)]
 
 
 def test_the_readme_shows_the_main_commands() -> None:
@@ -51,7 +52,7 @@ def test_the_readme_shows_the_main_commands() -> None:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(words) for words in COMMANDS])
-def test_a_command_of_the_readme_parses(words: list[str]) -> None:
+def test_a_command_of_the_pages_parses(words: list[str]) -> None:
     """With all its options known and well-formed; what is required may be left out in passing."""
     command: Any = typer.main.get_command(app).commands[words[1]]  # type: ignore[attr-defined]
     known = {name for parameter in command.params for name in parameter.opts}
@@ -61,7 +62,14 @@ def test_a_command_of_the_readme_parses(words: list[str]) -> None:
 
 
 def test_the_options_that_the_readme_mentions_exist() -> None:
-    known = {"--help", "--nproc-per-node", "--head", "--port", "--address"}  # torchrun's, Ray's
+    known = {
+        "--help",
+        "--install-completion",
+        "--nproc-per-node",
+        "--head",
+        "--port",
+        "--address",
+    }  # torchrun's, Ray's
     for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
         known |= {name for parameter in command.params for name in parameter.opts}
     ours = re.sub(r"^#SBATCH .*", "", README, flags=re.M)

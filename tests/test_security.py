@@ -14,11 +14,11 @@ import typer.testing
 
 from curate.cli import app
 from curate.pipeline.base.progress import inert, say
-from curate.pipeline.config import InputConfig, ModelConfig, option_words
+from curate.pipeline.config import InputConfig, ModelConfig, recorded_options
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
-from curate.pipeline.llm.engines.continuous_batching import Settings, start_engine
+from curate.pipeline.llm.engines.continuous_batching import Sampling, Settings, start_model
 from curate.pipeline.models.devices import pick_device
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.records import Candidate
@@ -66,7 +66,7 @@ def loaders(name: str) -> list[Callable[[], Any]]:
         lambda: load_tokenizer(name),
         lambda: load_student(name, revision=None, device=pick_device("cpu"), dtype="float32"),
         lambda: load_causal_lm(name, dtype="float32"),
-        lambda: start_engine(settings, (0.0, None)),
+        lambda: start_model(settings, Sampling(0.0, None)),
     ]
 
 
@@ -125,8 +125,9 @@ def test_a_checkpoint_that_holds_more_than_numbers_is_refused(
     config = FinetuneConfig(
         model=str(tiny_student), out=tmp_path / "out", preset="demo", batch_size=2, max_steps=2,
         save_steps=1, held_out=0, max_length=200, keep_checkpoints=True,
+        input=InputConfig(data=data),
     )  # fmt: skip
-    finetune_run(config, data)
+    finetune_run(config)
     told = json.loads((config.out / "training.json").read_text("utf-8"))
     assert re.fullmatch(r"[0-9a-f]{16}", told["weights"])
     checkpoint = last_complete(config.out / CHECKPOINTS)
@@ -138,7 +139,7 @@ def test_a_checkpoint_that_holds_more_than_numbers_is_refused(
     seal(checkpoint)
     (config.out / "training.json").unlink()
     with pytest.raises(CurateError, match="checkpoint-2 is damaged or holds more than numbers"):
-        finetune_run(config, data)
+        finetune_run(config)
     assert not mark.exists()
 
 
@@ -206,15 +207,15 @@ def test_no_key_is_noted_with_the_options() -> None:
     secret = "sk-secret"
     for url in (f"http://me:{secret}@host/v1", f"http://host/v1?key={secret}"):
         teacher = ModelConfig(model="t", base_url=url, api_key=secret)
-        assert option_words(teacher) == ["--teacher", "t"]
+        assert recorded_options(teacher) == {"model": "t"}
     args = ("--api-key", secret)
-    assert option_words(ModelConfig(model="t", engine_args=args)) == ["--teacher", "t"]
+    assert recorded_options(ModelConfig(model="t", engine_args=args)) == {"model": "t"}
     harmless = ModelConfig(model="t", base_url="http://h/v1", engine_args=("--a", "b c"))
-    assert option_words(harmless) == [
-        "--teacher", "t", "--base-url", "http://h/v1", "--engine-args", "--a 'b c'",
-    ]  # fmt: skip
+    assert recorded_options(harmless) == {
+        "model": "t", "base_url": ["http://h/v1"], "engine_args": "--a 'b c'",
+    }  # fmt: skip
     given = InputConfig(data="d", strict=True, limit=3)
-    assert option_words(given) == ["--strict", "--limit", "3"]
+    assert recorded_options(given) == {"data": "d", "strict": True, "limit": 3}
 
 
 def test_the_documents_name_tests_that_exist() -> None:

@@ -1,4 +1,4 @@
-"""Checksums inside our own files: Parquet covers its pages alone, JSON nothing.
+"""Checksums (CRC-32) of our own files: Parquet covers its pages alone, JSON and Arrow nothing.
 
 A changed byte may leave a file that can be read and says something else.
 """
@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 NOTE = b"curate.crc32"
@@ -14,16 +15,17 @@ NOTE = b"curate.crc32"
 EMPTY = b"0" * 8
 _GAP = 2  # bytes of Thrift between a key and its value of eight bytes
 _FIELD = "check"
+_CHUNK = 1 << 20
 
 
-def sealed(data: bytes) -> bytes:
+def seal_parquet(data: bytes) -> bytes:
     """A Parquet file with `NOTE` = `EMPTY` in its metadata, the sum filled in."""
     place = _place(data)
     assert place is not None and data[place : place + 8] == EMPTY
     return data[:place] + b"%08x" % zlib.crc32(data) + data[place + 8 :]
 
 
-def intact(data: bytes) -> bool:
+def parquet_is_intact(data: bytes) -> bool:
     """Whether a Parquet file is as it was sealed; True for one that never was."""
     place = _place(data)
     if place is None:
@@ -39,12 +41,24 @@ def _place(data: bytes) -> int | None:
     return None if found < 0 else found + len(NOTE) + _GAP
 
 
-def with_check(value: Mapping[str, Any]) -> dict[str, Any]:
+def crc32_of(path: Path) -> str | None:
+    """The sum of a file, for what is noted of it elsewhere; None where it is not there."""
+    crc = 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                crc = zlib.crc32(chunk, crc)
+    except FileNotFoundError:
+        return None
+    return f"{crc:08x}"
+
+
+def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with the sum of all else."""
     return {**value, _FIELD: _sum(value)}
 
 
-def agrees(value: Mapping[str, Any]) -> bool:
+def checksum_holds(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object is as it was written; True for one without a sum."""
     rest = {name: item for name, item in value.items() if name != _FIELD}
     return bool(value.get(_FIELD, _sum(rest)) == _sum(rest))

@@ -15,6 +15,28 @@ import pyarrow.parquet as pq
 
 from ..errors import CurateError
 from . import checksums as checks
+from .foreign_text import whole
+
+_checks: list[tuple[str, Callable[[], None]]] = []
+"""Folders of locks that this process holds, and what raises once one of them is lost."""
+
+
+@contextmanager
+def checked_publications(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """In the body, call `check` before anything is put in place below a folder."""
+    entry = (os.path.realpath(folder), check)
+    _checks.append(entry)
+    try:
+        yield
+    finally:
+        _checks.remove(entry)
+
+
+def _check(path: Path) -> None:
+    place = os.path.realpath(path)
+    for folder, check in list(_checks):
+        if os.path.commonpath((folder, place)) == folder:
+            check()
 
 
 @contextmanager
@@ -31,12 +53,14 @@ def writable(place: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place."""
+    _check(path)
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
             write(temporary)
             _sync(temporary)
+            _check(path)
             os.replace(temporary, path)
             _sync(path.parent)
         finally:
@@ -55,6 +79,7 @@ def create_json(path: Path, value: Any) -> bool:
     def link(temporary: Path) -> bool:
         _write_text(temporary, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
         _sync(temporary)
+        _check(path)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -72,7 +97,7 @@ def create_json(path: Path, value: Any) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
+    """Write a text file, atomically; what is no character becomes U+FFFD."""
     write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 
@@ -82,7 +107,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+    path.write_text(whole(text), "utf-8")
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
@@ -95,7 +120,7 @@ def write_parquet(path: Path, table: pa.Table, **notes: Any) -> None:
     schema = table.schema.with_metadata({**(table.schema.metadata or {}), **ours})
     made = pa.BufferOutputStream()
     pq.write_table(table.cast(schema), made, compression="zstd", write_page_checksum=True)
-    data = checks.sealed(made.getvalue().to_pybytes())
+    data = checks.seal_parquet(made.getvalue().to_pybytes())
     write_atomically(path, lambda temporary: _write_bytes(temporary, data))
 
 
@@ -106,7 +131,7 @@ def read_parquet(
     try:
         with pa.OSFile(str(path)) as file:
             data = file.read_buffer()  # Arrow's memory: its threads cannot let go of Python's
-        if not checks.intact(data.to_pybytes()):
+        if not checks.parquet_is_intact(data.to_pybytes()):
             return None
         parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = parquet.read(columns=columns, use_threads=False)
@@ -134,18 +159,23 @@ def count_of(path: Path) -> int:
 
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a new folder, then put it in the place of `path`."""
+    _check(path)
     with writable(path):
         temporary = path.with_name(f".{path.name}.new")
         old = path.with_name(f".{path.name}.old")
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
-        fill(temporary)
-        for written in temporary.iterdir():
-            _sync(written)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(temporary, path)
+        try:
+            fill(temporary)
+            for written in temporary.iterdir():
+                _sync(written)
+            _check(path)
+            if path.exists():
+                os.rename(path, old)
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         _sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -6,6 +6,8 @@ Of several processes at one work, the first alone speaks.
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +17,8 @@ from .ranks import is_first
 INTERVAL = 15.0
 # All controls but line feed and tab; the last two ranges turn the direction of what follows.
 _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+_silent = False
 
 
 class Progress:
@@ -31,7 +35,7 @@ class Progress:
         self._said = 0
         self._lock = Lock()
         self._bar: Any = None
-        if sys.stderr.isatty() and is_first():
+        if sys.stderr.isatty() and is_first() and not _silent:
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, desc=stage, unit=f" {unit}", file=sys.stderr)
@@ -78,8 +82,19 @@ class Progress:
 
 def say(line: str) -> None:
     """One line to stderr."""
-    if is_first():
+    if is_first() and not _silent:
         print(inert(line), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No progress and no notes in the body, in all threads of this process."""
+    global _silent
+    before, _silent = _silent, True
+    try:
+        yield
+    finally:
+        _silent = before
 
 
 def inert(text: str) -> str:

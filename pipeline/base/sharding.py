@@ -35,17 +35,21 @@ WHOLE = Share(0, 1)
 
 
 def share_of(text: str | None, environment: Mapping[str, str]) -> Share:
-    """The share that `--shard i/n` names; without it the one of a Slurm array's task, else all.
+    """The share that `--shard` names, i/n or all; by default that of a Slurm task, else all.
 
     >>> slurm = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "4"}
     >>> share_of(None, slurm | {"SLURM_ARRAY_TASK_MIN": "1"})
     Share(index=2, of=4)
     """
+    if text == "all":
+        return WHOLE
     if text is None:
         return _slurm(environment) if "SLURM_ARRAY_TASK_ID" in environment else WHOLE
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if found is None or not int(found[1]) < int(found[2]):
-        raise UsageError(f"--shard takes i/n with i from 0 to n-1, such as 0/4, not {text!r}")
+        raise UsageError(
+            f"--shard takes i/n with i from 0 to n-1, such as 0/4, or all, not {text!r}"
+        )
     return Share(int(found[1]), int(found[2]))
 
 
@@ -57,7 +61,7 @@ def _slurm(environment: Mapping[str, str]) -> Share:
         if not text.isdigit() and usual is None:
             raise UsageError(
                 f"SLURM_ARRAY_TASK_ID is set, but SLURM_ARRAY_TASK_{name} is {text!r}: give "
-                "--shard i/n, or --shard 0/1 for all"
+                "--shard i/n, or --shard all"
             )
         return int(text) if text.isdigit() else usual or 0
 
@@ -68,6 +72,6 @@ def _slurm(environment: Mapping[str, str]) -> Share:
     if rest or last != first + (of - 1) * step or not 0 <= index < of:
         raise UsageError(
             f"the Slurm array of {of} tasks from {first} to {last} has gaps, so task {id} does "
-            "not know its share: give --shard i/n, or --shard 0/1 for all"
+            "not know its share: give --shard i/n, or --shard all"
         )
     return Share(index, of)

@@ -1,193 +1,110 @@
-"""The options that several commands share, each with its help."""
+"""Typer's parameters and --help from the options of a configuration."""
 
+import inspect
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from ..config import (
-    Dedup,
-    DtypeOption,
-    EngineName,
-    Executor,
-    RankBy,
-    TokenizationName,
+from ..config.fields import flag_of
+from ..config.files import file_options
+from ..config.options import Option, options_of
+from ..errors import CurateError
+
+CONFIG, JSON = "config", "json"
+"""The options that every command has."""
+
+
+class Help(TyperCommand):
+    """--help with the options under their titles, and an example behind them."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The arguments, the command's own options, then those of each title."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                title = getattr(parameter, "rich_help_panel", None) or "Options"
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The example, on one line so that it can be copied."""
+        formatter.write(f"\nExample:\n  {self.epilog}\n")
+
+
+def parameters(config: type) -> list[inspect.Parameter]:
+    """The command's parameters: arguments, options, --config and --json."""
+    ordered = sorted(
+        options_of(config).values(),
+        key=lambda option: (not option.about["argument"], not option.required),
+    )
+    return [*map(_parameter, ordered), _config_parameter(config), _JSON]
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    help, title = option.help, option.title
+    if option.about["argument"]:
+        name = option.name.upper()
+        info = typer.Argument(help=help, metavar=name, rich_help_panel="Arguments")
+    else:
+        value = _metavar(option)
+        info = typer.Option(*_names(option), help=help, metavar=value, rich_help_panel=title)
+    default = inspect.Parameter.empty if option.required else option.default
+    if isinstance(default, tuple):
+        default = list(map(str, default)) or None
+    return _keyword(option.name, Annotated[_type(option), info], default)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _names(option: Option) -> tuple[str, ...]:
+    flag = flag_of(option.name)
+    if option.kind.item is bool and option.default is None:  # where it is not off already
+        flag = f"{flag}/{flag_of(f'no_{option.name}')}"
+    return (*option.about["flags"], flag)
+
+
+def _type(option: Option) -> Any:
+    """What one occurrence is parsed to; the configuration does the rest."""
+    if option.about["parse"] is not None:
+        return str | None
+    item: Any = list[str] if option.kind.many else option.kind.item
+    return item if option.required or option.default is not None else item | None
+
+
+def _metavar(option: Option) -> str | None:
+    if not option.kind.many or option.about["parse"] is not None:
+        return None
+    item = "|".join(option.kind.choices) or option.kind.item.__name__
+    return f"<{item}>{',…' if option.about['split'] else ''}"
+
+
+def _config_parameter(config: type) -> inspect.Parameter:
+    def read(ctx: typer.Context, path: Path | None) -> Path | None:
+        if path is not None:
+            try:
+                ctx.default_map = file_options(config, path)
+            except CurateError as error:
+                raise typer.BadParameter(str(error), ctx=ctx) from None
+        return path
+
+    info = typer.Option(
+        flag_of(CONFIG),
+        help="Options from a YAML or JSON file, or a run's config.json; what is typed wins.",
+        callback=read,
+        is_eager=True,
+    )
+    return _keyword(CONFIG, Annotated[Path | None, info], None)
+
+
+_JSON = _keyword(
+    JSON, Annotated[bool, typer.Option(flag_of(JSON), help="The result as JSON.")], False
 )
-from ..config.training import Precision, Preset
-
-
-def option(text: str, *names: str, panel: str | None = None, **more: Any) -> Any:
-    """An option with its help."""
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=True, **more)
-
-
-Data = Annotated[
-    str,
-    typer.Argument(
-        help="A file or folder of JSON, JSONL (also .gz), CSV, Parquet or Arrow, a save_to_disk "
-        "folder, a URL of one of these (s3://…), a hub id owner/name[:split], or - for JSONL on "
-        "standard input.",
-        show_default=False,
-    ),
-]
-InstructionColumn = Annotated[str | None, option("The column of the instruction.")]
-InputColumn = Annotated[str | None, option("The column of the input, if there is one.")]
-OutputColumn = Annotated[str | None, option("The column of the response.")]
-Strict = Annotated[
-    bool, option("Stop at the first unusable row instead of counting it.", "--strict")
-]
-Limit = Annotated[int | None, option("Take only the first N records.", min=1)]
-
-Teacher = Annotated[str | None, option("The model that reflects; not needed for recorded replies.")]
-Engine = Annotated[
-    EngineName, option("How the teacher is reached; auto looks at the other options.")
-]
-BaseUrl = Annotated[
-    list[str] | None,
-    option(
-        "An OpenAI-compatible server, such as http://localhost:8000/v1; several share the load."
-    ),
-]
-Replies = Annotated[
-    Path | None, option("Recorded replies, JSONL: id, candidate, reply, finish_reason.")
-]
-JournalDir = Annotated[Path | None, option("Where replies are kept, to share them among runs.")]
-Concurrency = Annotated[int, option("At most so many requests at once.", min=1)]
-Rpm = Annotated[float | None, option("At most so many requests a minute.")]
-Tpm = Annotated[float | None, option("At most so many tokens a minute, prompts and replies.")]
-BatchApi = Annotated[
-    bool,
-    option("Ask through the server's batch API: within 24 h, at half the price.", "--batch-api"),
-]
-BatchPoll = Annotated[float, option("Seconds between two looks at a batch job, at most.")]
-MaxTokens = Annotated[int, option("At most so many new tokens a reply.", min=1)]
-Temperature = Annotated[float, option("Sampling temperature; 0 is greedy.", min=0)]
-Seed = Annotated[int | None, option("Sampling seed, part of a request's identity.")]
-MaxCost = Annotated[float | None, option("Stop before this many USD are exceeded (needs prices).")]
-MaxTotalTokens = Annotated[int | None, option("Stop before this many tokens are exceeded.", min=1)]
-PriceIn = Annotated[
-    float | None, option("USD per million prompt tokens [default: the model's, if known].", min=0)
-]
-PriceOut = Annotated[
-    float | None, option("USD per million completion tokens [default: likewise].", min=0)
-]
-PricesFile = Annotated[
-    Path | None, option("Prices by model, JSON, over those that come with the package.")
-]
-TeacherRevision = Annotated[
-    str | None, option("The teacher's revision: a commit on the hub, or what you call it.")
-]
-TeacherDevice = Annotated[str, option("Where the transformers engine runs: auto, cpu, cuda.")]
-EngineArgs = Annotated[
-    str | None, option("Options of the vLLM server, such as '--tensor-parallel-size 2'.")
-]
-Shard = Annotated[
-    str | None,
-    option(
-        "Do one task's share of the shards, i/n with i from 0; several tasks work into one run "
-        "[default: that of a Slurm array's task, else all]."
-    ),
-]
-Retry = Annotated[
-    str | None, option("Ask again where the status is one of: failed,unparsed,truncated,refused.")
-]
-DedupOption = Annotated[
-    Dedup,
-    option(
-        "Leave out records whose instruction repeats an earlier one: near, or exact (the same "
-        "words)."
-    ),
-]
-DedupThreshold = Annotated[
-    float, option("Of --dedup near: the Jaccard similarity of the sets of three words in a row.")
-]
-Prompts = Annotated[Path | None, option("A folder with reflection prompts of your own.")]
-
-JudgeEngine = Annotated[
-    EngineName, option("How the judge is reached; auto looks at the other options.")
-]
-JudgeReplies = Annotated[
-    Path | None,
-    option("Recorded replies, JSONL: id, candidate (forward or reverse), reply, finish_reason."),
-]
-EngineDevice = Annotated[str, option("Where the transformers engine runs: auto, cpu, cuda.")]
-
-Student = Annotated[str, option("The model to be trained: a folder or a hub id.")]
-Revision = Annotated[str | None, option("The student's revision on the hub.")]
-TEMPLATES = "auto|vicuna|alpaca|wizardlm|chat|FILE"
-TemplateOption = Annotated[
-    str,
-    option(
-        "The student's prompt template. chat: the tokenizer's own; auto: chat where there is one, "
-        "else vicuna; FILE: a Jinja chat template.",
-        metavar=TEMPLATES,
-    ),
-]
-TokenizationOption = Annotated[
-    TokenizationName, option("exact, or reference: what the released scripts do.")
-]
-MaxLength = Annotated[
-    int | None, option("Tokens of a scored sequence [default: 2048 or the student's context].")
-]
-BatchTokens = Annotated[int | None, option("Tokens of a packed row; changes speed, not scores.")]
-Device = Annotated[str, option("auto, cpu, cuda or cuda:N.")]
-DtypeName = Annotated[DtypeOption, option("auto: bfloat16 on a GPU that has it, else float32.")]
-ExecutorName = Annotated[
-    Executor,
-    option("Where it scores: on this machine, or on the Ray cluster that RAY_ADDRESS names."),
-]
-Workers = Annotated[
-    int | None,
-    option("Ray's workers, a GPU or a CPU each [default: all the cluster has].", min=1),
-]
-ScoreAll = Annotated[
-    bool, option("Score all candidates, not only what a decision needs.", "--score-all")
-]
-MaxIfd = Annotated[float, option("Keep a row only if its IFD is below this.")]
-MaxRifd = Annotated[float, option("Keep a row only if its r-IFD is below this.")]
-OnlyImproved = Annotated[
-    bool, option("Keep only rows whose response was replaced.", "--only-improved")
-]
-Top = Annotated[str | None, option("Keep only the best: a share such as 2%, or a number.")]
-Decontaminate = Annotated[
-    list[str] | None,
-    option("Reject what repeats this evaluation set: a file, folder or hub id; repeatable."),
-]
-Ngram = Annotated[int, option("So many words in a row are a repetition.", min=1)]
-Diverse = Annotated[
-    int | None,
-    option(
-        "Keep N rows that are unlike one another, chosen from those within --top, else from the "
-        "best 4 N.",
-        min=1,
-    ),
-]
-RankByOption = Annotated[RankBy, option("What is best: highest IFD or lowest r-IFD.")]
-Selection = Annotated[
-    str | None, option("Which selection of a run with several: a folder's name in selected/.")
-]
-
-Epochs = Annotated[float | None, option("Passes over the data.")]
-MaxSteps = Annotated[int | None, option("Steps, in place of epochs.", min=1)]
-LearningRate = Annotated[float | None, option("Peak learning rate.")]
-BatchSize = Annotated[int | None, option("Records a step, on all devices together.")]
-RowLength = Annotated[int | None, option("Tokens of a row.")]
-PerDeviceBatchSize = Annotated[
-    int | None, option("Records at once on a device; gradients are accumulated.")
-]
-RunsTemplate = Annotated[
-    str | None,
-    option("The prompt template [default: the run's, else auto].", metavar=TEMPLATES),
-]
-HeldOut = Annotated[
-    float | None, option("Rows kept out to measure the loss: a part of all, or a number.")
-]
-HeldOutData = Annotated[
-    str | None, option("A data set to measure the loss on, in place of --held-out.")
-]
-Checkpointing = Annotated[bool | None, option("Less memory for about a third more time.")]
-PrecisionOption = Annotated[Precision | None, option("Of the arithmetic.")]
-TrainingDevice = Annotated[Literal["auto", "cpu"] | None, option("Where to train.")]
-LoraRank = Annotated[int | None, option("Rank of the LoRA adapter; 0 trains all weights.", min=0)]
-PresetOption = Annotated[Preset, option("The settings to start from.")]
-GenerateEngine = Literal["auto", "openai", "vllm", "transformers"]

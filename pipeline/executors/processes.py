@@ -1,6 +1,7 @@
 """Work over items in one process a device; what a dead process had in hand, another takes over."""
 
 import multiprocessing
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -10,11 +11,16 @@ from typing import Any, TypeVar
 
 from ..base.progress import say
 from ..errors import CurateError
+from ..models.loading import is_out_of_memory
 
 Item = TypeVar("Item")
 Setup = Callable[..., Callable[[Any], None]]
 ATTEMPTS = 3
 """How often an item is begun before its worker's death is taken to be the item's fault."""
+
+
+class WorkerFailed(RuntimeError):
+    """A worker raised what is no user's error: a bug, with the worker's traceback."""
 
 
 def over_processes(
@@ -23,7 +29,8 @@ def over_processes(
     """Items as they are done, in any order. `setup(device, *arguments)` makes a worker's function.
 
     Items are leased one at a time, so that a fast device does more of them. Raises a worker's
-    CurateError, and one of its own when an item kills three workers.
+    CurateError, one of its own when an item kills three workers, and WorkerFailed for all else that
+    a worker raises.
     """
     pool = _Pool(setup, arguments, deque(items))
     try:
@@ -103,7 +110,7 @@ class _Pool:
 
 
 def _serve(pipe: Connection, setup: Setup, device: str, arguments: tuple[Any, ...]) -> None:
-    """A worker: one item after another, until the pipe is closed."""
+    """A worker: one item after another, until the pipe is closed or one fails."""
     try:
         function = setup(device, *arguments)
         while True:
@@ -113,3 +120,17 @@ def _serve(pipe: Connection, setup: Setup, device: str, arguments: tuple[Any, ..
         return
     except CurateError as error:
         pipe.send(error)
+    except Exception as error:  # noqa: BLE001 - it is the caller's to raise
+        failed = WorkerFailed(f"on {device}:\n{traceback.format_exc()}")
+        pipe.send(out_of_memory(error, device) or failed)
+
+
+def out_of_memory(error: Exception, device: str) -> CurateError | None:
+    """The error of a device without memory enough, in one sentence; None for any other."""
+    if not is_out_of_memory(error):
+        return None
+    said = str(error).strip().partition("\n")[0][:300]
+    return CurateError(
+        f"out of memory on {device}{f' ({said})' if said else ''}: take a smaller --batch-tokens, "
+        "--dtype bfloat16 or another --device"
+    )

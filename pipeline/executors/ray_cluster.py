@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ..base.progress import say
 from ..errors import CurateError
-from .processes import ATTEMPTS, Setup
+from .processes import ATTEMPTS, Setup, out_of_memory
 
 Item = TypeVar("Item")
 # Ray would write among our results; its log folder has what it says of workers as well.
@@ -214,6 +214,10 @@ class _Worker:
             self._work(self.items[place], times)
         except CurateError as raised:
             error = str(raised)
+        except Exception as raised:
+            if (found := out_of_memory(raised, self.device)) is None:
+                raise
+            error = str(found)
         if times > 1 and not error:
             self.heard.lines.append(f"note: a worker died over {self.items[place]}; it is done now")
         return {"item": [place], "error": [error], "said": [self.heard.taken()]}

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..base.files import write_json, write_text
 from ..config import AnswerFormat
+from ..pair_records import Prompt, Sample
 from ..records import conversation
 from .questions import Question
 
@@ -21,6 +22,23 @@ class Answer:
     turns: tuple[str, ...]
     cut: bool = False
     failure: str | None = None
+    sample: int | None = None
+    """Which of the question's several answers it is."""
+    finish_reason: str | None = None
+    reply_key: str | None = None
+
+    def as_sample(self, model: str) -> Sample:
+        """The answer to a question of one turn."""
+        asked = self.question
+        return Sample(
+            id=asked.id,
+            prompt=Prompt(instruction=asked.turns[0], input=asked.input, system=asked.system),
+            output=self.turns[0],
+            sample=self.sample,
+            model=model,
+            finish_reason=self.finish_reason,
+            reply_key=self.reply_key,
+        )
 
 
 def write_answers(out: Path, form: AnswerFormat, answers: list[Answer], model: str) -> None:

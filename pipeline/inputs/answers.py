@@ -6,11 +6,12 @@ from typing import Any
 
 from ..config import InputConfig
 from ..errors import CurateError
-from ..inputs.examples import read_examples
 from ..records import Example, user_turn
-from .ingest import Intake, content_id
+from .examples import read_examples
+from .ingest import Intake
 from .mt_bench import first_turns, is_mt_bench
 from .readers import Source, open_source
+from .texts import content_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,18 @@
 """Recorded judgements: pairwise reviews in both orders, AlpacaEval's preferences, ratings."""
 
-import gzip
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import isfile  # unlike Path's, False for a name that is too long
 from pathlib import Path
 from typing import Any, Literal
 
 from ..base.files import write_json
 from ..errors import CurateError
+from .ingest import Intake, Unusable, usable_rows
 from .readers import Row, open_source
+from .readers.text_files import opened
+from .texts import whole_values
 
 LogKind = Literal["pairs", "preferences", "ratings"]
 VERDICTS = "verdicts.json"
@@ -37,7 +39,7 @@ def read_log(path: Path) -> Log:
     Pairs are a JSON object with the rows under `data`, or the rows alone; preferences and ratings
     are lists. Raises CurateError for what is none of these, and for a row without the columns.
     """
-    path = path / VERDICTS if (path / VERDICTS).is_file() else path
+    path = path / VERDICTS if isfile(path / VERDICTS) else path
     rows, about = _rows(path)
     if not rows:
         raise CurateError(f"{path} is empty: it has no judgements")
@@ -55,16 +57,26 @@ def read_log(path: Path) -> Log:
     return Log(found[0], rows, about)
 
 
+def holds_verdicts(path: Path) -> bool:
+    """Whether a file, or the folder of `curate judge --out`, is a log of pairwise verdicts."""
+    if (path / VERDICTS).is_file():
+        return True
+    first = next(iter(open_source(str(path)).rows()), None)
+    if isinstance(first, Row) and "data" not in first.values:
+        return set(_COLUMNS["pairs"]) <= first.values.keys()
+    return first is not None and _object(path) is not None
+
+
 def _rows(path: Path) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-    whole = _object(path)
-    if whole is None:
+    found = _object(path)
+    if found is None:
+        intake = Intake()
         source = open_source(str(path))
-        rows = list(source.rows())
-        bad = next((row for row in rows if not isinstance(row, Row)), None)
-        if bad is not None:
+        rows = [dict(row) for _, row in usable_rows(source, intake, whole_values)]
+        for bad in intake.rejected:
             raise CurateError(f"{bad.place}: {bad.reason}")
-        return [row.values for row in rows if isinstance(row, Row)], {}
-    data, about = whole["data"], whole.get("Meta_Info")
+        return rows, {}
+    data, about = found["data"], found.get("Meta_Info")
     if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
         raise CurateError(f"{path}: `data` is not a list of judgements")
     return data, about if isinstance(about, dict) else {}
@@ -72,16 +84,16 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
 
 def _object(path: Path) -> dict[str, Any] | None:
     """The file as one JSON object with `data`; None where it is something else."""
-    if not path.is_file():
+    if not isfile(path):
         return None
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with opened(path) as file:
             if file.read(1) != b"{":
                 return None
-            value = json.loads(b"{" + file.read())
-    except (OSError, EOFError, ValueError, RecursionError, zlib.error):
+            value = whole_values(json.loads(b"{" + file.read()))
+    except (CurateError, Unusable, ValueError, RecursionError):
         return None  # JSON Lines, or what the reader of rows has a sentence for
-    return value if "data" in value else None
+    return dict(value) if "data" in value else None
 
 
 def write_verdicts(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:

@@ -1,27 +1,28 @@
 """What a model is called, and what pins its files."""
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-_WHOLE = 64 << 20
-_SAMPLES = 256
-_BLOCK = 1 << 16
+from ..base.files import write_text
+from ..errors import CurateError
+from .urls import cache_home
+
+_LARGE = 64 << 20
+"""Bytes from which the hash of a file is remembered, and stands for the file in a folder's."""
 
 
 def short_name(model: str) -> str:
     """The last part of a path or hub id, with plain characters only."""
-    name = Path(model).resolve().name if Path(model).exists() else model.rpartition("/")[2]
+    name = Path(model).resolve().name if os.path.exists(model) else model.rpartition("/")[2]
     return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "model"
 
 
 def revision_of(model: str, revision: str | None) -> str:
-    """What pins a model's files: the hub's commit, or a hash of a folder's files.
-
-    Files over 64 MiB are hashed by their size and 256 blocks of 64 KiB spread over them.
-    """
-    if Path(model).is_dir():
+    """What pins a model's files: the hub's commit, or a hash of a folder's files."""
+    if os.path.isdir(model):
         return folder_hash(Path(model))
     from huggingface_hub import HfApi, try_to_load_from_cache
 
@@ -37,17 +38,20 @@ def folder_hash(folder: Path) -> str:
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
             digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
-            for block in _blocks(path):
-                digest.update(block)
+            large = path.stat().st_size > _LARGE
+            digest.update(_remembered_hash(path).encode() if large else path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    size = path.stat().st_size
+def _remembered_hash(path: Path) -> str:
+    """SHA-256 of a file; remembered in the cache by its place, size, time and inode."""
+    stat = path.stat()
+    state = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+    memo = cache_home() / "hashes" / hashlib.sha256(os.fsencode(state)).hexdigest()[:32]
+    with suppress(OSError, ValueError):
+        return memo.read_text("ascii")
     with path.open("rb") as file:
-        if size <= _WHOLE:
-            yield file.read()
-            return
-        for i in range(_SAMPLES):
-            file.seek(i * (size - _BLOCK) // (_SAMPLES - 1))
-            yield file.read(_BLOCK)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    with suppress(CurateError):  # a cache that cannot be written costs time alone
+        write_text(memo, found)
+    return found

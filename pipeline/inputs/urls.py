@@ -8,19 +8,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .. import config
+from ..config.options import options_of
 from ..errors import CurateError, UsageError
 
-PLACES = ("data", "run", "out", "a", "b", "questions", "judge_questions", "held_out_data",
-          "decontaminate")  # fmt: skip
-"""Arguments of commands that may be URLs."""
-LOCAL = ("journal", "replies", "prices", "prompts", "from_log", "include_path", "deepspeed")
-"""Those that name files and may not."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/(/?)")
+_REMOTE = ("in", "out")
 _HERE = ("file", "local")
 _ACCOUNTS = ("abfs", "abfss")  # container@account is an address there
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -42,9 +40,18 @@ def as_url(value: object) -> str | None:
     return f"{found[1]}://{str(value)[found.end() :]}"
 
 
+def url_options() -> frozenset[str]:
+    """The options that may be URLs, by what the configurations' fields say of their `place`."""
+    commands = [c for c in vars(config).values() if isinstance(c, type) and is_dataclass(c)]
+    every = (item for command in commands for item in options_of(command).items())
+    return frozenset(name for name, option in every if option.about["place"] in _REMOTE)
+
+
 def names_a_url(options: Mapping[str, object]) -> bool:
-    """Whether one of a command's arguments is a URL where files are named."""
-    return any(as_url(options.get(name)) for name in (*PLACES, *LOCAL))
+    """Whether one of a command's options is a URL where files are named."""
+    urls = {name: value for name, value in options.items() if as_url(value)}
+    may_be = url_options() if urls else frozenset()
+    return any(name in may_be or isinstance(value, Path) for name, value in urls.items())
 
 
 def scheme(url: str) -> str:
@@ -59,7 +66,7 @@ def local_path(url: str) -> Path | None:
     return Path("/" + url.partition("://")[2].lstrip("/"))
 
 
-def checked(url: str) -> str:
+def valid_url(url: str) -> str:
     """The URL without slashes at its end. UsageError, which repeats nothing, for one with a key."""
     parts = urlsplit(url)
     named = parts.password or (parts.username and parts.scheme not in _ACCOUNTS)
@@ -90,9 +97,19 @@ def store_of(url: str) -> Store:
     """The store of a URL. CurateError for an unknown scheme and a package that is not installed."""
     from fsspec.core import url_to_fs
 
-    with speaking(url):
+    with store_errors(url):
         fs, root = url_to_fs(url, use_listings_cache=False)
     return Store(url, fs, root.rstrip("/"))
+
+
+def stays_inside(name: str) -> bool:
+    """Whether what a listing calls an object is a path below its folder.
+
+    >>> stays_inside("a/b.jsonl"), stays_inside("a/../../b.jsonl"), stays_inside("/etc/passwd")
+    (True, False, False)
+    """
+    parts = name.replace(os.sep, "/").split("/")
+    return "\0" not in name and not any(part in ("", ".", "..") for part in parts)
 
 
 def tag(info: Mapping[str, Any]) -> str:
@@ -115,18 +132,18 @@ def modified(info: Mapping[str, Any]) -> float | None:
 
 
 @contextmanager
-def speaking(url: str) -> Iterator[None]:
+def store_errors(url: str) -> Iterator[None]:
     """Turn what a store or its client says into one sentence."""
     try:
         yield
     except CurateError:
         raise
     except Exception as error:  # noqa: BLE001 - each client raises kinds of its own
-        raise CurateError(why(url, error)) from None
+        raise CurateError(problem(url, error)) from None
 
 
-def why(url: str, error: Exception) -> str:
-    """What is wrong with a store, and what to do where that is known."""
+def problem(url: str, error: Exception) -> str:
+    """What is wrong with a store, in one sentence, and what to do where that is known."""
     name = type(error).__name__
     if isinstance(error, OSError) and _is_here(error):
         place, said = error.filename or cache_home(), error.strerror

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import BudgetReached, CurateError
 from ..records import Message
-from .prices import Prices
+from .prices import UNKNOWN, Prices
 from .protocol import Reply
 
 TEMPLATE_TOKENS = 128  # what a chat template may add: a default system turn, the generation prompt
@@ -41,7 +41,8 @@ def charge(reply: Reply, worst: Reservation) -> tuple[int, int]:
 class Budget:
     """Counts what is spent and in flight; `spent` is from before, `spent_at_half` a part of it.
 
-    `half`: what will be asked is paid at half price, as batch jobs are.
+    `half`: what will be asked is paid at half price, as batch jobs are. A model that is not `sold`
+    by the token runs here, and has no cost unless prices are given.
     """
 
     def __init__(
@@ -49,23 +50,22 @@ class Budget:
         *,
         max_total_tokens: int | None = None,
         max_cost: float | None = None,
-        prices: Prices | None = None,
+        prices: Prices = UNKNOWN,
+        sold: bool = True,
         spent: tuple[int, int] = (0, 0),
         spent_at_half: tuple[int, int] = (0, 0),
         half: bool = False,
     ) -> None:
-        if max_cost is not None and not (prices and (prices.prompt or prices.completion)):
-            raise CurateError(
-                f"--max-cost {max_cost:g} needs the teacher's prices, which are not known: give "
-                "--price-in and --price-out in USD per million tokens, or --prices FILE"
-            )
+        if max_cost is not None:
+            _check_priced(max_cost, prices)
         self._max_tokens = max_total_tokens
         self._max_cost = max_cost
-        self._prices = prices or Prices(0.0, 0.0)
+        self._prices = prices
+        self.sold = sold or prices.complete
         self._share = 0.5 if half else 1.0
         self._spent = list(spent)
         self._spent_at_half = list(spent_at_half)
-        self._held = [0, 0]
+        self._reserved = [0, 0]
         self._waiting: list[asyncio.Future[None]] = []
 
     @property
@@ -74,18 +74,22 @@ class Budget:
         return self._spent[0], self._spent[1]
 
     @property
-    def cost(self) -> float:
-        """USD spent so far; 0 without prices."""
-        prompt, completion = self._spent_at_half
-        return self._full(*self.spent) - self._full(prompt, completion) / 2
+    def cost(self) -> float | None:
+        """USD spent so far; None without prices."""
+        full = self._prices.cost(*self.spent)
+        at_half = self._prices.cost(self._spent_at_half[0], self._spent_at_half[1])
+        return None if full is None or at_half is None else full - at_half / 2
 
-    def price(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What so many tokens will cost, in USD."""
-        return self._share * self._full(prompt_tokens, completion_tokens)
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """What so many tokens will cost, in USD; None without prices."""
+        full = self._prices.cost(prompt_tokens, completion_tokens)
+        return None if full is None else self._share * full
 
-    def _full(self, prompt_tokens: int, completion_tokens: int) -> float:
-        prices = self._prices
-        return (prompt_tokens * prices.prompt + completion_tokens * prices.completion) / 1e6
+    def cost_text(self, cost: float | None, *, digits: int = 4) -> str:
+        """A cost for people, or why there is none."""
+        if cost is not None:
+            return f"{cost:.{digits}f} USD"
+        return "unknown" if self.sold else "not sold by the token"
 
     async def reserve(self, prompt_estimate: int, max_tokens: int) -> Reservation:
         """Set aside one request's worst case, waiting while only requests in flight are in its way.
@@ -98,14 +102,14 @@ class Budget:
             if not self._fits(need, in_flight=False):
                 raise BudgetReached(self._message())
             await self._next_settlement()
-        self._held[0] += prompt_estimate
-        self._held[1] += max_tokens
+        self._reserved[0] += prompt_estimate
+        self._reserved[1] += max_tokens
         return need
 
     def settle(self, reservation: Reservation, reply: Reply | None) -> None:
         """Replace the reservation by what the reply really used; None when there was no reply."""
-        self._held[0] -= reservation.prompt_tokens
-        self._held[1] -= reservation.completion_tokens
+        self._reserved[0] -= reservation.prompt_tokens
+        self._reserved[1] -= reservation.completion_tokens
         if reply is not None:
             prompt, completion = charge(reply, reservation)
             self._spent[0] += prompt
@@ -119,14 +123,14 @@ class Budget:
                 future.set_result(None)
 
     def _fits(self, need: Reservation, *, in_flight: bool) -> bool:
-        held = self._held if in_flight else (0, 0)
-        prompt, completion = held[0] + need.prompt_tokens, held[1] + need.completion_tokens
-        total = sum(self._spent) + prompt + completion
-        if self._max_tokens is not None and total > self._max_tokens:
-            return False
-        return (
-            self._max_cost is None or self.cost + self.price(prompt, completion) <= self._max_cost
-        )
+        reserved = self._reserved if in_flight else (0, 0)
+        prompt = reserved[0] + need.prompt_tokens
+        completion = reserved[1] + need.completion_tokens
+        total, cost = sum(self._spent) + prompt + completion, 0.0
+        if self._max_cost is not None:
+            cost = (self.cost or 0.0) + (self.price(prompt, completion) or 0.0)
+        enough_tokens = self._max_tokens is None or total <= self._max_tokens
+        return enough_tokens and (self._max_cost is None or cost <= self._max_cost)
 
     async def _next_settlement(self) -> None:
         future = asyncio.get_running_loop().create_future()
@@ -139,9 +143,19 @@ class Budget:
             spent.append(f"{sum(self._spent):,} tokens")
             limit.append(f"--max-total-tokens {self._max_tokens}")
         if self._max_cost is not None:
-            spent.append(f"{self.cost:.4f} USD")
+            spent.append(self.cost_text(self.cost))
             limit.append(f"--max-cost {self._max_cost:g}")
         return (
             f"the budget is reached: {' and '.join(spent)} spent of {' and '.join(limit)}, and the "
             "next request may not fit; run the same command with a larger budget to go on"
+        )
+
+
+def _check_priced(max_cost: float, prices: Prices) -> None:
+    lacking = {"--price-in": prices.prompt, "--price-out": prices.completion}
+    unknown = [option for option, price in lacking.items() if price is None]
+    if unknown or not (prices.prompt or prices.completion):
+        raise CurateError(
+            f"--max-cost {max_cost:g} needs the model's prices, which are not known: give "
+            f"{' and '.join(unknown or lacking)} in USD per million tokens, or --prices FILE"
         )

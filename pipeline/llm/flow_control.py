@@ -1,7 +1,7 @@
 """The flow of requests: a concurrency that adapts, pauses, rates, retries, and when to give up.
 
 Knows nothing of HTTP: an attempt is a coroutine that returns, raises `Trouble` for what another
-attempt may mend, `TeacherFailure` for what is this record's own fault, or `CurateError` for what
+attempt may mend, `RequestFailed` for what is this record's own fault, or `CurateError` for what
 will fail every record.
 """
 
@@ -17,7 +17,7 @@ from itertools import count
 from math import isfinite
 from typing import Literal, TypeVar
 
-from ..errors import CurateError, TeacherFailure
+from ..errors import CurateError, RequestFailed
 from .rates import Clock, Rates
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Flow:
     async def call(self, attempt: Callable[[], Awaitable[T]], *, tokens: float = 0) -> T:
         """The attempt's result; repeated while that makes sense. `tokens` counts towards tpm.
 
-        Raises TeacherFailure when this record's attempts are used up, CurateError when the
+        Raises RequestFailed when this record's attempts are used up, CurateError when the
         server is lost.
         """
         number, tries, strikes = next(self._numbers), 0, 0.0
@@ -148,7 +148,7 @@ class Flow:
                     strikes += STRIKES[trouble.kind]
                 if strikes >= ATTEMPTS:
                     self._used_up += 1
-                    raise TeacherFailure(f"no answer in {tries} attempts: {trouble}") from trouble
+                    raise RequestFailed(f"no answer in {tries} attempts: {trouble}") from trouble
                 if trouble.kind not in REFUSALS:  # those wait together, in `_turn`
                     greeting = trouble.kind == "unreachable" and not self._answered
                     await self._sleep(backoff(1 if greeting else tries))
@@ -171,7 +171,7 @@ class Flow:
                 del self._in_flight[number]
                 self._troubled(number, trouble, began)
                 raise
-            except TeacherFailure:  # an answer too: the server lives
+            except RequestFailed:  # an answer too: the server lives
                 self._lives()
                 raise
             except CurateError as error:
@@ -307,6 +307,6 @@ def parse_date(value: str | None) -> datetime | None:
     """An HTTP date; None where it is none."""
     try:
         when = parsedate_to_datetime(value or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return when if when.tzinfo else when.replace(tzinfo=UTC)

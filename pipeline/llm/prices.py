@@ -15,10 +15,24 @@ _DATED = re.compile(r"(.+)-\d{4}-\d\d-\d\d")
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """USD per million tokens."""
+    """USD per million tokens; None where a price is not known."""
 
-    prompt: float
-    completion: float
+    prompt: float | None
+    completion: float | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether both are known."""
+        return self.prompt is not None and self.completion is not None
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """USD for so many tokens; None where a price is not known."""
+        if self.prompt is None or self.completion is None:
+            return None
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+UNKNOWN = Prices(None, None)
 
 
 def prices_of(
@@ -27,18 +41,15 @@ def prices_of(
     table: Path | None = None,
     price_in: float | None = None,
     price_out: float | None = None,
-) -> Prices | None:
+) -> Prices:
     """The prices given, completed by the user's `table`, then by the published one.
 
-    A dated variant that no table names costs what its model does. None where no price is known.
-    Raises CurateError for a table that cannot be read.
+    A dated variant that no table names costs what its model does. Raises CurateError for a table
+    that cannot be read.
     """
     known = _read(PUBLISHED) | (_read(table) if table else {})
     dated = _DATED.fullmatch(model)
-    found = known.get(model) or (known.get(dated[1]) if dated else None)
-    if found is None and price_in is None and price_out is None:
-        return None
-    found = found or Prices(0.0, 0.0)
+    found = known.get(model) or (known.get(dated[1]) if dated else None) or UNKNOWN
     return Prices(
         found.prompt if price_in is None else price_in,
         found.completion if price_out is None else price_out,
@@ -51,7 +62,7 @@ def _read(path: Path) -> dict[str, Prices]:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise CurateError(f"cannot read the prices {path}: {why}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CurateError(f"{path} is not JSON: {error}") from error
     prices = table.get("prices") if isinstance(table, dict) else None
     if not isinstance(prices, dict):

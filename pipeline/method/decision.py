@@ -1,9 +1,12 @@
 """Which version of a record to keep, and by which rule (METHOD section 3)."""
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..config import RankBy
 from ..records import Candidate, CandidateKind, Decision, Score
@@ -19,12 +22,20 @@ Needs = frozenset[tuple[CandidateKind, Side]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The thresholds of the filter, both exclusive, and the rounding noise of a mean NLL (nats)."""
+    """The thresholds of the filter, both exclusive, and the rounding noise of a mean NLL (nats).
+
+    With `prefer_passing` a version whose IFD is not below its threshold loses the first comparison
+    to one whose is. In the second the lower r-IFD wins, which is below if the higher one is.
+    """
 
     max_ifd: float = 1.0
     max_rifd: float = 1.0
     only_improved: bool = False
+    prefer_passing: bool = False
     noise: float = 0.0
+
+
+RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +47,6 @@ class Outcome:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Further:
-    """What rejects a row that passed the filter, in this order.
-
-    `contaminated` has the reason of each id that repeats an evaluation set. `top` are the ids
-    within the budget; `diverse` those that were chosen from the `pool`.
-    """
-
-    contaminated: Mapping[str, str] = field(default_factory=dict)
-    top: Container[str] | None = None
-    pool: Container[str] = ()
-    diverse: Container[str] | None = None
-
-    def applied(self, id: str, outcome: Outcome) -> Outcome:
-        """The outcome of a record after its own decision."""
-        if outcome.reason is not None:
-            return outcome
-        if id in self.contaminated:
-            return _rejected(outcome, "contaminated", self.contaminated[id])
-        if self.top is not None and id not in self.top:
-            return _rejected(outcome, "below_top", "outside the budget of --top")
-        if self.diverse is not None and id not in self.diverse:
-            why = "chose rows like it" if id in self.pool else "chose among rows that rank higher"
-            return _rejected(outcome, "not_diverse", f"--diverse {why}")
-        return outcome
-
-
-def _rejected(outcome: Outcome, rule: str, reason: str) -> Outcome:
-    return replace(outcome, decision=replace(outcome.decision, filter_rule=rule), reason=reason)
-
-
 @dataclass(frozen=True, slots=True)
 class _Step:
     """One comparison: who stays and why. Codes name what happened, not who won."""
@@ -75,7 +55,7 @@ class _Step:
     rule: str
 
 
-def needs(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> Needs:
+def needs(pairs: Mapping[CandidateKind, Candidate], scores: Scores, rules: Rules = RULES) -> Needs:
     """The scores that the next step of the decision waits for; empty when it can be taken.
 
     Asked again after each round of scoring: first the two IFDs, then the r-IFDs of the surviving
@@ -84,7 +64,7 @@ def needs(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> Needs:
     wanted = first_comparison(pairs, scores)
     if wanted:
         return wanted
-    branch, challenger = _branch(pairs, scores)
+    branch, challenger = _branch(pairs, scores, rules)
     rivals = _rivals(pairs, branch, challenger) or frozenset({branch} & _valid(pairs))
     wanted = _missing(rivals, "rifd", scores)
     if wanted:
@@ -99,15 +79,15 @@ def first_comparison(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -
 
 
 def decide(
-    pairs: Mapping[CandidateKind, Candidate], scores: Scores, rules: Rules = Rules()
+    pairs: Mapping[CandidateKind, Candidate], scores: Scores, rules: Rules = RULES
 ) -> Outcome:
     """Both comparisons and the filter. Expects `needs` to be empty.
 
     Ties, and a challenger without a score, keep the incumbent; an incumbent without a score loses
     to a scored challenger; if neither has one the incumbent stays.
     """
-    instruct = _instruct(pairs, scores)
-    branch, challenger = _branch(pairs, scores)
+    instruct = _instruct(pairs, scores, rules)
+    branch, challenger = _branches(instruct)
     respond = _respond(pairs, scores, branch, challenger)
     final = challenger if respond.challenger_wins else branch
     code, reason = _filter(scores.get(final), rules, improved=respond.challenger_wins)
@@ -127,28 +107,27 @@ def decide(
     return Outcome(final, decision, reason)
 
 
-def surviving_branch(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> CandidateKind:
+def surviving_branch(
+    pairs: Mapping[CandidateKind, Candidate], scores: Scores, rules: Rules = RULES
+) -> CandidateKind:
     """The winner of the first comparison: `original` or `instruction`."""
-    return _branch(pairs, scores)[0]
+    return _branch(pairs, scores, rules)[0]
 
 
-def top(outcomes: Mapping[str, Score], budget: str, *, by: RankBy = "ifd") -> frozenset[str]:
-    """The ids within the budget: `2%` of the given rows (rounded down, at least one) or a number.
+def top(ids: pa.Array, ratios: pa.Array, budget: str, *, by: RankBy = "ifd") -> pa.Array:
+    """The places of the rows within the budget: `2%` (rounded down, at least one) or a number.
 
-    Ranked by IFD, highest first, or by r-IFD, lowest first; ties by id.
+    `ratios` are logarithms of IFDs, of which the highest are taken, or of r-IFDs, of which the
+    lowest are; ties by id.
 
-    >>> rows = {"a": Score(id="a", candidate="original", ifd=0.5), "b": Score(id="b",
-    ...         candidate="original", ifd=0.7)}
-    >>> sorted(top(rows, "50%"))
-    ['b']
+    >>> top(pa.array(["a", "b"]), pa.array([-0.7, -0.4]), "50%").to_pylist()
+    [1]
     """
-
-    def rank(id: str) -> tuple[float, str]:
-        ratio = log_ratio(outcomes[id], by)
-        value = getattr(outcomes[id], by) if ratio is None else ratio
-        return (-value if by == "ifd" else value), id
-
-    return frozenset(sorted(outcomes, key=rank)[: top_count(budget, len(outcomes))])
+    order = "descending" if by == "ifd" else "ascending"
+    ranked = pc.sort_indices(
+        pa.table({"ratio": ratios, "id": ids}), sort_keys=[("ratio", order), ("id", "ascending")]
+    )
+    return ranked[: top_count(budget, len(ids))]
 
 
 def top_count(budget: str, rows: int) -> int:
@@ -179,7 +158,7 @@ def _missing(kinds: frozenset[CandidateKind], side: Side, scores: Scores) -> Nee
     )
 
 
-def _instruct(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> _Step:
+def _instruct(pairs: Mapping[CandidateKind, Candidate], scores: Scores, rules: Rules) -> _Step:
     if "instruction" not in _valid(pairs):
         return _Step(False, "no_instruction_reflection")
     original = log_ratio(scores.get("original"), "ifd")
@@ -188,18 +167,29 @@ def _instruct(pairs: Mapping[CandidateKind, Candidate], scores: Scores) -> _Step
         return _Step(False, "neither_scored" if original is None else "instruction_unscored")
     if original is None:
         return _Step(True, "original_unscored")
+    if rules.prefer_passing:
+        old, new = (_passes(scores[kind], rules) for kind in ("original", "instruction"))
+        if old != new:
+            return _Step(new, "original_not_below_max" if new else "instruction_not_below_max")
     if reflected == original:
         return _Step(False, "ifd_tie")
     return _Step(True, "ifd_rose") if reflected > original else _Step(False, "ifd_fell")
 
 
+def _passes(score: Score, rules: Rules) -> bool:
+    """Whether a scored IFD is below its threshold."""
+    return score.ifd is not None and score.ifd < rules.max_ifd
+
+
 def _branch(
-    pairs: Mapping[CandidateKind, Candidate], scores: Scores
+    pairs: Mapping[CandidateKind, Candidate], scores: Scores, rules: Rules
 ) -> tuple[CandidateKind, CandidateKind]:
     """The surviving pair and the challenger of its response."""
-    if _instruct(pairs, scores).challenger_wins:
-        return "instruction", "both"
-    return "original", "response"
+    return _branches(_instruct(pairs, scores, rules))
+
+
+def _branches(instruct: _Step) -> tuple[CandidateKind, CandidateKind]:
+    return ("instruction", "both") if instruct.challenger_wins else ("original", "response")
 
 
 def _respond(

@@ -1,9 +1,13 @@
-"""Mean and confidence interval of a few repeated measurements, by Student's t. Pure."""
+"""Confidence intervals: of a few repeated measurements, of a ratio of sums, of a share. Pure."""
 
 import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
@@ -46,3 +50,43 @@ def _within(angle: float, freedom: int) -> float:
         term *= (power - 1) / power * cosine * cosine
         total += term
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def ratio_interval(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """The percentile bootstrap's interval of sum(numerators) / sum(denominators).
+
+    Items are resampled with both of their numbers. None of fewer than two.
+    """
+    if len(numerators) < 2:
+        return None
+    above, below = np.asarray(numerators, float), np.asarray(denominators, float)
+    random = np.random.default_rng(seed)
+    ratios = np.empty(RESAMPLES)
+    for index in range(RESAMPLES):
+        drawn = random.integers(0, len(above), len(above))
+        ratios[index] = above[drawn].sum() / below[drawn].sum()
+    tail = (1 - level) / 2
+    low, high = np.quantile(ratios, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def share_interval(share: float, number: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share of `number` items, one or more.
+
+    Of items that are shares themselves it is at least as wide as it need be: their variance is at
+    most share * (1 - share).
+
+    >>> [round(bound, 3) for bound in share_interval(0.9, 10)]
+    [0.596, 0.982]
+    """
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    centre = (share + z * z / (2 * number)) / (1 + z * z / number)
+    root = math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
+    reach = z * root / (1 + z * z / number)
+    return max(centre - reach, 0.0), min(centre + reach, 1.0)

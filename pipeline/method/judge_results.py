@@ -1,4 +1,4 @@
-"""Rows of judgements -> what they say of the models, in numbers (METHOD section 6)."""
+"""Rows of judgements -> what they say of the models, in numbers (docs/method.md)."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -118,7 +118,9 @@ def pair_outcome(rows: Iterable[Row], scale: Scale = RECORDED) -> PairOutcome:
     for row in rows:
         pairs += 1
         forward, reverse = (verdict_of(row, order, scale) for order in ORDERS)
-        reasons.update(_told(verdict) for verdict in (forward, reverse) if verdict.status != "ok")
+        reasons.update(
+            _reason_of(verdict) for verdict in (forward, reverse) if verdict.status != "ok"
+        )
         if forward.scores and reverse.scores:
             values.append(pair_value(forward.scores, reverse.scores))
             groups[category_of(row)].append(values[-1])
@@ -141,7 +143,7 @@ def verdict_of(row: Row, order: str, scale: Scale) -> Verdict:
     return pair_verdict(review, finish_reason=row.get(f"finish_reason{order}"), scale=scale)
 
 
-def _told(verdict: Verdict) -> str:
+def _reason_of(verdict: Verdict) -> str:
     return f"{verdict.status}: {verdict.reason}"
 
 
@@ -184,7 +186,7 @@ def rating_outcome(rows: Iterable[Row], scale: Scale = ASKED) -> RatingOutcome:
         if verdict.scores:
             models[str(row["model"])][_turn(row)].append(verdict.scores[0])
         else:
-            reasons[_told(verdict)] += 1
+            reasons[_reason_of(verdict)] += 1
     return RatingOutcome(
         models={name: _rating(turns) for name, turns in sorted(models.items())},
         unparsed=reasons.total(),

@@ -1,4 +1,4 @@
-"""Verdicts -> wins, ties and losses, a mean, and how far chance moves it (METHOD section 6)."""
+"""Verdicts -> wins, ties and losses, a mean, and how far chance moves it (docs/method.md)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Review text -> the judge's scores, or a named reason why there are none (METHOD section 6).
+"""Review text -> the judge's scores, or a named reason why there are none (docs/method.md).
 
 What cannot be told is never guessed: it is `unparsed`, and the reason says what it was.
 """
@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from ..records import CandidateStatus
+from .replies import answer_text, incomplete
 from .wording import refuses
 
 Scale = tuple[float, float]
@@ -16,15 +17,12 @@ ASKED: Scale = (1, 10)
 RECORDED: Scale = (0, 10)
 """Of reviews that name no scale: published counts hold zeros ("0 0": neither answered)."""
 
-CUT = "cut by the server at its token limit"
-
-_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.I | re.S)
 _MARKS = re.compile(r"[*_`\[\]()\"]")
 _TITLE = re.compile(r"\A\s*(?:final )?(?:scores?|ratings?)\s*:", re.I)
 _LABEL = re.compile(
     r"\b(?:assistant|answer|response)\s*#?([12ab])(?:'s)?(?:\s+(?:score|rating))?\s*[:=]", re.I
 )
-_NUMBER = r"[+-]?\d+(?:\.\d+)?"
+_NUMBER = r"[+-]?\b\d{1,6}(?:\.\d{1,6})?"  # bounded: a line may be all digits
 _OF_TEN = re.compile(rf"({_NUMBER})\s*/\s*10\b")
 _PAIR = re.compile(rf"({_NUMBER})(?:\s*[,;&|]\s*(?:and\s+)?|\s+(?:and\s+)?)({_NUMBER})\.?")
 _RATING = re.compile(rf"\[\[\s*({_NUMBER})\s*\]\]|\brating\W{{1,4}}\[\s*({_NUMBER})\s*\]", re.I)
@@ -47,16 +45,16 @@ def pair_verdict(review: str, *, finish_reason: str | None = None, scale: Scale 
     >>> pair_verdict("Assistant 1 is better.").reason
     'no two scores on the first line'
     """
-    text = _THOUGHT.sub("", review).strip()
+    text = answer_text(review).strip()
     line, more, _ = text.partition("\n")
-    if finish_reason == "length" and not more:
-        return Verdict(status="truncated", reason=CUT)  # "8 1" may have been to be "8 10"
+    if (cut := incomplete(finish_reason)) and not more:  # "8 1" may have been to be "8 10"
+        return Verdict(status=cut[0], reason=cut[1])
     line = _TITLE.sub("", _MARKS.sub(" ", line))
     labels = [label.lower() for label in _LABEL.findall(line)]
     found = _PAIR.fullmatch(_OF_TEN.sub(r"\1", _LABEL.sub(" ", line)).strip())
     if not found or labels not in ([], ["1", "2"], ["a", "b"]):
-        return _without_scores(text, "no two scores on the first line")
-    return _on_scale(tuple(float(number) for number in found.groups()), scale)
+        return without_scores(text, "no two scores on the first line")
+    return on_scale(tuple(float(number) for number in found.groups()), scale)
 
 
 def single_verdict(
@@ -67,18 +65,19 @@ def single_verdict(
     >>> single_verdict("Clear and correct. Rating: [[9]]").scores
     (9.0,)
     """
-    text = _THOUGHT.sub("", review).strip()
+    text = answer_text(review).strip()
     ratings = {float(double or single) for double, single in _RATING.findall(text)}
-    if not ratings and finish_reason == "length":
-        return Verdict(status="truncated", reason=CUT)
+    if (cut := incomplete(finish_reason)) and not ratings:
+        return Verdict(status=cut[0], reason=cut[1])
     if not ratings:
-        return _without_scores(text, "no [[rating]]")
+        return without_scores(text, "no [[rating]]")
     if len(ratings) > 1:
         return Verdict(status="unparsed", reason="several ratings that differ")
-    return _on_scale(tuple(ratings), scale)
+    return on_scale(tuple(ratings), scale)
 
 
-def _without_scores(text: str, reason: str) -> Verdict:
+def without_scores(text: str, reason: str) -> Verdict:
+    """The verdict of a review in which no score was found."""
     if not text:
         return Verdict(status="unparsed", reason="empty review")
     if refuses(text):
@@ -86,7 +85,8 @@ def _without_scores(text: str, reason: str) -> Verdict:
     return Verdict(status="unparsed", reason=reason)
 
 
-def _on_scale(scores: tuple[float, ...], scale: Scale) -> Verdict:
+def on_scale(scores: tuple[float, ...], scale: Scale) -> Verdict:
+    """The scores; unparsed where one lies outside the scale."""
     low, high = scale
     if any(not low <= score <= high for score in scores):
         return Verdict(status="unparsed", reason=f"a score outside the scale {low:g} to {high:g}")

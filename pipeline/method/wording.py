@@ -8,12 +8,8 @@ Part = Literal["new instruction", "new answer", "better answer"]
 # Cleaning a part
 
 _TRAILER = re.compile(r"[-*_]{3,}|[*_]+end[.:]?[*_]+", re.I)
-_FENCED = re.compile(
-    r"(?P<fence>`{3,})(?:markdown|md|text|txt|plaintext)?[^\S\n]*\n(?P<body>.*?)\n?(?P=fence)",
-    re.I | re.S,
-)
-_FENCE = re.compile(r"^[^\S\n]*`{3,}.*$", re.M)
-_BOLDED = re.compile(r"\*\*(?![*\s])(?P<body>(?:(?!\*\*).)+)(?<!\s)\*\*", re.S)
+_OPENING_FENCE = re.compile(r"(`{3,})(?:markdown|md|text|txt|plaintext)?[^\S\n]*+\n", re.I)
+_FENCE = re.compile(r"^[^\S\n]*+`{3,}.*$", re.M)
 _NUMBER = re.compile(r"[*_]*\d[.)][*_]*")
 _PLACEHOLDER = re.compile(
     r"(?:(?:insert|write|enter|put|place|type|give)\s+)?(?:(?:your|the|my|an?)\s+)?"
@@ -64,13 +60,23 @@ def undecorated(body: str, *, quoted: bool, bold: str) -> str:
 def unwrapped(text: str) -> str:
     """Without a fence (unless it names a language) or a bold that holds the whole text."""
     fences = _FENCE.findall(text)
-    if len(fences) == 1 and _FENCED.fullmatch(fences[0].strip() + "\n```"):
+    only = _OPENING_FENCE.match(fences[0].strip() + "\n") if len(fences) == 1 else None
+    if only and only[1] == "```":
         rest = text.removeprefix(fences[0]).removesuffix(fences[0])
         return trimmed(rest)  # the fence's other half stands outside the part
-    fenced, bolded = _FENCED.fullmatch(text), _BOLDED.fullmatch(text)
-    if fenced and _holds_whole_blocks(fenced["body"], fenced["fence"]):
-        return trimmed(fenced["body"])
-    return bolded["body"] if bolded else text
+    opened = _OPENING_FENCE.match(text)
+    if opened and text.endswith(opened[1], opened.end()):
+        body = text[opened.end() : -len(opened[1])].removesuffix("\n")
+        if _holds_whole_blocks(body, opened[1]):
+            return trimmed(body)
+    return text[2:-2] if _is_bold(text) else text
+
+
+def _is_bold(text: str) -> bool:
+    """Whether one pair of `**` is around the whole text."""
+    inner = text[2:-2]
+    wrapped = len(text) > 4 and text.startswith("**") and text.find("**", 2) == len(text) - 2
+    return wrapped and not inner[0].isspace() and inner[0] != "*" and not inner[-1].isspace()
 
 
 def _holds_whole_blocks(body: str, fence: str) -> bool:
@@ -103,7 +109,7 @@ def is_placeholder(text: str) -> bool:
 
 _SURE = (
     r"(?:(?:sure(?:ly| thing)?|certainly|of course|absolutely|definitely|ok(?:ay)?|alright|great"
-    r"|i apologi[sz]e[^.!:\n]{0,80}|thank(?:s| you)[^.!:\n]{0,60})[,.!:;\s–—-]+){0,3}"  # noqa: RUF001
+    r"|i apologi[sz]e[^.!:\n]{0,80}|thank(?:s| you)[^.!:\n]{0,60})[,.!:;\s–—-]++){0,3}"  # noqa: RUF001
 )
 _HERE = (
     r"(?:here\s*(?:['’]s|is|are|comes)|(?:below|(?:the )?following|this) is"  # noqa: RUF001
@@ -112,7 +118,7 @@ _HERE = (
 _NEW = (
     r"(?:(?:new|better|improved|complete|revised|rewritten|detailed|updated|enhanced|refined"
     r"|comprehensive|thorough|more|much|even|far|fully|significantly|and|accurate|helpful|relevant)"
-    r"[\s,/&-]+)+"
+    r"[\s,/&-]++)+"
 )
 _VERSION = r"(?:version of (?:the|your|my)\s+(?:(?:original|previous)\s+)?)?"
 _ASKED = (

@@ -33,11 +33,12 @@ def pick_device(name: str, *, option: str = "--device") -> "torch.device":
         raise CurateError(f"{option} {name}: no CUDA device is available here")
     try:
         device = torch.device(name)
-        usable = torch.zeros(1, device=device).tolist() == [0]
+        if device.type != "cuda":  # a GPU is left alone by a process that does not compute on it
+            torch.zeros(1, device=device).tolist()
     except (RuntimeError, NotImplementedError, AssertionError):  # `meta` holds no numbers
-        usable = False
-    if not usable:
         raise CurateError(f"{option} {name}: no such device here") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CurateError(f"{option} {name}: only {torch.cuda.device_count()} GPUs are here")
     return device
 
 

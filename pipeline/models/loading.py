@@ -33,8 +33,13 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     """The model's tokenizer. CurateError also for tokens that the model has no embedding of."""
     from transformers import AutoTokenizer
 
+    def load(*args: Any, **options: Any) -> Any:
+        tokenizer = AutoTokenizer.from_pretrained(*args, **options)
+        tokenizer("a")  # some settings are read only now
+        return tokenizer
+
     config = load_config(name, revision)
-    tokenizer = _load(AutoTokenizer.from_pretrained, "tokenizer", name, revision)
+    tokenizer = _load(load, "tokenizer", name, revision)
     _check_vocabulary(tokenizer, config, name)
     return tokenizer
 
@@ -61,10 +66,13 @@ def load_causal_lm(
         revision,
         dtype=dtype or "auto",
         use_safetensors=True,
+        ignore_mismatched_sizes=True,  # they are refused below, with their names
         output_loading_info=True,
     )
-    if found["missing_keys"]:
-        raise CurateError(f"the model of {name!r} lacks weights: {min(found['missing_keys'])}")
+    wrong = found["missing_keys"] or {key for key, *_ in found["mismatched_keys"]}
+    if wrong:
+        lacking = "lacks weights" if found["missing_keys"] else "has weights of another size"
+        raise CurateError(f"the model of {name!r} {lacking}: {min(wrong)}")
     _mend_generation_config(model, name)
     if device is not None:
         with memory_errors(name, device):

@@ -15,95 +15,99 @@ from typing import Any
 from ..base.files import writable, write_text
 from ..base.progress import say
 from ..base.ranks import are_several
-from ..base.sharding import WHOLE, Share, share_of
+from ..base.sharding import share_of
 from ..errors import CurateError, UsageError
 from ..inputs.urls import (
-    LOCAL,
-    PLACES,
     as_url,
     cache_home,
-    checked,
     local_path,
-    speaking,
+    store_errors,
     store_of,
+    url_options,
+    valid_url,
 )
 from ..run.directory import FORMAT
-from ..run.lock import also_held, holders, lock_name, run_lock, turn_lock
-from .lease import leased
+from ..run.lock import holders, run_lock, turn_lock
+from .lease import LOCK, hold_lease
 from .mirror import CONFIG, Mirror
-from .pushing import pushed
-from .tasks import Onlooker, Task
+from .pushing import push_while_working
 
-OF_A_RUN = ("explain", "report", "status", "export", "compare")  # they take no other data
-RUN_OR_DATA = ("reflect", "select", "finetune", "score")
-IN_PLACE = ("reflect", "select")  # without --out they write into the run that they are given
 FILES = ("score", "generate", "evaluate", "report")  # what their --out names
 WORK, PAGE = "work", "report.html"
 
 
 @contextmanager
-def reached(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def with_local_paths(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A command's options with local paths for URLs. What it writes is pushed, also after an error.
 
     What is said meanwhile names the URLs. Raises CurateError for a store that cannot be reached and
     a run that another job holds, UsageError for a URL where none can be.
     """
     given = _checked(options)
-    first = "run" if command in OF_A_RUN else "data"
+    first = "run" if "run" in given else "data"
     source, out = _url(given.get(first)), _url(given.get("out"))
-    if command not in (*OF_A_RUN, *RUN_OR_DATA) or (source is not None and not _is_run(source)):
+    if source is not None and first == "data" and not _is_run(source):
         source = None
-    if command in IN_PLACE and given.get("out") is None:
+    if first == "data" and "out" in given and given["out"] is None:
         out = source
-    for url in filter(None, (_url(given.get(name)) for name in PLACES)):
+    for url in filter(None, (_url(given.get(name)) for name in sorted(url_options()))):
         if url not in (source, out):
             say(f"reading {url}, of which a copy is kept in {cache_home() / 'data'}")
     if not (source or out):
         yield given
         return
-    if are_several():
-        raise UsageError("several processes (torchrun) work on local folders: copy the run here")
+    _refuse_several(given, out)
     with ExitStack() as stack:
-        places = _Places(command, stack)
+        folders = _Folders(command, stack)
         if out is not None:
             is_file = source != out and _names_a_file(command, out)
-            path = (
-                places.read(out)
-                if given.get("dry_run")
-                else places.written(out, given, is_file=is_file)
-            )
+            path = folders.read(out) if given.get("dry_run") else folders.write(out, is_file)
             given["out"] = path if given.get("out") is not None else None
         if source is not None:
-            path = places.written(out, given) if source == out else places.read(source)
+            path = folders.write(source) if source == out else folders.read(source)
             given[first] = str(path)
             if command == "report" and given.get("out") is None:
-                places.push_at_end(source, PAGE)
-        stack.enter_context(_naming(places.shown))
+                folders.push_at_end(source, PAGE)
+        stack.enter_context(_naming(folders.shown))
         yield given
+
+
+def _refuse_several(given: Mapping[str, Any], out: str | None) -> None:
+    """UsageError where several processes are to write into one URL: a store has one writer."""
+    if are_several():
+        raise UsageError("several processes (torchrun) work on local folders: copy the run here")
+    if out is not None and "shard" in given and not share_of(given["shard"], os.environ).whole:
+        raise UsageError(
+            f"tasks of an array cannot share a run at a URL ({out}): let them work in a folder on "
+            "a shared file system, or give each its own data and URL, with --shard all"
+        )
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     """With a path for each file: URL; UsageError for any other where none can be."""
     given = dict(options)
-    for name in (*PLACES, *LOCAL):
-        url = _url(given.get(name))
+    may_be = url_options()
+    for name, value in options.items():
+        if name not in may_be and not isinstance(value, Path):
+            continue
+        url = _url(value)
         here = local_path(url) if url else None
         if here is not None:
-            given[name] = here if isinstance(given[name], Path) else str(here)
-        elif url and name in LOCAL:
+            given[name] = here if isinstance(value, Path) else str(here)
+        elif url and name not in may_be:
             raise UsageError(f"--{name.replace('_', '-')} takes a local file or folder, not {url}")
     return given
 
 
 def _url(value: object) -> str | None:
     url = as_url(value)
-    return checked(url) if url else None
+    return valid_url(url) if url else None
 
 
 def _is_run(url: str) -> bool:
     """Whether a run is there; for what cannot be looked at `readers` will say why."""
     store = store_of(url)
-    with speaking(url):
+    with store_errors(url):
         try:
             config = loads(store.fs.cat_file(store.path(CONFIG)))
         except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
@@ -111,7 +115,7 @@ def _is_run(url: str) -> bool:
     return isinstance(config, dict) and config.get("curate_run") == FORMAT
 
 
-class _Places:
+class _Folders:
     """The working folders of one command; `shown` is what they stand for."""
 
     def __init__(self, command: str, stack: ExitStack) -> None:
@@ -119,35 +123,29 @@ class _Places:
         self._command, self._stack = command, stack
         self._mirrors: dict[str, tuple[Mirror, Path]] = {}
 
-    def written(self, url: str, given: Mapping[str, Any], *, is_file: bool = False) -> Path:
+    def write(self, url: str, is_file: bool = False) -> Path:
         """The working folder or file of a URL that this command holds from now on."""
         if url in self._mirrors:
             return self._mirrors[url][1]
-        share = share_of(given.get("shard"), os.environ) if self._command in IN_PLACE else WHOLE
-        mirror, path = self._mirror(url, is_file=is_file, share=share)
+        mirror, path = self._mirror(url, is_file=is_file)
         try:
             self._stack.enter_context(run_lock(mirror.home, self._command))
         except CurateError as error:
             raise CurateError(str(error).replace(str(mirror.home), url)) from None
-        name = f".{path.name}{lock_name(WHOLE)}" if is_file else None
-        lease = self._stack.enter_context(
-            leased(mirror.store, self._command, name=name, share=share)
-        )
-        if not share.whole:
-            task = Task(mirror, f"{self._command} --shard {share}")
-            self._stack.enter_context(also_held(mirror.folder, task))
+        name = f".{path.name}{LOCK}" if is_file else LOCK
+        lease = self._stack.enter_context(hold_lease(mirror.store, self._command, name=name))
         with turn_lock(mirror.home, self._command):
             mirror.pull()
-        self._stack.enter_context(pushed(mirror, lease))
+        self._stack.enter_context(push_while_working(mirror, lease))
         return path
 
     def read(self, url: str) -> Path:
         """The folder with what is at a URL now; as it is where a process here works in it."""
         mirror, path = self._mirror(url)
-        if not any(holder.alive for holder in holders(mirror.home)):
-            with turn_lock(mirror.home, self._command):
+        with turn_lock(mirror.home, self._command):
+            if not any(holder.alive for holder in holders(mirror.home)):
                 mirror.pull()
-            self._stack.enter_context(also_held(mirror.folder, Onlooker(mirror.store)))
+                mirror.pull_lock(LOCK)
         return path
 
     def push_at_end(self, url: str, name: str) -> None:
@@ -155,11 +153,8 @@ class _Places:
         mirror, _ = self._mirrors[url]
         self._stack.callback(mirror.push_one, name)
 
-    def _mirror(
-        self, url: str, *, is_file: bool = False, share: Share = WHOLE
-    ) -> tuple[Mirror, Path]:
-        key = url if share.whole else f"{url} {share}"  # tasks on one machine share no folder
-        home = cache_home() / "runs" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    def _mirror(self, url: str, *, is_file: bool = False) -> tuple[Mirror, Path]:
+        home = cache_home() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
         parent, name = _parted(url)
         with writable(home):
             if not (home / "url").exists():

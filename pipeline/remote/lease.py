@@ -1,4 +1,4 @@
-"""One writer for a run in an object store: an object that names its holder and beats.
+"""One writer for a run in an object store: an object that names its holder and changes as it lives.
 
 The rules are those of `lock`, with objects for files. A holder elsewhere is dead when its object
 stays the same for two minutes on the clock of the one who looks: no two clocks are compared. A dead
@@ -7,6 +7,7 @@ holder's object is replaced by the one process that holds the object of its succ
 
 import errno
 import json
+import os
 import threading
 import time
 import uuid
@@ -16,14 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.progress import say
-from ..base.sharding import WHOLE, Share
+from ..base.sharding import WHOLE
 from ..errors import CurateError
-from ..inputs.urls import Store, scheme, speaking
-from ..run.lock import DEAD_AFTER, go_together, in_words, is_lock, lives_here, lock_name, signed
+from ..inputs.urls import Store, scheme, store_errors
+from ..run.lock import DEAD_AFTER, describe, lives_here, lock_name, signature
 
 _EXCLUSIVE = ("s3", "gs", "gcs", "memory")
 """Where `mode="create"` is one request, which fails if the object is there."""
 _SETTLES = 1.0  # seconds, elsewhere
+LOCK = lock_name(WHOLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,31 +38,20 @@ class Pace:
 
 
 @contextmanager
-def leased(
-    store: Store,
-    what: str,
-    *,
-    name: str | None = None,
-    share: Share = WHOLE,
-    wait: bool = False,
-    pace: Pace | None = None,
+def hold_lease(
+    store: Store, what: str, *, name: str = LOCK, pace: Pace | None = None
 ) -> Iterator["Lease"]:
-    """Hold the lease of a folder, of a share of it, or of this name.
+    """Hold the lease of a folder, or of this name in it.
 
-    CurateError names who holds it, or what does not go with it, if that lives; with `wait` it is
-    waited for.
+    CurateError names who holds it, if that lives.
     """
-    what = what if share.whole else f"{what} --shard {share}"
-    lease = Lease(store, what, name or lock_name(share), pace or Pace())
-    with speaking(store.url):
-        lease.acquire(wait=wait)
+    lease = Lease(store, what, name, pace or Pace())
+    with store_errors(store.url):
+        lease.acquire()
     stop = threading.Event()
     beating = threading.Thread(target=lease.beat, args=(stop,), daemon=True)
     beating.start()
     try:
-        if name is None:
-            with speaking(store.url):
-                lease.refuse_others(share)
         yield lease
     finally:
         stop.set()
@@ -74,10 +65,10 @@ class Lease:
     def __init__(self, store: Store, what: str, name: str, pace: Pace) -> None:
         self._store, self._name, self._pace = store, name, pace
         self._path = store.path(name)
-        self._me = signed(what, uuid.uuid4().hex)
+        self._me = signature(what, uuid.uuid4().hex)
         self._beats = 0
 
-    def acquire(self, *, wait: bool = False) -> None:
+    def acquire(self) -> None:
         """Come to hold it, in a dead holder's place where there is one."""
         while True:
             holder = self._holder()
@@ -85,49 +76,41 @@ class Lease:
                 if self._created():
                     return
                 continue
-            refused = self._refused({self._path: holder}, wait=wait)
-            if not refused and self._succeeds(holder, wait=wait):
+            self._refuse_living(holder)
+            if self._succeeds(holder):
                 return
-
-    def refuse_others(self, share: Share) -> None:
-        """CurateError where a lock that does not go with a share has a living holder.
-
-        Those of dead ones are removed, since it takes long to tell.
-        """
-        found = {}
-        for path in self._store.fs.ls(self._store.root, detail=False):
-            name = path.rpartition("/")[2]
-            if is_lock(name) and name != self._name and not go_together(name, share):
-                found[path] = holder_at(self._store, path)
-        others = {path: holder for path, holder in found.items() if holder is not None}
-        self._refused(others)
-        for path, holder in others.items():
-            if holder_at(self._store, path) == holder:
-                self._store.fs.rm_file(path)
 
     def check(self) -> None:
         """CurateError where another has taken this one for dead."""
         holder = self._holder() or {}
         if holder.get("token") != self._me["token"]:
-            taken = f"taken over: {in_words(holder)}" if holder else "ended: its lock was removed"
+            taken = f"taken over: {describe(holder)}" if holder else "ended: its lock was removed"
             raise LeaseLost(f"the work on {self._store.url} was {taken}")
 
     def beat(self, stop: threading.Event) -> None:
-        """Change the object now and then, until told to stop or another holds it."""
+        """Change the object now and then, until stopped or another holds it."""
         while not stop.wait(self._pace.beat):
             with suppress(Exception):  # a store out of reach: the next push says so
                 self.check()
                 self._put()
 
     def release(self) -> None:
-        """Take the object away, if it is still this one's."""
+        """Remove the object, if it is still this one's."""
         with suppress(Exception):  # a store out of reach: whoever comes finds a dead holder
             self.check()
             self._store.fs.rm_file(self._path)
 
     def _created(self) -> bool:
-        there = created(self._store, self._path, self._signature())
-        return bool(_read(there).get("token") == self._me["token"])
+        """Put the object where none is; whether it is this one's then."""
+        try:
+            self._store.fs.pipe_file(self._path, self._signature(), mode="create")
+            # Where creating is not exclusive, the later one of two has it.
+            time.sleep(0 if scheme(self._store.url) in _EXCLUSIVE else _SETTLES)
+        except OSError as error:  # EINVAL: what s3fs makes of servers that give no more than 412
+            if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
+                raise
+        # It may be there by one's own request, which was repeated.
+        return bool((self._holder() or {}).get("token") == self._me["token"])
 
     def _put(self) -> None:
         self._store.fs.pipe_file(self._path, self._signature())
@@ -139,43 +122,37 @@ class Lease:
     def _holder(self) -> dict[str, Any] | None:
         return holder_at(self._store, self._path)
 
-    def _refused(self, holders: dict[str, dict[str, Any]], *, wait: bool = False) -> bool:
-        """CurateError where one of the holders lives; with `wait` whether one does, after a bit."""
-        living = self._living(holders, quiet=wait)
-        if living is not None and not wait:
-            raise CurateError(
-                f"{self._store.url} is in use: {in_words(living)}; wait for it or stop it"
-            )
-        time.sleep(self._pace.look if living else 0)
-        return living is not None
-
-    def _living(self, holders: dict[str, dict[str, Any]], *, quiet: bool) -> dict[str, Any] | None:
-        """A holder that lives; the objects of those elsewhere are looked at for a change."""
-        here = {path: lives_here(holder) for path, holder in holders.items()}
-        for path, lives in here.items():
-            if lives:
-                return holders[path]
-        silent = {path: holder for path, holder in holders.items() if here[path] is None}
-        if silent and not quiet:
+    def _refuse_living(self, holder: dict[str, Any]) -> None:
+        """CurateError for a holder that lives; one elsewhere is watched for a change."""
+        alive = lives_here(holder)
+        if alive and holder["pid"] == os.getpid():  # left when the store could not be reached
+            return
+        if alive is None:
             say(
-                f"{self._store.url} is held: {in_words(next(iter(silent.values())))}, unless it is "
-                f"dead; looking for a sign of life for up to {self._pace.dead_after:.0f} s"
+                f"{self._store.url} is held: {describe(holder)}, unless it is dead; looking for a "
+                f"sign of life for up to {self._pace.dead_after:.0f} s"
             )
-        begun = time.monotonic()
-        while silent and time.monotonic() - begun < self._pace.dead_after:
-            time.sleep(self._pace.look)
-            now = {path: holder_at(self._store, path) for path in silent}
-            for path, holder in now.items():
-                if holder is not None and holder != silent[path]:
-                    return holder
-            silent = {path: holder for path, holder in silent.items() if now[path] is not None}
-        return None
+            alive = self._changes(holder)
+        if alive:
+            raise CurateError(
+                f"{self._store.url} is in use: {describe(holder)}; wait for it or stop it"
+            )
 
-    def _succeeds(self, dead: dict[str, Any], *, wait: bool) -> bool:
+    def _changes(self, holder: dict[str, Any]) -> bool:
+        """Whether a holder's object changes before it counts as dead."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < self._pace.dead_after:
+            time.sleep(self._pace.look)
+            now = self._holder()
+            if now != holder:
+                return now is not None
+        return False
+
+    def _succeeds(self, dead: dict[str, Any]) -> bool:
         """Replace a dead holder's object; False when others came first."""
         name = f"{self._name}.after.{dead.get('token')}"
         succession = Lease(self._store, self._me["what"], name, self._pace)
-        succession.acquire(wait=wait)
+        succession.acquire()
         try:
             if self._holder() != dead:
                 return False
@@ -189,31 +166,12 @@ class LeaseLost(CurateError):
     """Another process holds what this one held."""
 
 
-def created(store: Store, path: str, content: bytes) -> bytes:
-    """Put an object where none is; what is there then, by whomever."""
-    try:
-        store.fs.pipe_file(path, content, mode="create")
-        # Where creating is not exclusive, the later one of two has it.
-        time.sleep(0 if scheme(store.url) in _EXCLUSIVE else _SETTLES)
-    except OSError as error:  # EINVAL: what s3fs makes of servers that give no more than 412
-        if not isinstance(error, FileExistsError) and error.errno != errno.EINVAL:
-            raise
-    # It may be there by one's own request, which was repeated.
-    there: bytes = store.fs.cat_file(path)
-    return there
-
-
 def holder_at(store: Store, path: str) -> dict[str, Any] | None:
-    """Who an object names: nobody if it is damaged; None where there is none."""
+    """Whom an object names: nobody if it is damaged; None where there is none."""
     try:
-        return _read(store.fs.cat_file(path))
+        holder = json.loads(store.fs.cat_file(path))
     except FileNotFoundError:
         return None
-
-
-def _read(text: bytes) -> dict[str, Any]:
-    try:
-        holder = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}

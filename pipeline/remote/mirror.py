@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..base.progress import say
-from ..inputs.urls import Store, modified, speaking, tag
+from ..inputs.urls import Store, modified, stays_inside, store_errors, tag
 from ..run.directory import read_json
+from ..run.lock import LEASE
 from .syncing import Index, Stat, Synced, action, begins_with, stat_of
 
 CONFIG, MANIFEST = "config.json", "manifest.json"
@@ -45,8 +46,6 @@ class Mirror:
         self._journals: dict[str, tuple[int, float]] = {}  # size and time of the last push
         self.guard: Callable[[], None] = lambda: None
         """Raises where this process may not push any more."""
-        self.withheld: set[str] = set()
-        """Not to be pushed yet."""
         self._at_work = threading.RLock()
 
     # --- from there ---
@@ -57,8 +56,9 @@ class Mirror:
         Where both did, no reply is lost: of two journals the longer one that begins with the other
         wins, or both are kept. Of all else what is there wins, and what was here is set aside.
         """
-        with self._at_work, speaking(self.store.url):
+        with self._at_work, store_errors(self.store.url):
             self._index.compact()
+            (self.folder / LEASE).unlink(missing_ok=True)
             there = self._listed()
             self._set_aside_another_run(there)
             here = self._files()
@@ -67,6 +67,15 @@ class Mirror:
             with ThreadPoolExecutor(AT_ONCE, "pull") as pool:
                 for _ in pool.map(lambda name: self._fetch(name, there[name]), wanted):
                     pass
+
+    def pull_lock(self, name: str) -> None:
+        """Bring here who holds the lock of this name there, for people to read."""
+        lease, path = self.folder / LEASE, self.store.path(name)
+        with store_errors(self.store.url):
+            try:
+                self._downloaded(name, self.store.fs.info(path)).replace(lease)
+            except FileNotFoundError:
+                lease.unlink(missing_ok=True)
 
     def _listed(self) -> dict[str, Mapping[str, Any]]:
         """What is there, by name; nothing whose name leads elsewhere or begins with a dot."""
@@ -85,8 +94,8 @@ class Mirror:
 
     def _is_ours(self, name: str) -> bool:
         parts = name.split("/")
-        strange = any(not part or part.startswith(".") or os.sep in part for part in parts)
-        return not strange and (self._only is None or parts[0] in self._only)
+        plain = stays_inside(name) and not any(part.startswith(".") for part in parts)
+        return plain and (self._only is None or parts[0] in self._only)
 
     def _pulled(self, name: str, here: Stat | None, there: Mapping[str, Any] | None) -> str:
         """Do what needs no download; the action."""
@@ -201,7 +210,7 @@ class Mirror:
             return False
         known, stat = self._index.get(MANIFEST), files.get(MANIFEST)
         finishing = stat is not None and (known is None or known.here != stat)
-        others = {*files} - {MANIFEST, *self.withheld}
+        others = {*files} - {MANIFEST}
         due = [n for n in others if self._is_due(n, files[n], settled=last or finishing)]
         gone = [n for n in self._index.names() if n not in files] if last or finishing else []
         self._seen = files
@@ -220,7 +229,7 @@ class Mirror:
 
     def push_one(self, name: str) -> None:
         """Bring one file there."""
-        with speaking(self.store.url):
+        with store_errors(self.store.url):
             stat = stat_of(self.folder / name)
             if stat is not None:
                 self._upload(name, stat)

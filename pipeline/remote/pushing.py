@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 from ..base.progress import say
 from ..errors import CurateError
-from ..inputs.urls import why
+from ..inputs.urls import problem
 from .lease import Lease, LeaseLost
 from .mirror import Mirror
 
@@ -17,7 +17,7 @@ RETRIES = (1.0, 2.0, 4.0, 8.0)  # seconds between the last attempts
 
 
 @contextmanager
-def pushed(mirror: Mirror, lease: Lease) -> Iterator[None]:
+def push_while_working(mirror: Mirror, lease: Lease) -> Iterator[None]:
     """Push now and then, and all at the end.
 
     CurateError where that fails: the folder is whole, and is pushed by the next command.
@@ -48,7 +48,9 @@ def _now_and_then(mirror: Mirror, stop: Event) -> None:
             return
         except Exception as error:  # noqa: BLE001 - each client raises kinds of its own
             if wait == INTERVAL:
-                say(f"note: {why(mirror.store.url, error)}; what is made waits in {mirror.home}")
+                say(
+                    f"note: {problem(mirror.store.url, error)}; what is made waits in {mirror.home}"
+                )
             wait = min(2 * wait, LONGEST)
         else:
             if wait > INTERVAL:
@@ -70,7 +72,7 @@ def _push_all(mirror: Mirror, failed: CurateError | None) -> None:
         except Exception as error:  # noqa: BLE001
             if wait is None:
                 raise CurateError(
-                    f"{before}{why(mirror.store.url, error)}; what was made is whole in "
+                    f"{before}{problem(mirror.store.url, error)}; what was made is whole in "
                     f"{mirror.home}, and the same command goes on from there"
                 ) from None
             time.sleep(wait)

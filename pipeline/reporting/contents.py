@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..run.directory import RunDir
-from .examples import Example, examples
-from .reading import Student
-from .record_flow import Flow, Step, flow_of, intake, versions
+from .examples import DecisionExample, examples
+from .reading import StudentTables
+from .record_flow import Flow, Step, flow_of, input_step, versions_step
 from .summaries import (
     Distribution,
     Numbers,
@@ -72,7 +72,7 @@ class StudentNumbers:
     failures: Mapping[tuple[str, ...], int]
     lengths: Mapping[tuple[str, str], Distribution]
     sets: list[SetNumbers]
-    examples: list[Example]
+    examples: list[DecisionExample]
     notices: list[str]
 
 
@@ -80,21 +80,21 @@ def run_numbers(run: RunDir, candidates: pa.Table) -> RunNumbers:
     """Count the candidates of a run, and say what is not finished."""
     records = number_of_records(candidates)
     reflected = run.stage("reflect")
-    made = reflected or run.stage("import") or {}
+    stage = reflected or run.stage("import") or {}
     reflections = candidates.filter(pc.not_equal(candidates.column("candidate"), "original"))
     reasons = list(
         counted(reflections.filter(_has_reason(reflections)), "status", "reason").items()
     )
-    tokens = made.get("tokens", {})
+    tokens = stage.get("tokens", {})
     return RunNumbers(
         records=records,
-        intake=intake(made.get("input"), records),
+        intake=input_step(stage.get("input"), records),
         statuses=counted(candidates, "candidate", "status"),
         reasons=dict(reasons[:MOST_REASONS]),
         other_reasons=sum(number for _, number in reasons[MOST_REASONS:]),
         teacher=reflected or {},
         tokens=tokens.get("prompt", 0) + tokens.get("completion", 0),
-        notices=_unfinished(run, made, records),
+        notices=_unfinished(run, stage, records),
     )
 
 
@@ -102,21 +102,21 @@ def _has_reason(table: pa.Table) -> pa.ChunkedArray:
     return pc.is_valid(table.column("reason"))
 
 
-def _unfinished(run: RunDir, made: Mapping[str, Any], records: int) -> list[str]:
+def _unfinished(run: RunDir, stage: Mapping[str, Any], records: int) -> list[str]:
     if not records:
         return ["No shard of candidates is finished yet: there is little to show."]
-    if not made:
+    if not stage:
         command = run.config["identity"].get("command", "reflect")
         return [
             f"Not all records have their versions yet. What follows is of the {records:,} records "
             f"in finished shards; curate {command} goes on where it stopped."
         ]
-    if made.get("step") == "instruction":
+    if stage.get("step") == "instruction":
         return ["Only the instructions have been reflected yet (--schedule selective)."]
     return []
 
 
-def groups_of(student: Student, side: str) -> dict[str, Numbers]:
+def groups_of(student: StudentTables, side: str) -> dict[str, Numbers]:
     """The known values of one score: of originals, of reflections, of kept and dropped pairs."""
     is_original = pc.equal(student.scores.column("candidate"), "original")
     found = {
@@ -129,7 +129,7 @@ def groups_of(student: Student, side: str) -> dict[str, Numbers]:
     return found
 
 
-def lengths_of(candidates: pa.Table, student: Student) -> dict[tuple[str, str], Numbers]:
+def lengths_of(candidates: pa.Table, student: StudentTables) -> dict[tuple[str, str], Numbers]:
     """Lengths of instructions and responses: of all originals (before) and of kept rows (after)."""
     originals = candidates.filter(pc.equal(candidates.column("candidate"), "original"))
     found = {}
@@ -140,14 +140,14 @@ def lengths_of(candidates: pa.Table, student: Student) -> dict[tuple[str, str], 
     return found
 
 
-def limits_of(student: Student) -> dict[str, float]:
+def limits_of(student: StudentTables) -> dict[str, float]:
     """The thresholds of the filter."""
     settings = student.entry.get("settings", {})
     return {side: float(settings.get(f"max_{side}", 1.0)) for side in SIDES}
 
 
 def student_numbers(
-    run: RunDir, candidates: pa.Table, about: RunNumbers, student: Student
+    run: RunDir, candidates: pa.Table, about: RunNumbers, student: StudentTables
 ) -> StudentNumbers:
     """Everything about one student."""
     rows, kept, limits = student.rows, student.kept, limits_of(student)
@@ -167,14 +167,14 @@ def student_numbers(
         statuses=_statuses(student.scores),
         failures=_failures(student.scores),
         lengths={k: distribution(v) for k, v in lengths_of(candidates, student).items()},
-        sets=_sets(student) if student.decided and student.baselines else [],
+        sets=[_set(name, rows, student.scores) for name, rows in student.sets.items()],
         examples=examples(run, candidates, rows),
         notices=_student_notices(student, about),
     )
 
 
 def _flow(about: RunNumbers, rows: pa.Table) -> Flow:
-    return flow_of(rows, about.records, about.intake, (versions(about.statuses),))
+    return flow_of(rows, about.records, about.intake, (versions_step(about.statuses),))
 
 
 def _drops(dropped: pa.Table) -> dict[tuple[str, ...], int]:
@@ -205,7 +205,7 @@ def _failures(scores: pa.Table) -> dict[tuple[str, ...], int]:
     }
 
 
-def _student_notices(student: Student, about: RunNumbers) -> list[str]:
+def _student_notices(student: StudentTables, about: RunNumbers) -> list[str]:
     if not student.decided:
         return ["Scored, but nothing has been selected yet: run curate select to the end."]
     if not student.entry:
@@ -219,36 +219,25 @@ def _student_notices(student: Student, about: RunNumbers) -> list[str]:
     return []
 
 
-def _sets(student: Student) -> list[SetNumbers]:
-    found = [_set("selected", student.kept, student.instructions)]
-    for name, (rows, texts) in student.baselines.items():
-        found.append(_set(name, _with_scores(rows, student.scores), texts))
-    return found
-
-
-def _set(name: str, rows: pa.Table, texts: pa.Table) -> SetNumbers:
+def _set(name: str, rows: pa.Table, scores: pa.Table) -> SetNumbers:
+    known = _with_scores(rows, scores)
     return SetNumbers(
         name=name,
         rows=len(rows),
         instruction=distribution(numbers(rows.column("instruction_chars"))),
         response=distribution(numbers(rows.column("response_chars"))),
-        ifd=distribution(numbers(rows.column("ifd"))),
-        rifd=distribution(numbers(rows.column("rifd"))),
-        distinct_2=distinct_2(texts),
+        ifd=distribution(numbers(known.column("ifd"))),
+        rifd=distribution(numbers(known.column("rifd"))),
+        distinct_2=distinct_2(rows),
     )
 
 
 def _with_scores(rows: pa.Table, scores: pa.Table) -> pa.Table:
-    """The rows; where they have no score, with what the scores files know of that version."""
-    known = scores.select(["id", "candidate", *SIDES]).rename_columns(
-        ["id", "candidate", "known_ifd", "known_rifd"]
-    )
-    joined = rows.join(known, keys=["id", "candidate"])
-    for side in SIDES:
-        place = joined.column_names.index(side)
-        values = pc.coalesce(joined.column(side), joined.column(f"known_{side}"))
-        joined = joined.set_column(place, side, values)
-    return joined
+    """IFD and r-IFD of the rows; of those without, what the score files have of that version."""
+    stored = scores.select(["id", "candidate", *SIDES])
+    own = rows.select(["id", "candidate", *SIDES])
+    joined = own.join(stored, keys=["id", "candidate"], right_suffix="_stored")
+    return pa.table({s: pc.coalesce(joined.column(s), joined.column(f"{s}_stored")) for s in SIDES})
 
 
 def points(table: pa.Table, x: str, y: str) -> tuple[Numbers, Numbers]:

@@ -33,7 +33,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class DecisionExample:
     """The record with the least id of those that the same rules decided; `count` are these."""
 
     row: Mapping[str, Any]
@@ -41,14 +41,14 @@ class Example:
     comparisons: Sequence[Comparison]
 
 
-def examples(run: RunDir, candidates: pa.Table, rows: pa.Table) -> list[Example]:
+def examples(run: RunDir, candidates: pa.Table, rows: pa.Table) -> list[DecisionExample]:
     """One for each combination of rules, selected ones first, then by how many share it."""
     groups = rows.group_by(_RULES).aggregate([("id", "min"), ([], "count_all")]).to_pylist()
     counts = {group["id_min"]: group["count_all"] for group in groups}
     chosen = rows.filter(pc.is_in(rows.column("id"), pa.array(list(counts), pa.string())))
     records = _records(run, candidates, list(counts))
     found = [
-        Example(
+        DecisionExample(
             row=row,
             count=counts[row["id"]],
             comparisons=list(_comparisons(row, records.get(row["id"], {}))),

@@ -9,7 +9,7 @@ from ..records import CANDIDATE_STATUSES, CANDIDATES
 from .contents import RunNumbers, StudentNumbers, groups_of, lengths_of, points
 from .labels import CANDIDATES as CANDIDATE_WORDS
 from .panels import Axis, Panel, bars, cloud, distributions
-from .reading import Student
+from .reading import StudentTables
 from .record_flow_figure import ribbons, stacked
 from .summaries import frame, histogram, linear_edges, log_edges, numbers
 
@@ -31,7 +31,7 @@ def status_bars(about: RunNumbers) -> Panel:
 
 
 def student_panels(
-    candidates: pa.Table, student: Student, found: StudentNumbers, prefix: str
+    candidates: pa.Table, student: StudentTables, found: StudentNumbers, prefix: str
 ) -> Panels:
     """All figures of one student, by the chapter they stand in; `prefix` makes names unique."""
     panels = {"scores": list(_scores(student, found, prefix))}
@@ -47,12 +47,12 @@ def student_panels(
     return panels
 
 
-def _end(student: Student, found: StudentNumbers, side: str) -> float:
+def _end(student: StudentTables, found: StudentNumbers, side: str) -> float:
     groups = list(groups_of(student, side).values())
     return frame(groups, at_least=found.limits[side])
 
 
-def _scores(student: Student, found: StudentNumbers, prefix: str) -> Iterator[Panel]:
+def _scores(student: StudentTables, found: StudentNumbers, prefix: str) -> Iterator[Panel]:
     colours = {"original": "original", "reflected": "both"}
     for side, label in NAMES.items():
         groups = {k: v for k, v in groups_of(student, side).items() if k in colours}
@@ -62,7 +62,7 @@ def _scores(student: Student, found: StudentNumbers, prefix: str) -> Iterator[Pa
 
 
 def _clouds(
-    student: Student, found: StudentNumbers, ends: Mapping[str, float], prefix: str
+    student: StudentTables, found: StudentNumbers, ends: Mapping[str, float], prefix: str
 ) -> Iterator[Panel]:
     """IFD against r-IFD of originals, reflections and final pairs, in the same frame."""
     x, y = (Axis(label, ends[side], found.limits[side]) for side, label in NAMES.items())
@@ -78,7 +78,7 @@ def _clouds(
 
 
 def _by_length(
-    student: Student, found: StudentNumbers, ends: Mapping[str, float], prefix: str
+    student: StudentTables, found: StudentNumbers, ends: Mapping[str, float], prefix: str
 ) -> Iterator[Panel]:
     """Each score against the response's length, of kept and of dropped pairs."""
     edges = log_edges([numbers(student.rows.column("response_chars"))])
@@ -91,7 +91,7 @@ def _by_length(
             yield cloud(f"{prefix}{side}-length-{name}", f"{label}, {name}", xy, x, y, name)
 
 
-def _lengths(candidates: pa.Table, student: Student, prefix: str) -> Iterator[Panel]:
+def _lengths(candidates: pa.Table, student: StudentTables, prefix: str) -> Iterator[Panel]:
     found = lengths_of(candidates, student)
     colours = {"before": "original", "after": "kept"}
     for text, title in (("instruction", "Instructions"), ("response", "Responses")):

@@ -26,10 +26,12 @@ RULES: dict[RuleStep, dict[str, str]] = {
     "instruction": {
         "ifd_rose": "new taken: its IFD is higher",
         "original_unscored": "new taken: the original has no IFD",
+        "original_not_below_max": "new taken: the original's IFD is too high",
         "ifd_fell": "old stays: the new one's IFD is lower",
         "ifd_tie": "old stays: both IFDs are equal",
         "no_instruction_reflection": "old stays: there is no usable new one",
         "instruction_unscored": "old stays: the new one has no IFD",
+        "instruction_not_below_max": "old stays: the new one's IFD is too high",
         "neither_scored": "old stays: neither has an IFD",
     },
     "response": {
@@ -64,6 +66,6 @@ STATUSES = {
 BASELINES = {"random": "random rows, as many", "length": "rows matched in response length"}
 
 
-def rule(step: RuleStep, code: str) -> str:
-    """A rule in words; a code that this version does not know, as it is."""
+def rule_label(step: RuleStep, code: str) -> str:
+    """What a rule did; a code that this version does not know, as it is."""
     return RULES[step].get(code, code.replace("_", " "))

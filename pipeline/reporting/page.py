@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from . import labels as words
+from . import labels
 from .contents import RunNumbers, StudentNumbers
 from .difference import Piece
 from .figures import Panels
 from .panels import Panel
-from .reading import Student
+from .reading import StudentTables
 
 FOLD = 900
 """Characters of a text that are shown before the rest is folded."""
@@ -28,7 +28,7 @@ _UNSEEN = re.compile(
 class StudentPage:
     """One student's part of the page."""
 
-    student: Student
+    student: StudentTables
     numbers: StudentNumbers
     panels: Panels
 
@@ -46,7 +46,13 @@ class Facts:
 def page(
     facts: Facts, about: RunNumbers, statuses: Panel | None, students: Sequence[StudentPage]
 ) -> str:
-    """The whole page, as text."""
+    """The whole page of a run, as text."""
+    parts = {"facts": facts, "run": about, "statuses": statuses, "students": students}
+    return rendered("page.html", **parts, labels=labels)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of this folder with its values and the style."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -63,11 +69,7 @@ def page(
         "thousands": lambda value: f"{value:,}",
         "fixed": lambda value, digits: f"{value:,.{digits}f}",
     }
-    template = environment.get_template("page.html")
-    return template.render(
-        facts=facts, run=about, statuses=statuses, students=students, words=words,
-        style=Markup(_file("page.css")),
-    )  # fmt: skip
+    return environment.get_template(template).render(**values, style=Markup(_file("page.css")))
 
 
 def _file(name: str) -> str:

@@ -1,7 +1,7 @@
 """What a report reads of a run: columns, a shard at a time, as Arrow tables."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,44 +10,42 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..base.files import read_parquet
-from ..base.sha256sums import check_sums
 from ..errors import CurateError
-from ..records import DECISION_TYPE
+from ..records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
+from ..run.arrow_set import batches
+from ..run.decisions import DecisionFiles
 from ..run.directory import RunDir
 
 _TEXTS = ["instruction", "input", "output"]
-_COLUMNS = ["id", "candidate", "ifd", "rifd", *_TEXTS, "decision"]
 _CANDIDATES = pa.schema(
     [(name, pa.string()) for name in ("id", "candidate", "status", "reason")]
     + [("instruction_chars", pa.int64()), ("response_chars", pa.int64()), ("shard", pa.int64())]
 )
 _SCORES = pa.schema(
-    [("id", pa.string()), ("candidate", pa.string()), ("ifd", pa.float64()), ("rifd", pa.float64())]
+    [SCORE_SCHEMA.field(name) for name in ("id", "candidate", "ifd", "rifd")]
     + [
-        (f"{side}_{about}", pa.string())
+        SCORE_SCHEMA.field(f"{side}_{about}")
         for side in ("ifd", "rifd")
         for about in ("status", "reason")
     ]
 )
-
-
-_ROWS = pa.schema(
-    [
-        *((name, pa.string()) for name in ("id", "candidate", "reason")),
-        *((name, pa.float64()) for name in ("ifd", "rifd")),
-        *((name, pa.int64()) for name in ("instruction_chars", "response_chars")),
-        *DECISION_TYPE,
-    ]
+_SET = pa.schema(
+    [SELECTED_SCHEMA.field(n) for n in ("id", "candidate", "ifd", "rifd", "instruction", "input")]
+    + [("instruction_chars", pa.int64()), ("response_chars", pa.int64())]
 )
+_DECIDED = [
+    *("id", "candidate", "reason", "ifd", "rifd", "instruction_chars", "response_chars"),
+    *(field.name for field in DECISION_TYPE),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Student:
+class StudentTables:
     """What one student left in a run; `rows` has none where nothing has been `decided` yet.
 
     `rows`: id, candidate, ifd, rifd, the fields of the decision, reason, lengths, `selected`; its
-    two parts are `kept` and `dropped`. `entry` is the manifest's. `instructions`, and the second
-    table of a baseline, are the columns instruction and input.
+    two parts are `kept` and `dropped`. `entry` is the manifest's. `sets` are the selection and the
+    baselines: id, candidate, ifd, rifd, instruction, input, and the lengths of the texts.
     """
 
     key: str
@@ -58,17 +56,18 @@ class Student:
     rows: pa.Table
     kept: pa.Table
     dropped: pa.Table
-    instructions: pa.Table
-    baselines: Mapping[str, tuple[pa.Table, pa.Table]]
+    sets: Mapping[str, pa.Table]
 
 
 def candidate_rows(run: RunDir) -> pa.Table:
     """id, candidate, status, reason, lengths of the texts, and the shard, of all candidates."""
     shards = []
     for index, path in enumerate(run.shard_paths()):
-        table = _measured(run.shard_table(path, ["id", "candidate", "status", "reason", *_TEXTS]))
-        shards.append(table.append_column("shard", pa.array([index] * len(table), pa.int64())))
-    return pa.concat_tables([_CANDIDATES.empty_table(), *(s.cast(_CANDIDATES) for s in shards)])
+        texts = run.shard_table(path, ["id", "candidate", "status", "reason", *_TEXTS])
+        table = with_lengths(texts)
+        table = table.append_column("shard", pa.array([index] * len(table), pa.int64()))
+        shards.append(table.select(_CANDIDATES.names).cast(_CANDIDATES))
+    return pa.concat_tables([_CANDIDATES.empty_table(), *shards])
 
 
 def candidate_texts(run: RunDir, ids: Collection[str], shards: Collection[int]) -> pa.Table:
@@ -93,35 +92,38 @@ def student_keys(run: RunDir, wanted: str | None = None) -> list[str]:
     if len(found) != 1:
         what = "begins several students" if found else "is no student"
         raise CurateError(
-            f"--student {wanted!r} {what} of {run.path}: {', '.join(keys) or 'it has none yet'}"
+            f"--selection {wanted!r} {what} of {run.path}: {', '.join(keys) or 'it has none yet'}"
         )
     return found
 
 
-def read_student(run: RunDir, key: str) -> Student:
+def read_student(run: RunDir, key: str) -> StudentTables:
     """All of one student but the texts."""
-    sets = {name: run.path / name / key for name in ("selected", "rejected")}
-    decided = all(folder.is_dir() for folder in sets.values())
-    kept = _marked(sets["selected"], selected=True, there=decided)
-    dropped = _marked(sets["rejected"], selected=False, there=decided)
-    config = run.path / "scores" / key / "config.json"
+    decisions = DecisionFiles.of(run, key)
+    decided = decisions.folder.is_dir()
+    rows = decisions.table(_DECIDED)
+    rows = rows.append_column("selected", pc.is_null(rows.column("reason")))
     entry = run.stage(f"select/{key}") or {}
-    return Student(
+    return StudentTables(
         key=key,
-        scoring=entry.get("scoring") or _json(config),
+        scoring=entry.get("scoring") or _json(run.path / "scores" / key / "config.json"),
         entry=entry,
         scores=_scores(run.path / "scores" / key),
         decided=decided,
-        rows=pa.concat_tables([kept, dropped]),
-        kept=kept,
-        dropped=dropped,
-        instructions=_instructions(sets["selected"]) if decided else _ROWS.empty_table(),
-        baselines={
-            folder.name: (_set(folder), _instructions(folder))
-            for folder in sorted((run.path / "baselines" / key).glob("*"))
-            if not folder.name.startswith(".") and folder.is_dir()
-        },
+        rows=rows,
+        kept=rows.filter(rows.column("selected")),
+        dropped=rows.filter(pc.invert(rows.column("selected"))),
+        sets=dict(_sets(run, key)),
     )
+
+
+def _sets(run: RunDir, key: str) -> Iterator[tuple[str, pa.Table]]:
+    """The baselines, and before them the selection that they are set against."""
+    folders = [p for p in sorted((run.path / "baselines" / key).glob("[!.]*")) if p.is_dir()]
+    if folders:
+        yield "selected", _set(run.path / "selected" / key)
+    for folder in folders:
+        yield folder.name, _set(folder)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -142,47 +144,23 @@ def _scores(folder: Path) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _marked(folder: Path, *, selected: bool, there: bool) -> pa.Table:
-    """The rows of a set, with the column `selected`."""
-    table = _set(folder) if there else _ROWS.empty_table()
-    return table.append_column("selected", pa.array([selected] * len(table), pa.bool_()))
-
-
 def _set(folder: Path) -> pa.Table:
-    """A set, the decision's fields as columns, the lengths of the texts in their place."""
-    table = _read_set(folder)
-    decisions = table.column("decision").combine_chunks()
-    for field in DECISION_TYPE:
-        table = table.append_column(field, pc.struct_field(decisions, field.name))
-    if "reason" not in table.column_names:
-        table = table.append_column("reason", pa.nulls(len(table), pa.string()))
-    return _measured(table).select(_ROWS.names).cast(_ROWS)
-
-
-def _instructions(folder: Path) -> pa.Table:
-    return _read_set(folder).select(["instruction", "input"])
-
-
-def _read_set(folder: Path) -> pa.Table:
     try:
-        check_sums(folder)
-        tables = []
-        for path in sorted(folder.glob("*.arrow")):
-            with pa.OSFile(str(path)) as file:
-                tables.append(pa.ipc.open_stream(file).read_all())
-        whole = pa.concat_tables(tables)
-        return whole.select([*_COLUMNS, *({"reason"} & set(whole.column_names))])
+        parts = [with_lengths(pa.Table.from_batches([batch])) for batch in batches(folder)]
+        return pa.concat_tables(
+            [_SET.empty_table(), *(part.select(_SET.names).cast(_SET) for part in parts)]
+        )
     except (OSError, KeyError, pa.ArrowException) as error:
         raise CurateError(
             f"cannot read the data set {folder} ({error}): run curate select again"
         ) from None
 
 
-def _measured(table: pa.Table) -> pa.Table:
-    """The table with the lengths of its texts, in characters, in place of them."""
+def with_lengths(table: pa.Table) -> pa.Table:
+    """The table with the lengths of its instructions (with input) and responses in characters."""
     instruction, input, output = (pc.utf8_length(table.column(name)) for name in _TEXTS)
     asked = pc.add(instruction, pc.coalesce(input, pa.scalar(0, input.type)))
     lengths = {"instruction_chars": asked, "response_chars": output}
     for name, values in lengths.items():
         table = table.append_column(name, pc.cast(values, pa.int64()))
-    return table.drop_columns(_TEXTS)
+    return table

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from .labels import CANDIDATES, SHORT, rule
+from .labels import CANDIDATES, SHORT, rule_label
 
 AFTER_FILTER = ("contaminated", "below_top", "not_diverse")
 """Filter codes of rows that passed the thresholds."""
@@ -16,7 +16,7 @@ _NO_INPUT = ("rows", "records", "surrogates_replaced")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """What became of some of a step's records."""
 
     code: str
@@ -33,7 +33,7 @@ class Step:
     key: str
     title: str
     total: int
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[StepOutcome, ...]
 
     def __post_init__(self) -> None:
         assert sum(outcome.count for outcome in self.outcomes) == self.total, self
@@ -57,10 +57,10 @@ class Flow:
     links: tuple[Link, ...]
 
 
-def intake(counts: Mapping[str, int] | None, records: int) -> Step | None:
+def input_step(counts: Mapping[str, int] | None, records: int) -> Step | None:
     """What became of the input's rows; None where that is not known, or counts something else.
 
-    >>> intake({"rows": 4, "records": 2, "duplicates": 1, "rejected": 1}, 2).total
+    >>> input_step({"rows": 4, "records": 2, "duplicates": 1, "rejected": 1}, 2).total
     4
     """
     if not counts or counts.get("records") != records:
@@ -70,31 +70,33 @@ def intake(counts: Mapping[str, int] | None, records: int) -> Step | None:
     if unknown < 0:
         return None
     names = {"rejected": "not usable", "duplicates": "exact duplicates"}
-    outcomes = [Outcome("records", "records", records)]
+    outcomes = [StepOutcome("records", "records", records)]
     outcomes += [
-        Outcome(name, names.get(name, name.replace("_", " ")), n, "dropped")
+        StepOutcome(name, names.get(name, name.replace("_", " ")), n, "dropped")
         for name, n in lost.items()
     ]
     if unknown:
-        outcomes.append(Outcome("other", "left out otherwise", unknown, "dropped"))
+        outcomes.append(StepOutcome("other", "left out otherwise", unknown, "dropped"))
     return Step("input", "Input rows", counts["rows"], tuple(outcomes))
 
 
-def versions(statuses: Mapping[tuple[str, ...], int]) -> Step:
+def versions_step(statuses: Mapping[tuple[str, ...], int]) -> Step:
     """The versions of all records by status, from (candidate, status) -> number."""
     outcomes = tuple(
-        Outcome(f"{kind} {status}", f"{CANDIDATES.get(kind, kind)}: {status}", n)
+        StepOutcome(f"{kind} {status}", f"{CANDIDATES.get(kind, kind)}: {status}", n)
         for (kind, status), n in sorted(statuses.items())
     )
     return Step("versions", "Versions of the records", sum(statuses.values()), outcomes)
 
 
-def flow_of(rows: pa.Table, records: int, source: Step | None, made: tuple[Step, ...] = ()) -> Flow:
-    """The flow of one student's decisions over the records of a run, the steps `made` before."""
+def flow_of(
+    rows: pa.Table, records: int, source: Step | None, preceding: tuple[Step, ...] = ()
+) -> Flow:
+    """The flow of one student's decisions over a run's records, behind the steps before."""
     undecided = records - len(rows)
     grouped = Groups.of(rows)
     steps = [
-        *made,
+        *preceding,
         _rules(grouped, "instruction", "1. Which instruction?"),
         _rules(grouped, "response", "2. Which response?"),
         _filter(grouped),
@@ -110,11 +112,13 @@ def flow_of(rows: pa.Table, records: int, source: Step | None, made: tuple[Step,
     links = list(_links(grouped, undecided))
     if source is not None:
         steps.insert(0, source)
-        start = Step("rows", "Input", source.total, (Outcome("rows", "input rows", source.total),))
+        start = Step(
+            "rows", "Input", source.total, (StepOutcome("rows", "input rows", source.total),)
+        )
         columns[:0] = [start, Step("input", "Records", source.total, source.outcomes)]
         links += [Link(("rows", "rows"), ("input", o.code), o.count) for o in source.outcomes]
     else:
-        whole = (Outcome("records", "records", records),)
+        whole = (StepOutcome("records", "records", records),)
         columns.insert(0, Step("input", "Records", records, whole))
     return Flow(tuple(steps), tuple(columns), tuple(links))
 
@@ -157,48 +161,48 @@ def _colour(code: str) -> str:
 
 def _rules(groups: Groups, step: Literal["instruction", "response"], title: str) -> Step:
     found = groups.by(1 if step == "instruction" else 2)
-    outcomes = [Outcome(code, rule(step, code), n) for code, n in found.items()]
+    outcomes = [StepOutcome(code, rule_label(step, code), n) for code, n in found.items()]
     return Step(step, title, groups.total, tuple(outcomes))
 
 
 def _branches(groups: Groups, undecided: int) -> Step:
     new = sum(n for combination, n in groups.counts.items() if combination[0] in REFLECTED)
     outcomes = [
-        Outcome("original", "old instruction", groups.total - new, "original"),
-        Outcome("instruction", "new instruction", new, "instruction"),
+        StepOutcome("original", "old instruction", groups.total - new, "original"),
+        StepOutcome("instruction", "new instruction", new, "instruction"),
     ]
     if undecided:
-        outcomes.append(Outcome("undecided", "not decided yet", undecided))
-    return Step("branch", "Instruction", groups.total + undecided, _there(outcomes))
+        outcomes.append(StepOutcome("undecided", "not decided yet", undecided))
+    return Step("branch", "Instruction", groups.total + undecided, _nonzero(outcomes))
 
 
 def _finals(groups: Groups) -> Step:
     found = groups.by(0)
-    outcomes = [Outcome(kind, label, found.get(kind, 0), kind) for kind, label in SHORT.items()]
-    return Step("version", "Version", groups.total, _there(outcomes))
+    outcomes = [StepOutcome(kind, label, found.get(kind, 0), kind) for kind, label in SHORT.items()]
+    return Step("version", "Version", groups.total, _nonzero(outcomes))
 
 
 def _filter(groups: Groups) -> Step:
     found = groups.by(3)
     through = sum(n for code, n in found.items() if passed(code))
-    outcomes = [Outcome("passed", "passed", through, "kept")]
+    outcomes = [StepOutcome("passed", "passed", through, "kept")]
     outcomes += [
-        Outcome(code, rule("filter", code).removeprefix("dropped: "), n, "dropped")
+        StepOutcome(code, rule_label("filter", code).removeprefix("dropped: "), n, "dropped")
         for code, n in found.items()
         if not passed(code)
     ]
-    return Step("filter", "3. Filter", groups.total, _there(outcomes))
+    return Step("filter", "3. Filter", groups.total, _nonzero(outcomes))
 
 
 def _filter_and_budget(groups: Groups) -> Step:
     """Both in one column, for the figure."""
     outcomes = [
-        Outcome(code, rule("filter", code).removeprefix("dropped: "), n, "dropped")
+        StepOutcome(code, rule_label("filter", code).removeprefix("dropped: "), n, "dropped")
         for code, n in groups.by(3).items()
         if code != "kept"
     ]
-    kept = Outcome("kept", "passed", groups.by(3).get("kept", 0), "kept")
-    return Step("filter", "Filter", groups.total, _there([kept, *outcomes]))
+    kept = StepOutcome("kept", "passed", groups.by(3).get("kept", 0), "kept")
+    return Step("filter", "Filter", groups.total, _nonzero([kept, *outcomes]))
 
 
 def _top(groups: Groups) -> Iterator[Step]:
@@ -207,7 +211,7 @@ def _top(groups: Groups) -> Iterator[Step]:
     through = {code: n for code, n in found.items() if passed(code)}
     if set(through) & set(AFTER_FILTER):
         outcomes = [
-            Outcome(code, rule("filter", code), through[code], _colour(code))
+            StepOutcome(code, rule_label("filter", code), through[code], _colour(code))
             for code in (*AFTER_FILTER, "kept")
             if code in through
         ]
@@ -218,13 +222,13 @@ def _result(groups: Groups) -> Step:
     found = groups.by(4)
     kept, dropped = found.get("True", 0), found.get("False", 0)
     outcomes = [
-        Outcome("selected", "selected", kept, "kept"),
-        Outcome("rejected", "rejected", dropped, "dropped"),
+        StepOutcome("selected", "selected", kept, "kept"),
+        StepOutcome("rejected", "rejected", dropped, "dropped"),
     ]
     return Step("result", "Result", groups.total, tuple(outcomes))
 
 
-def _there(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+def _nonzero(outcomes: Iterable[StepOutcome]) -> tuple[StepOutcome, ...]:
     return tuple(outcome for outcome in outcomes if outcome.count)
 
 

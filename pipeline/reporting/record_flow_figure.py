@@ -42,10 +42,10 @@ def ribbons(name: str, flow: Flow, *, width: float = 1080, height: float = 330) 
                 )
                 _text(ax, box.left + THICK + 5, middle + 9, outcome.label, "ink", 11)
         title = "The flow of records"
-        return Panel(name, title, inline(drawn, name, title=title, text=in_words(flow)))
+        return Panel(name, title, inline(drawn, name, title=title, text=describe(flow)))
 
 
-def in_words(flow: Flow) -> str:
+def describe(flow: Flow) -> str:
     """The columns as a sentence, for those who do not see the figure."""
     return " ".join(
         f"{step.title}: " + ", ".join(f"{o.count} {o.label}" for o in step.outcomes) + "."
@@ -131,7 +131,7 @@ def stacked(name: str, flow: Flow, *, width: float = 360) -> Panel:
                 top += 18
             top += 14
         title = "The flow of records, step by step"
-        return Panel(name, title, inline(drawn, name, title=title, text=in_words(flow)))
+        return Panel(name, title, inline(drawn, name, title=title, text=describe(flow)))
 
 
 def _segments(step: Step, width: float, top: float) -> Iterator[tuple[Box, float]]:

@@ -17,7 +17,6 @@ COLOUR: Mapping[str, str] = {name: f"#0a00{place:02x}" for place, name in enumer
 
 _STYLE = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "curate",
     "text.parse_math": False,
     "font.size": 10,
     "text.color": COLOUR["ink"],
@@ -51,13 +50,16 @@ def figure(width: float, height: float) -> Iterator[Any]:
 
 
 def inline(drawn: Any, name: str, *, title: str, text: str) -> Markup:
-    """The figure as an <svg> element; `name` makes its ids unique on the page."""
-    raw = StringIO()
-    drawn.savefig(raw, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    """The figure as an <svg> element; `name` makes the ids that are referred to its own."""
+    import matplotlib
+
+    raw, nothing = StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        drawn.savefig(raw, format="svg", transparent=True, metadata=nothing)
     svg = raw.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.S)
-    svg = _own_ids(svg, name)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.S)  # it would be the whole page's
+    svg = re.sub(r" id=\"[^\"]*_\d+\"", "", svg)  # figure_1, …: the same in every figure
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*|font-family: [^;\"]*", _font, svg)
     svg = re.sub(r"(\d+\.\d\d)\d+", r"\1", svg)
     for colour, value in COLOUR.items():
@@ -77,10 +79,3 @@ def _opening(name: str, title: str, text: str) -> Any:
 
 def _font(found: re.Match[str]) -> str:
     return f"font: {found[1]} var(--sans)" if found[1] else "font-family: var(--sans)"
-
-
-def _own_ids(svg: str, name: str) -> str:
-    """Drop the ids that nothing refers to, and put the figure's name before the others."""
-    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", svg))
-    svg = re.sub(r" id=\"([^\"]+)\"", lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
-    return re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", svg)

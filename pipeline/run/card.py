@@ -1,8 +1,9 @@
 """The dataset card that lies with a selection: what it is, from what, how, and how to load it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..base.foreign_text import one_line, yaml_text
 from .directory import RunDir
 
 TITLE = "Chosen with curate by Selective Reflection-Tuning (arXiv 2402.10110)"
@@ -13,6 +14,7 @@ import datasets
 rows = datasets.load_from_disk("this folder")
 # or, from anywhere: datasets.load_dataset("arrow", data_files="this folder/*.arrow")
 ```"""
+_METHOD_TAG = "selective-reflection-tuning"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
@@ -29,7 +31,7 @@ def dataset_card(
     """The card as Markdown; `student` is what `--student` was, `loading` how the data are read."""
     licence = run.config.get("licence")
     lines = [
-        *_front(licence, counts["selected"], data_file),
+        *front(licence, counts["selected"], data_file, ("instruction-tuning", _METHOD_TAG)),
         "",
         "# Selected instruction data",
         "",
@@ -39,7 +41,7 @@ def dataset_card(
         "## From what",
         "",
         *_source(run),
-        f"- Licence of the source: {licence or 'unknown: fill in'}",
+        f"- Licence of the source: {one_line(licence or 'unknown: fill in')}",
         "",
         "## How",
         "",
@@ -52,8 +54,8 @@ def dataset_card(
         "",
         f"{counts['selected']} rows selected, {counts['rejected']} rejected.",
         "",
-        *_table("version kept", counts["by_candidate"]),
-        *_table("filter", counts["by_rule"]),
+        *counts_table("version kept", counts["by_candidate"]),
+        *counts_table("filter", counts["by_rule"]),
         "## How to load it",
         "",
         loading,
@@ -70,18 +72,20 @@ def dataset_card(
 _SCORING = ("template", "tokenization", "max_length", "dtype")
 
 
-def _front(licence: str | None, rows: int, data_file: str) -> Iterator[str]:
+def front(licence: str | None, rows: int, data_file: str, tags: Sequence[str]) -> Iterator[str]:
     """What the hub reads; `unknown` is its own word."""
     size = next((name for bound, name in _SIZES if rows < bound), "n>1M")
-    yield from ("---", f"license: {licence or 'unknown'}", "task_categories:", "- text-generation")
-    yield from ("tags:", "- instruction-tuning", "- selective-reflection-tuning")
+    yield from ("---", f"license: {yaml_text(licence or 'unknown')}")
+    yield from ("task_categories:", "- text-generation")
+    yield from ("tags:", *(f"- {tag}" for tag in tags))
     yield from ("size_categories:", f"- {size}", "configs:", "- config_name: default")
     yield from (f'  data_files: "{data_file}"', "---")
 
 
 def _source(run: RunDir) -> Iterator[str]:
     fingerprint = str(run.config["identity"]["input"])
-    yield f"- Input: `{run.config.get('data', 'unknown')}` (fingerprint `{fingerprint[:64]}`)"
+    data = one_line(str(run.config.get("data", "unknown")))
+    yield f"- Input: `{data}` (fingerprint `{fingerprint[:64]}`)"
     entry = run.stage("reflect") or run.stage("import") or {}
     rows = entry.get("input") or {}
     if rows:
@@ -104,7 +108,8 @@ def _teacher(run: RunDir) -> Iterator[str]:
     )
 
 
-def _table(title: str, counts: Mapping[str, int]) -> Iterator[str]:
+def counts_table(title: str, counts: Mapping[str, int]) -> Iterator[str]:
+    """A Markdown table of names and numbers, with an empty line behind it."""
     yield from (f"| {title} | rows |", "|---|---|")
     yield from (f"| `{name}` | {number} |" for name, number in sorted(counts.items()))
     yield ""

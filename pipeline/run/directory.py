@@ -7,16 +7,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from os.path import exists, isdir  # unlike Path's, False for a name that is too long
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ..base.checksums import agrees, with_check
+from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import create_json, read_parquet, write_json, write_parquet
+from ..base.foreign_text import whole
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
+from .lock import moved
 
 FORMAT = 1
 TEMPLATE_COPY = "chat_template.jinja"
@@ -27,7 +30,7 @@ def is_run(path: str | Path) -> bool:
     """Whether a folder is a run: it has a config.json of ours; CurateError for a damaged one."""
     config = read_json(Path(path) / "config.json")
     ours = isinstance(config, dict) and config.get("curate_run") == FORMAT
-    if ours and agrees(config):
+    if ours and checksum_holds(config):
         return True
     if _was_run(Path(path), config):
         raise CurateError(
@@ -40,17 +43,22 @@ def is_run(path: str | Path) -> bool:
 def _was_run(path: Path, config: Any) -> bool:
     """Whether what is no config.json of a run was one: a folder may hold a model's, for one."""
     if isinstance(config, dict):
-        return not agrees(config) and bool({"identity", "curate_run"} & config.keys())
-    return (path / "config.json").exists() and any(
-        (path / name).exists() for name in ("manifest.json", "candidates", "journal")
+        return not checksum_holds(config) and bool({"identity", "curate_run"} & config.keys())
+    return exists(path / "config.json") and any(
+        exists(path / name) for name in ("manifest.json", "candidates", "journal")
     )
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where it is absent or damaged."""
+    """What a JSON file holds; None where it is absent or damaged.
+
+    Raises CurateError where it may not be read.
+    """
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except PermissionError as error:
+        raise CurateError(f"cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -68,7 +76,8 @@ class RunDir:
         things that are no run.
         """
         run = cls(Path(path))
-        if run.path.exists() and not is_run(path):
+        _refuse_name(run.path)
+        if exists(run.path) and not is_run(path):
             if not run.path.is_dir():
                 raise CurateError(f"{path} is a file, not a run directory")
             strange = any(not p.name.startswith(".") for p in run.path.iterdir())
@@ -81,7 +90,7 @@ class RunDir:
                 "identity": dict(identity),
                 **notes,
             }
-            create_json(run.path / "config.json", with_check(config))
+            create_json(run.path / "config.json", with_checksum(config))
         refuse_changes(path, run.config["identity"], identity)
         return run
 
@@ -89,7 +98,7 @@ class RunDir:
     def open(cls, path: str | Path) -> "RunDir":
         """A run that is there; CurateError if it is not."""
         if not is_run(path):
-            there = "no run of curate" if Path(path).exists() else "no such run directory"
+            there = "no run of curate" if exists(path) else "no such run directory"
             raise CurateError(f"{path}: {there} (a run has a config.json made by curate)")
         return cls(Path(path))
 
@@ -110,10 +119,7 @@ class RunDir:
         """The id and the identity of the run; CurateError where it is not there any more."""
         config: dict[str, Any] | None = read_json(self.path / "config.json")
         if config is None:
-            raise CurateError(
-                f"{self.path} is not there any more: if it was moved, run the same command with "
-                "its new place; what was finished is in it"
-            )
+            raise CurateError(moved(self.path))
         return config
 
     @property
@@ -123,9 +129,9 @@ class RunDir:
         Raises CurateError where it is damaged.
         """
         found = read_json(self.path / "manifest.json")
-        if isinstance(found, dict) and agrees(found):
+        if isinstance(found, dict) and checksum_holds(found):
             return found
-        if (self.path / "manifest.json").exists():
+        if exists(self.path / "manifest.json"):
             raise CurateError(
                 f"{self.path}/manifest.json is damaged: remove it and run the same commands again; "
                 "what is finished is found, so that nothing is asked or scored anew"
@@ -145,7 +151,7 @@ class RunDir:
         config = self.config
         write_json(
             self.path / "manifest.json",
-            with_check({"run": config["id"], "identity": config["identity"],
+            with_checksum({"run": config["id"], "identity": config["identity"],
                         "versions": versions(), "stages": stages}),
         )  # fmt: skip
 
@@ -153,6 +159,15 @@ class RunDir:
         """The manifest's entry of a finished stage."""
         entry: dict[str, Any] | None = self.manifest.get("stages", {}).get(name)
         return entry
+
+    def record_selection(self, student: str, options: Mapping[str, Any]) -> None:
+        """Keep, beside a student's scores, the options that its selection is begun with."""
+        write_json(self.path / "scores" / student / "options.json", options)
+
+    def selection_options(self, student: str) -> dict[str, Any] | None:
+        """The options that a student's selection was last begun with."""
+        found = read_json(self.path / "scores" / student / "options.json")
+        return found if isinstance(found, dict) else None
 
     # --- candidates ---
 
@@ -207,11 +222,18 @@ def folder_beside(out: Path) -> Path:
     Raises CurateError where the file is there without one: it is not ours to replace.
     """
     folder = out.with_name(f"{out.name}.run")
-    if out.is_dir():
+    _refuse_name(out)
+    if isdir(out):
         raise CurateError(f"--out {out} is a folder; give the name of a file")
-    if out.exists() and not is_run(folder):
+    if exists(out) and not is_run(folder):
         raise CurateError(f"{out} is there and was not made by this command: choose another --out")
     return folder
+
+
+def _refuse_name(out: Path) -> None:
+    """CurateError for a name that cannot be noted in a file: it is no UTF-8."""
+    if whole(str(out)) != str(out):
+        raise CurateError(f"--out {whole(str(out))}: the name is not UTF-8; choose another")
 
 
 def _index(shard: Path) -> int:

@@ -1,20 +1,25 @@
 """Candidates or originals from elsewhere -> the candidate shards of a run."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from ..base.files import write_json, write_text
 from ..config import InputConfig
+from ..inputs.candidates import candidate_groups, holds_candidates
 from ..inputs.examples import as_original, chunks, read_examples
-from ..inputs.ingest import Intake, candidate_groups, holds_candidates
+from ..inputs.ingest import Intake
 from ..inputs.readers import Source
 from ..records import Candidate
 from .directory import RunDir
 
 SHARD = 1000
 """Records in a shard of candidates."""
+REJECTED_INPUT = "rejected_input.json"
+"""In a run: the input rows that could not be used, with place and reason."""
+DUPLICATES = "duplicates.jsonl"
+"""In a run: the input rows that repeat an earlier one, each with that one's id."""
 NEAR_DUPLICATES = "near_duplicates.jsonl"
 """In a run: the records that `--dedup` left out, each with the one it repeats."""
 
@@ -30,7 +35,9 @@ def originals_of(run: RunDir, intake: Intake) -> Iterator[Candidate]:
         yield group[0]
 
 
-def import_candidates(run: RunDir, source: Source, config: InputConfig) -> None:
+def import_candidates(
+    run: RunDir, source: Source, config: InputConfig, *, shard_size: int = SHARD
+) -> None:
     """Write the input as candidate shards; does nothing when that is done with this limit."""
     done = run.stage("import")
     if done is not None and done.get("limit") == config.limit:
@@ -44,7 +51,7 @@ def import_candidates(run: RunDir, source: Source, config: InputConfig) -> None:
     else:
         groups = ([as_original(e)] for e in read_examples(source, config, intake))
     records = shards = 0
-    for index, chunk in enumerate(chunks(groups, SHARD)):
+    for index, chunk in enumerate(chunks(groups, shard_size)):
         records += len(chunk)
         run.write_shard(index, [candidate for group in chunk for candidate in group])
         shards += 1
@@ -63,13 +70,22 @@ def _limited(groups: Iterator[list[Candidate]], limit: int | None) -> Iterator[l
 
 
 def write_unused(folder: Path, intake: Intake) -> None:
-    """List what of the input was not used.
-
-    Unusable rows with place and reason (the first thousand), and all near-duplicates.
-    """
+    """List what of the input was not used: the first thousand unusable rows, and all duplicates."""
     if intake.rejected:
         rows = [{"place": row.place, "reason": row.reason} for row in intake.rejected]
-        write_json(folder / "rejected_input.json", rows)
-    if intake.near_duplicates:
-        lines = [json.dumps(asdict(one), ensure_ascii=False) for one in intake.near_duplicates]
-        write_text(folder / NEAR_DUPLICATES, "".join(f"{line}\n" for line in lines))
+        write_json(folder / REJECTED_INPUT, rows)
+    for name, left_out in (
+        (DUPLICATES, intake.duplicates),
+        (NEAR_DUPLICATES, intake.near_duplicates),
+    ):
+        if left_out:
+            lines = [json.dumps(asdict(one), ensure_ascii=False) for one in left_out]
+            write_text(folder / name, "".join(f"{line}\n" for line in lines))
+
+
+def unused_notes(counts: Mapping[str, int], prefix: str) -> Iterator[str]:
+    """What to say of input rows that were not used; the lists' names stand behind the prefix."""
+    if counts["rejected"]:
+        yield f"note: {counts['rejected']} input rows were not used, see {prefix}{REJECTED_INPUT}"
+    if counts["duplicates"]:
+        yield f"note: {counts['duplicates']} input rows repeat others, see {prefix}{DUPLICATES}"

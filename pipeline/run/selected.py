@@ -1,9 +1,8 @@
 """The selected and the rejected data sets: Arrow folders that `datasets` loads, with a card."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,86 +10,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..base.files import replace_folder
-from ..base.sha256sums import check_sums, write_sums
 from ..errors import CurateError
-from ..inputs.examples import chunks
 from ..records import (
+    DECISION_TYPE,
+    MESSAGES_TYPE,
     REJECTED_SCHEMA,
     SELECTED_SCHEMA,
-    Candidate,
-    CandidateKind,
-    Decision,
-    Score,
-    user_turn,
+    Message,
+    conversation,
 )
+from .arrow_set import batches, write_tables
+from .decisions import DecisionFiles
 from .directory import TEMPLATE_COPY, RunDir
 
-_BATCH = 1000
-_SHARD = 500 << 20
-"""Bytes after which another file begins, as `datasets` has it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectedRow:
-    """A record's final pair with its decision; `reason` says why it is rejected, None if kept.
-
-    No decision where none was taken: in a baseline.
-    """
-
-    id: str
-    kind: CandidateKind
-    candidate: Candidate | None
-    score: Score | None
-    decision: Decision | None
-    reason: str | None
-    extra: str | None
-
-    def values(self) -> dict[str, Any]:
-        """The row as its columns have it; further columns come after ours, and yield to them."""
-        pair = self.candidate
-        texts = {name: getattr(pair, name, None) for name in ("instruction", "input", "output")}
-        return {
-            "id": self.id,
-            **texts,
-            "messages": _messages(pair),
-            "candidate": self.kind,
-            "ifd": self.score.ifd if self.score else None,
-            "rifd": self.score.rifd if self.score else None,
-            "decision": asdict(self.decision) if self.decision else None,
-            "reason": self.reason,
-            **further(self.extra),
-        }
-
-
-def further(extra: str | None) -> dict[str, Any]:
-    """The input's further columns; one that is called like ours becomes `source_<name>`."""
-    values = json.loads(extra) if extra else {}
-    return {_free(name, values): value for name, value in values.items()}
-
-
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    if name not in REJECTED_SCHEMA.names:
-        return name
-    free = f"source_{name}"
-    while free in taken:  # a selected set that is selected from once more has these already
-        free = f"source_{free}"
-    return free
-
-
-def _messages(pair: Candidate | None) -> list[dict[str, str]] | None:
-    if pair is None or pair.instruction is None or pair.output is None:
-        return None
-    system = [{"role": "system", "content": pair.system}] if pair.system else []
-    return [
-        *system,
-        {"role": "user", "content": user_turn(pair.instruction, pair.input or "")},
-        {"role": "assistant", "content": pair.output},
-    ]
+_TEXTS = ("instruction", "input", "output")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sets:
-    """The two folders and how many rows went where, by branch and by rule.
+    """The two folders and how many rows went where, by candidate and by rule.
 
     `schema` is that of the selected set, further columns included.
     """
@@ -101,34 +39,85 @@ class Sets:
     counts: dict[str, Any]
 
 
-def write_sets(
-    run: RunDir,
-    student: str,
-    rows: Callable[[], Iterator[SelectedRow]],
-    card: Callable[[Mapping[str, Any]], str],
-) -> Sets:
-    """Write both data sets from two passes over the rows; `card(counts)` becomes the README."""
+def write_sets(run: RunDir, student: str, card: Callable[[Mapping[str, Any]], str]) -> Sets:
+    """Write both data sets from the student's decisions; `card(counts)` becomes the README."""
     _ = run.config
-    types, counts = _survey(rows())
+    decisions = DecisionFiles.of(run, student)
+    further = further_columns(run)
     sets = Sets(
         selected=run.path / "selected" / student,
         rejected=run.path / "rejected" / student,
-        schema=pa.schema([*SELECTED_SCHEMA, *types.values()]),
-        counts=counts,
+        schema=pa.schema([*SELECTED_SCHEMA, *further]),
+        counts=decisions.counts(),
     )
-    dropped = (row for row in rows() if row.reason is not None)
-    write_set(sets.rejected, dropped, pa.schema([*REJECTED_SCHEMA, *types.values()]), None)
-    write_set(sets.selected, (r for r in rows() if r.reason is None), sets.schema, card(counts))
+    schema = pa.schema([*REJECTED_SCHEMA, *further])
+    write_set(sets.rejected, final_pairs(decisions, schema, selected=False), schema)
+    kept = final_pairs(decisions, sets.schema, selected=True)
+    write_set(sets.selected, kept, sets.schema, card(sets.counts))
     return sets
 
 
+def final_pairs(
+    decisions: DecisionFiles, schema: pa.Schema, *, selected: bool
+) -> Iterator[pa.Table]:
+    """The rows of one of the two sets."""
+    for shard, decided in decisions.shards():
+        rows = decided.filter(pc.equal(pc.is_null(decided.column("reason")), selected))
+        if len(rows):
+            yield set_rows(decisions.run, shard, rows, schema)
+
+
+def set_rows(run: RunDir, shard: Path, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows of a set: texts of a shard's candidates beside what was decided of them.
+
+    `rows` has the columns of decisions; without those of the rules `decision` is null.
+    """
+    candidates = run.shard_table(shard, [*_TEXTS, "system", "history", "extra"])
+    pairs = candidates.take(rows.column("row"))
+    columns = {
+        **{name: rows.column(name) for name in ("id", "candidate", "ifd", "rifd")},
+        **{name: pairs.column(name) for name in _TEXTS},
+        "messages": _messages(pairs),
+        "decision": _decisions(rows),
+        **_further(candidates.column("extra").take(rows.column("original_row")), schema),
+    }
+    if "reason" in schema.names:
+        columns["reason"] = rows.column("reason")
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _messages(pairs: pa.Table) -> pa.Array:
+    columns = (pairs.column(name).to_pylist() for name in (*_TEXTS, "system", "history"))
+    return pa.array([_conversation(*texts) for texts in zip(*columns, strict=True)], MESSAGES_TYPE)
+
+
+def _conversation(
+    instruction: str | None,
+    input: str | None,
+    output: str | None,
+    system: str | None,
+    history: Sequence[Message] | None,
+) -> list[Message] | None:
+    if instruction is None or output is None:
+        return None
+    about: dict[str, Any] = {"input": input or "", "system": system, "history": history or ()}
+    return conversation([instruction], [output], **about)
+
+
+def _decisions(rows: pa.Table) -> pa.Array:
+    if "filter_rule" not in rows.column_names:
+        return pa.nulls(len(rows), DECISION_TYPE)
+    parts = [rows.column(field.name).combine_chunks() for field in DECISION_TYPE]
+    return pa.StructArray.from_arrays(parts, fields=list(DECISION_TYPE))
+
+
 def write_set(
-    folder: Path, rows: Iterable[SelectedRow], schema: pa.Schema, card: str | None
+    folder: Path, tables: Iterable[pa.Table], schema: pa.Schema, card: str | None = None
 ) -> None:
-    """Write the rows as a folder that `datasets` loads, with their card if they have one."""
+    """Write tables of this schema as a folder that `datasets` loads, with the card if given."""
 
     def fill(new: Path) -> None:
-        _write_arrow(new, (row.values() for row in rows), schema)
+        write_tables(new, iter(tables), schema)
         if card is not None:
             (new / "README.md").write_text(card, "utf-8")
 
@@ -161,46 +150,64 @@ def scored_template(run: RunDir, name: str, entry: Mapping[str, Any]) -> str:
     return str(copy) if copy.exists() else str(entry["scoring"]["template"])
 
 
-def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a selected or rejected set; only those of one id if it is given."""
+def selected_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a selected or rejected set."""
     for batch in batches(folder):
-        chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
-        yield from chosen.to_pylist()
+        yield from batch.to_pylist()
 
 
-def batches(folder: Path) -> Iterator[pa.RecordBatch]:
-    """What a set holds, one batch in memory at a time; CurateError when it is damaged."""
-    check_sums(folder)
-    for path in sorted(folder.glob("*.arrow")):
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            yield from stream
+# --- further columns of the input -----------------------------------------------------------------
 
 
-def _survey(rows: Iterator[SelectedRow]) -> tuple[dict[str, pa.Field], dict[str, Any]]:
-    """The types of the further columns, and the counts."""
+def further_columns(run: RunDir) -> list[pa.Field]:
+    """The input's further columns, with a type that fits all their values."""
     types: dict[str, pa.Field] = {}
-    kept: Counter[str] = Counter()
-    rules: Counter[str] = Counter()
-    near_ties = 0
-    for chunk in chunks(rows, _BATCH):
-        columns: dict[str, list[Any]] = {}
-        for row in chunk:
-            assert row.decision is not None
-            rules[row.decision.filter_rule] += 1
-            near_ties += row.decision.near_tie
-            if row.reason is None:
-                kept[row.kind] += 1
-            for name, value in further(row.extra).items():
-                columns.setdefault(name, []).append(value)
-        for name, values in columns.items():
-            types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
-    selected, total = sum(kept.values()), sum(rules.values())
-    return types, {
-        "selected": selected,
-        "rejected": total - selected,
-        "by_candidate": dict(kept),
-        "by_rule": dict(rules),
-        "near_ties": near_ties,
+    for shard in run.shard_paths():
+        extras = run.shard_table(shard, ["extra"]).column("extra").drop_null()
+        add_types(types, map(further, extras.to_pylist()))
+    return list(types.values())
+
+
+def add_types(types: dict[str, pa.Field], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Widen the types of further columns so that these rows' values fit."""
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    for name, values in columns.items():
+        types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
+
+
+def further(extra: str | None, schema: pa.Schema = REJECTED_SCHEMA) -> dict[str, Any]:
+    """The further columns of a row; one that is called like ours becomes `source_<name>`."""
+    values: dict[str, Any] = json.loads(extra) if extra else {}
+    if values.keys().isdisjoint(schema.names):
+        return values
+    return {_free(name, values, schema): value for name, value in values.items()}
+
+
+def _free(name: str, taken: Mapping[str, Any], schema: pa.Schema) -> str:
+    if name not in schema.names:
+        return name
+    free = f"source_{name}"
+    while free in taken:  # a selected set that is selected from once more has these already
+        free = f"source_{free}"
+    return free
+
+
+def _further(extras: pa.ChunkedArray, schema: pa.Schema) -> dict[str, pa.Array]:
+    """The columns of the schema that are not ours."""
+    fields = [field for field in schema if field.name not in REJECTED_SCHEMA.names]
+    return columns_of([further(extra) for extra in extras.to_pylist()], fields) if fields else {}
+
+
+def columns_of(
+    rows: Sequence[Mapping[str, Any]], fields: Iterable[pa.Field]
+) -> dict[str, pa.Array]:
+    """The rows' values of these fields; where they do not fit into text, as JSON."""
+    return {
+        field.name: _array([_fitting(row.get(field.name), field) for row in rows], field.type)
+        for field in fields
     }
 
 
@@ -226,48 +233,6 @@ def _wider(known: pa.Field | None, found: pa.Field) -> pa.Field:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.field(known.name, pa.string())
-
-
-def _write_arrow(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write what `save_to_disk` would, which reads all of a set through a memory map."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    empty = datasets.Dataset(schema.empty_table())
-    empty.save_to_disk(str(folder), num_shards=1)
-    (folder / "data-00000-of-00001.arrow").unlink()
-    features = empty.features.arrow_schema.metadata
-    number = _write_shards(folder, rows, schema.with_metadata(features))
-    names = [f"data-{index:05d}-of-{number:05d}.arrow" for index in range(number)]
-    for index, name in enumerate(names):
-        (folder / f"{index}.arrow").rename(folder / name)
-    state = json.loads((folder / "state.json").read_text("utf-8"))
-    state["_data_files"] = [{"filename": name} for name in names]
-    state["_fingerprint"] = write_sums(folder)[:16]
-    (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), "utf-8")
-
-
-def _write_shards(folder: Path, rows: Iterator[Mapping[str, Any]], schema: pa.Schema) -> int:
-    """Write the rows as streams of some size, `0.arrow` and so on; one at least. How many."""
-    tables = (_table(chunk, schema) for chunk in chunks(rows, _BATCH))
-    table: pa.Table | None = next(tables, schema.empty_table())
-    number = 0
-    while table is not None:
-        path = str(folder / f"{number}.arrow")
-        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            while table is not None and file.tell() < _SHARD:
-                writer.write_table(table)
-                table = next(tables, None)
-        number += 1
-    return number
-
-
-def _table(rows: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    columns = [
-        _array([_fitting(row.get(field.name), field) for row in rows], field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def _fitting(value: Any, field: pa.Field) -> Any:

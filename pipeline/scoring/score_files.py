@@ -21,6 +21,7 @@ from ..config import ScoringConfig
 from ..errors import CurateError
 from ..executors.processes import over_processes
 from ..executors.ray_cluster import over_ray
+from ..method.decision import first_comparison
 from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
 from ..run.directory import TEMPLATE_COPY, RunDir, by_record, is_run, read_json
@@ -106,7 +107,7 @@ class ScoreFiles:
         While one shard is computed, the next is read and tokenised and the one before is written.
         """
         shards = self.run.shard_paths(share)
-        work = shared_out(engine.config)
+        work = workers_of(engine.config)
         if work is not None:
             self._fill_by(work, shards, engine, wanted, tick)
         report = tick if work is None else _ignore
@@ -138,7 +139,7 @@ class ScoreFiles:
         scores = self.read(shard, records)
         unwritten, written = 0, time.monotonic()
 
-        purpose: Purpose = "decision" if wanted is None else "choice"
+        purpose: Purpose = "choice" if wanted is first_comparison else "decision"
 
         def write(done: int) -> None:
             given = engine.config.student
@@ -148,12 +149,13 @@ class ScoreFiles:
             if engine.template.chat is not None and engine.template.name == "file":
                 write_text(self.folder / TEMPLATE_COPY, engine.template.chat.source)
 
-        for begin in range(0, len(records), engine.window):
+        window = engine.window
+        for begin in range(0, len(records), window):
             if stop is not None and stop.is_set():
                 if unwritten:
                     write(begin)
                 return records, scores
-            part = slice(begin, begin + engine.window)
+            part = slice(begin, begin + window)
             unwritten += engine.fill(records[part], scores[part], wanted=wanted)
             tick(len(records[part]))
             if unwritten and time.monotonic() - written > CHECKPOINT_SECONDS:
@@ -198,10 +200,10 @@ class ScoreFiles:
         neighbours = float((read_json(self.folder / NEIGHBOURS) or {}).get(NOISE, 0.0))
         if self.identity.dtype == "float32":
             return neighbours
-        first = self.run.shard_paths()[0]
-        if not path.exists() and engine.config.executor == "ray":  # on a device that scored
-            given, device = (self.run, self.identity, engine.config), engine.config.device
-            for _ in over_ray(noise_worker, given, [first], device=device, workers=1):
+        first, work = self.run.shard_paths()[0], workers_of(engine.config)
+        if not path.exists() and work is not None:  # on a device that scores
+            given = (self.run, self.identity, engine.config)
+            for _ in work(setup=noise_worker, arguments=given, items=[first]):
                 wait_for(path)
         elif not path.exists():
             noise = engine.rounding_noise(read_records(self.run, first))
@@ -209,7 +211,7 @@ class ScoreFiles:
         return max(neighbours, float(json.loads(path.read_text("utf-8"))[NOISE]))
 
 
-def shared_out(config: ScoringConfig) -> Work | None:
+def workers_of(config: ScoringConfig) -> Work | None:
     """Who fills shards in place of this process, given `setup`, `arguments`, `items`."""
     if config.executor == "ray":
         return partial(over_ray, device=config.device, workers=config.workers)
@@ -278,5 +280,6 @@ def digest(candidate: Candidate) -> str | None:
     """A short hash of the texts that a candidate's scores are of; None without a pair."""
     if not candidate.valid:
         return None
-    texts = (candidate.instruction, candidate.input, candidate.output, candidate.system)
+    texts: tuple[Any, ...] = (candidate.instruction, candidate.input, candidate.output)
+    texts += (candidate.system, *candidate.history)
     return hashlib.blake2b(repr(texts).encode(), digest_size=8).hexdigest()

@@ -93,6 +93,13 @@ class Scorer:
         values = [missing if nlls is None else nlls for nlls in found]
         return np.array(values, dtype=np.float64).reshape(-1, 2)
 
+    def token_nlls(self, spans: Sequence[Span], tick: Tick = lambda _: None) -> list[Values | None]:
+        """The NLL of each scored token in nats [n]; None where memory ran out.
+
+        A function of each span alone, as `nll` is.
+        """
+        return self._each(spans, _Work(self.student.log_probs, _token_nlls), tick)
+
     def mean_states(
         self, spans: Sequence[Span], tick: Tick = lambda _: None
     ) -> list[Values | None]:
@@ -216,9 +223,15 @@ def _in_memory(work: Callable[[], Result]) -> Result | None:
         return None
 
 
-def _nlls(pack: Pack, values: Values) -> Iterator[tuple[float, float]]:
-    """The mean NLL and the first target's of each span of a row; float64 sums of its tokens."""
+def _token_nlls(pack: Pack, values: Values) -> Iterator[Values]:
+    """The NLLs of each span of a row."""
     end = 0
     for length in pack.lengths:
         begin, end = end, end + length
-        yield -values[begin:end].sum() / length, -values[begin]
+        yield -values[begin:end]
+
+
+def _nlls(pack: Pack, values: Values) -> Iterator[tuple[float, float]]:
+    """The mean NLL and the first target's of each span of a row; float64 sums of its tokens."""
+    for nlls in _token_nlls(pack, values):
+        yield nlls.sum() / len(nlls), nlls[0]

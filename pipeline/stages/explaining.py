@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +12,30 @@ import pyarrow.dataset as ds
 
 from ..errors import CurateError
 from ..llm.journal import Journal
-from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from
+from ..method.preferences.explanation import explained, outcomes_of
+from ..records import CANDIDATE_SCHEMA, Candidate, Decision, Score, candidates_from
+from ..reporting.labels import RuleStep, rule_label
+from ..run.decisions import DecisionFiles
 from ..run.directory import RunDir
 from ..run.importing import NEAR_DUPLICATES
-from ..run.selected import selected_rows
-
-FURTHER = {
-    "contaminated": "it passed the thresholds, but an evaluation set has the same words in a row",
-    "below_top": "it passed the thresholds, but others rank higher and the budget is spent",
-    "not_diverse": "it passed the thresholds, but others were chosen that are unlike one another",
-}
-"""What rejects a row that passed the thresholds, in words."""
+from ..run.pair_set import PairSet, is_pair_set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """One record: its candidates, and for each student its scores and its final row.
 
-    `replies` are the teacher's raw replies by candidate, the critique with them. `left_out` is what
-    `--dedup` noted of a record that it left out: then there is nothing else.
+    `pairs` are the preference pairs that its responses make, or why they make none; of a folder of
+    pairs there is nothing else. `replies` are the teacher's raw replies by candidate, the critique
+    with them. `left_out` is what `--dedup` noted of a record that it left out: then there is
+    nothing else.
     """
 
     id: str
     candidates: list[Candidate]
     replies: dict[str, str]
     students: dict[str, dict[str, Any]]
+    pairs: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,10 +44,12 @@ class Explanation:
 
 
 def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
-    """Find a record by its id, which may be shortened while unique.
+    """Find a record of a run, or of a folder of pairs, by its id, shortened while unique.
 
     Raises CurateError for an unknown id, naming near ones.
     """
+    if is_pair_set(path):
+        return _in_pairs(PairSet(Path(path)), id)
     run = RunDir.open(path)
     if not run.shard_paths():
         raise CurateError(f"{path} has no candidates yet")
@@ -60,12 +61,29 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
             id=whole, candidates=[], replies={}, students={}, left_out=left_out[whole]
         )
     candidates = candidates_from(shards.to_table(filter=pc.field("id") == whole))
+    students = {folder.name: _student(run, folder.name, whole) for folder in _students(run)}
     return Explanation(
         id=whole,
         candidates=candidates,
         replies=_replies(run, candidates, journal),
-        students={folder.name: _student(run, folder.name, whole) for folder in _students(run)},
+        students=students,
+        pairs=[
+            {"student": student, **row}
+            for student, about in students.items()
+            for row in _pairs(candidates, about["scores"])
+        ],
     )
+
+
+def _in_pairs(found: PairSet, id: str) -> Explanation:
+    whole = _whole_id(list(dict.fromkeys(found.ids())), id)
+    return Explanation(id=whole, candidates=[], replies={}, students={}, pairs=found.of(whole))
+
+
+def _pairs(candidates: list[Candidate], scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `curate pairs` would make of the record, by one student's scores."""
+    record = {candidate.candidate: candidate for candidate in candidates}
+    return outcomes_of(record, {row["candidate"]: Score(**row) for row in scores})
 
 
 def _left_out(run: RunDir) -> dict[str, dict[str, Any]]:
@@ -110,10 +128,18 @@ def _student(run: RunDir, student: str, id: str) -> dict[str, Any]:
         "scoring": json.loads((run.path / "scores" / student / "config.json").read_text("utf-8")),
         "scores": scores.drop(["texts"]).to_pylist() if scores is not None else [],
     }
-    for name in ("selected", "rejected"):
-        for row in selected_rows(run.path / name / student, id):
-            found |= {"outcome": name, "row": row}
+    for _, decisions in DecisionFiles.of(run, student).shards():
+        for row in decisions.filter(pc.equal(decisions.column("id"), id)).to_pylist():
+            outcome = "selected" if row["reason"] is None else "rejected"
+            found |= {"outcome": outcome, "row": _row(row)}
     return found
+
+
+def _row(decided: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a row of selected/ or rejected/ has of its decision."""
+    names = ("id", "candidate", "ifd", "rifd", "reason")
+    decision = {name: decided[name] for name in Decision.__slots__}
+    return {**{name: decided[name] for name in names}, "decision": decision}
 
 
 def in_words(found: Explanation) -> Iterator[str]:
@@ -126,6 +152,9 @@ def in_words(found: Explanation) -> Iterator[str]:
         )
     for student, about in found.students.items():
         yield from _outcome(student, about)
+        yield from explained(row for row in found.pairs if row["student"] == student)
+    if not found.students:
+        yield from explained(found.pairs)
     for candidate in found.candidates:
         yield f"\n== {candidate.candidate}: {candidate.status}" + (
             f" ({candidate.reason})" if candidate.reason else ""
@@ -147,18 +176,22 @@ def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
         f": {row['reason']}" if row.get("reason") else ""
     )
     decision = row["decision"]
-    steps = (
-        ("instruction_rule", "IFD", "original", "ifd_original", "instruction", "ifd_instruction"),
-        ("response_rule", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
+    steps: tuple[tuple[RuleStep, str, str, str, str, str], ...] = (
+        ("instruction", "IFD", "original", "ifd_original", "instruction", "ifd_instruction"),
+        ("response", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
     )
-    for rule, score, old, old_score, new, new_score in steps:
-        yield (
-            f"  {rule}: {decision[rule]} ({score} {old} {_number(decision[old_score])}, "
-            f"{new} {_number(decision[new_score])})"
-        )
-    rule = decision["filter_rule"]
-    told = f": {FURTHER[rule]}" if rule in FURTHER else ""
-    yield f"  filter_rule: {rule}{told} (IFD {_number(row['ifd'])}, r-IFD {_number(row['rifd'])})"
+    for step, score, old, old_score, new, new_score in steps:
+        scores = f"{old} {_number(decision[old_score])}, {new} {_number(decision[new_score])}"
+        yield f"  {_rule(step, decision)} ({score} {scores})"
+    scores = f"IFD {_number(row['ifd'])}, r-IFD {_number(row['rifd'])}"
+    yield f"  {_rule('filter', decision)} ({scores})"
+
+
+def _rule(step: RuleStep, decision: dict[str, Any]) -> str:
+    """A rule's code, and what it did where the code does not say so."""
+    code = decision[f"{step}_rule"]
+    label = rule_label(step, code)
+    return f"{step}_rule: {code}" + (f": {label}" if label != code else "")
 
 
 def _scores(kind: str, students: dict[str, dict[str, Any]]) -> Iterator[str]:

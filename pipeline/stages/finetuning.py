@@ -1,177 +1,205 @@
 """Stage 3: selected records -> a fine-tuned model in a folder that can be taken up again."""
 
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ..base.files import writable, write_json
-from ..base.progress import Progress
+from ..base.files import writable
+from ..base.progress import Progress, say
+from ..config import InputConfig
 from ..config.training import FREE, FinetuneConfig, Recipe
 from ..errors import CurateError
-from ..inputs.ingest import Columns, Intake, examples
-from ..inputs.model_files import revision_of
+from ..inputs.examples import read_examples
+from ..inputs.ingest import Intake
+from ..inputs.model_files import revision_of, short_name
 from ..inputs.readers import open_source
+from ..models.devices import pick_dtype
 from ..models.loading import context_of, load_config, load_tokenizer
-from ..records import Example
 from ..run.directory import RunDir, is_run
-from ..run.lock import run_lock
+from ..run.importing import unused_notes, write_unused
 from ..run.selected import finished_selection, scored_template, selected_rows
+from ..scoring.tokens import Tokenization
 from ..templates import Template, student_template
-from ..training.checkpoints import (
-    MANIFEST,
-    STAGED,
-    check_claim,
-    claim,
-    publish_files,
-    read_json,
-    refusals_told,
-)
-from ..training.launch import check_launch, deserted, quiet
-from ..training.loss_curve import loss_curve, write_curve
-from ..training.rows import Tokens, TrainingData, training_data
-from ..training.saving import model_card, save_trained, versions
-from ..training.trainer import FinetuneProgress, Job, Report, Training, train
-
-Records = Iterable[Example | Mapping[str, Any]]
+from ..training.chat_template import Serving, serving
+from ..training.job import Job, Report, Training, TrainingProgress
+from ..training.launch import check_launch, lost_process, without_library_output
+from ..training.publication import TrainingResult, claim_folder, publish
+from ..training.rows import Records, RowFormat, TrainingData, training_data
+from ..training.trainer import train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinetuneResult:
-    """What came out. The losses are mean NLLs (nats) of a response token, EOS included.
+class RecordSource:
+    """Records, where they come from (for manifest and card), and what counts their input's rows."""
 
-    `train_loss` is (step, loss) for each step; `seconds` and `tokens_per_second` (without padding)
-    are of this session; rows + held_out_rows + the counts in `dropped` are the records given.
-    """
-
-    out: Path
-    steps: int
-    train_loss: tuple[tuple[int, float], ...]
-    rows: int
-    held_out_rows: int
-    held_out_tokens: int
-    held_out_before: float | None
-    held_out_after: float | None
-    cut: int
-    dropped: Mapping[str, int]
-    max_length: int
-    processes: int
-    seconds: float
-    tokens_per_second: float
-    resumed_from: int | None = None
-    already_trained: bool = False
+    records: Records
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    intake: Intake | None = None
 
 
-def finetune_run(
-    config: FinetuneConfig, data: str, *, selection: str | None = None
-) -> FinetuneResult:
+def finetune_run(config: FinetuneConfig) -> TrainingResult:
     """Fine-tune on what a run selected (the only selection, or the one named), or on a data set.
 
     The template and the tokens are those that the selection was scored with.
     """
-    source, records, scored_with = _records(data, selection)
-    held_out = None if config.held_out_data is None else data_set(config.held_out_data)[1]
-    config = replace(config, template=config.template or scored_with)
-    return finetune_records(config, records, source=source, held_out_records=held_out)
+    assert config.input is not None
+    other = config.held_out_data
+    held_out = None if other is None else data_set(InputConfig(data=other))
+    if not is_run(config.input.data):
+        say_differences(config, {})
+        return finetune_records(config, data_set(config.input), held_out=held_out)
+    run = RunDir.open(config.input.data)
+    name, entry = finished_selection(run, config.selection)
+    source = RecordSource(
+        records=selected_rows(run.path / "selected" / name),
+        origin={"run": run.config["id"], "selection": name},
+    )
+    say_differences(config, entry["scoring"])
+    config = replace(config, template=config.template or scored_template(run, name, entry))
+    return finetune_records(config, source, held_out=held_out)
+
+
+def data_set(config: InputConfig) -> RecordSource:
+    """A data set's records."""
+    source, intake = open_source(config.data), Intake()
+    return RecordSource(
+        records=read_examples(source, config, intake),
+        origin={"data": source.name, "fingerprint": source.fingerprint},
+        intake=intake,
+    )
+
+
+def say_differences(config: FinetuneConfig, scored: Mapping[str, Any]) -> None:
+    """Say where the training departs from the scoring that chose the records, or from the model.
+
+    `scored` is the selection's scoring identity, empty for a data set.
+    """
+    tokenizer = load_tokenizer(config.model, config.revision)
+    choice = config.template or scored.get("template") or "auto"
+    name = choice if choice == "file" else student_template(choice, tokenizer).name
+    if scored and name != scored["template"]:
+        say(f"note: trained with the template {name}; {scored['template']} chose the records")
+    if scored and not _is_student(config, scored):
+        say(f"note: {config.model} is trained; {scored['student']} chose the records")
+    if name != "chat" and tokenizer.chat_template:
+        say(f"note: the tokenizer of {config.model} has a chat template of its own; the trained "
+            f"model gets that of {name} (--template chat keeps its own)")  # fmt: skip
+
+
+def _is_student(config: FinetuneConfig, scored: Mapping[str, Any]) -> bool:
+    own = (short_name(config.model), revision_of(config.model, config.revision))
+    return own == (scored["student"], scored["revision"])
 
 
 def finetune_records(
     config: FinetuneConfig,
-    records: Records,
+    source: RecordSource,
     *,
-    source: Mapping[str, Any],
-    held_out_records: Records | None = None,
+    held_out: RecordSource | None = None,
     title: str = "finetune",
-) -> FinetuneResult:
+) -> TrainingResult:
     """Fine-tune on records with the tokens that scoring uses, and show the progress."""
-    from ..scoring.tokens import Tokenization
-
     tokenizer = load_tokenizer(config.model, config.revision)
     template = student_template(config.template or "auto", tokenizer)
-    tokens = Tokenization(tokenizer, template, name="exact", max_length=1)  # the recipe cuts rows
+    # Rows are cut by the recipe, not by the tokenization.
+    tokens = Tokenization(tokenizer, template, name="exact", max_length=1)
     with Progress(title, total=None, unit="steps") as progress:
 
-        def report(now: FinetuneProgress) -> None:
+        def report(now: TrainingProgress) -> None:
             progress.total = now.steps
             progress.advance(now.step - progress.done, f"loss {now.loss:.4f}")
 
         return finetune(
-            config,
-            records,
-            template=template,
-            tokens=tokens,
-            source=source,
-            progress=report,
-            held_out_records=held_out_records,
+            config, source, template=template, tokens=tokens, held_out=held_out, progress=report
         )
-
-
-def _records(data: str, selection: str | None) -> tuple[dict[str, Any], Records, str | None]:
-    """Where the records come from, the records, and the template they were scored with."""
-    if not is_run(data):
-        return *data_set(data), None
-    run = RunDir.open(data)
-    name, entry = finished_selection(run, selection)
-    rows = selected_rows(run.path / "selected" / name)
-    template = scored_template(run, name, entry)
-    return {"run": run.config["id"], "selection": name}, rows, template
-
-
-def data_set(data: str) -> tuple[dict[str, Any], Iterator[Example]]:
-    """Where the records of a data set come from, and the records."""
-    source = open_source(data)
-    records = examples(source, Columns(), Intake())
-    return {"data": source.name, "fingerprint": source.fingerprint}, records
 
 
 def finetune(
     config: FinetuneConfig,
-    records: Records,
+    source: RecordSource,
     *,
     template: Template,
-    tokens: Tokens,
-    source: Mapping[str, Any] | None = None,
+    tokens: Tokenization,
+    held_out: RecordSource | None = None,
     progress: Report | None = None,
-    held_out_records: Records | None = None,
-) -> FinetuneResult:
+) -> TrainingResult:
     """Train, and publish the model into `config.out`; a finished training is read, not repeated.
 
-    `source` says where the records come from (run, manifest, ...), for the manifest and the card.
     Raises CurateError for bad input, another run's folder, a loss that is no number, no memory.
     """
-    with quiet(), writable(config.out), deserted(), ExitStack() as locks:
-        recipe = _within_context(config)
-        data = training_data(
-            records,
-            template=template,
-            tokens=tokens,
-            max_length=recipe.max_length,
-            overlong=recipe.overlong,
-            held_out=recipe.held_out,
-            seed=recipe.seed,
-            held_out_records=held_out_records,
-        )
-        _check_vocabulary(config, data)
-        job = _job(config, recipe, data)
-        finished = _claimed(job, _identity(job, template), locks)
+    with without_library_output(), writable(config.out), lost_process(), ExitStack() as locks:
+        job, intakes = _prepared(config, source, held_out, template, tokens)
+        finished = claim_folder(job, _identity(job, template), locks, command="finetune")
         if finished is not None:
-            return _result_from(finished, config.out)
+            return finished
+        for name, intake in intakes.items():
+            _say_unused(job, name, intake)
+        if job.data.unlike:
+            say(f"note: {job.data.unlike} earlier answers are not trained on: in a history the "
+                "template writes them otherwise than as an answer")  # fmt: skip
         training = Training(report=progress or (lambda _: None))
         trainer = train(job, training)
-        about = {"preset": config.preset, "template": template.name, "source": dict(source or {})}
-        return _publish(job, trainer, training, about)
+        about = {"preset": config.preset, "template": template.name, "source": dict(source.origin)}
+        counts = {name: intake.counts() for name, intake in intakes.items()}
+        return publish(job, trainer, training, {**about, "rows": counts})
+
+
+def _prepared(
+    config: FinetuneConfig,
+    source: RecordSource,
+    held_out: RecordSource | None,
+    template: Template,
+    tokens: Tokenization,
+) -> tuple[Job, dict[str, Intake]]:
+    """The job, and what became of all rows that were read for it, by what they were read for."""
+    recipe = _within_context(config)
+    served = serving(template, tokens)
+    form = RowFormat(
+        template=template,
+        tokens=tokens,
+        end=served.end,
+        max_length=recipe.row_tokens,
+        overlong=recipe.overlong,
+        loss_on=recipe.loss_on,
+    )
+    others = held_out.records if held_out else None
+    data = training_data(
+        source.records, form, held_out=recipe.held_out, seed=recipe.seed, held_out_records=others
+    )
+    _check_vocabulary(config, data)
+    rows = len(data.rows) + (0 if held_out else len(data.held_out))
+    intakes = {"input": _counted(source, rows, data.left_out)}
+    if held_out:
+        intakes["held_out"] = _counted(held_out, len(data.held_out), data.held_out_left_out)
+    return _job(config, recipe, data, served), intakes
+
+
+def _counted(source: RecordSource, rows: int, left_out: list[tuple[str, str]]) -> Intake:
+    records = rows + len(left_out)
+    intake = source.intake or Intake(rows=records, records=records)
+    intake.reject_records(left_out)
+    return intake
+
+
+def _say_unused(job: Job, name: str, intake: Intake) -> None:
+    """Say which rows were not used, and list them in `out`; those to hold out in a folder there."""
+    folder = job.out if name == "input" else job.out / name
+    for note in unused_notes(intake.counts(), f"{folder}/"):
+        folder.mkdir(exist_ok=True)
+        if job.state.is_main_process:
+            write_unused(folder, intake)
+        say(note)
 
 
 def _within_context(config: FinetuneConfig) -> Recipe:
     recipe = config.recipe()
-    context = context_of(load_config(config.model, config.revision)) or recipe.max_length
+    context = context_of(load_config(config.model, config.revision)) or recipe.row_tokens
     if config.max_length is not None and config.max_length > context:
         raise CurateError(
             f"--max-length {config.max_length} is beyond the context of {config.model}: {context}"
         )
-    return replace(recipe, max_length=min(recipe.max_length, context))
+    return replace(recipe, max_length=min(recipe.row_tokens, context))
 
 
 def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:
@@ -179,25 +207,27 @@ def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:
     largest = max(max(row.input_ids) for row in data.rows + data.held_out)
     if largest >= size:
         raise CurateError(
-            f"the tokenizer of {config.model} has a token {largest}, and its model only {size}: "
-            "they do not belong together"
+            f"the template writes a token {largest}, and the model of {config.model} has only "
+            f"{size}: they do not belong together"
         )
 
 
-def _job(config: FinetuneConfig, recipe: Recipe, data: TrainingData) -> Job:
+def _job(config: FinetuneConfig, recipe: Recipe, data: TrainingData, served: Serving) -> Job:
     import torch
     from accelerate import PartialState
 
     check_launch(recipe)
     cpu = recipe.device == "cpu" or not torch.cuda.is_available()
-    auto = not cpu and torch.cuda.is_bf16_supported()
+    state = PartialState(cpu=cpu)
+    auto = pick_dtype(state.device) == "bfloat16"
     return Job(
         model=config.model,
         revision=config.revision,
         recipe=recipe,
         data=data,
+        serving=served,
         out=config.out,
-        state=PartialState(cpu=cpu),
+        state=state,
         bf16={"auto": auto, "bf16": True, "float32": False}[recipe.precision],
         cpu=cpu,
     )
@@ -209,75 +239,3 @@ def _identity(job: Job, template: Template) -> dict[str, Any]:
     identity |= {"template": template.name, "bf16": job.bf16}
     identity |= {name: value for name, value in asdict(job.recipe).items() if name not in FREE}
     return identity | {"data": job.data.fingerprint}  # last, for most others change it too
-
-
-def _claimed(job: Job, identity: Mapping[str, Any], locks: ExitStack) -> dict[str, Any] | None:
-    """Lock and claim `out` for this very training; its manifest if it is finished."""
-    check_claim(job.out, identity)
-    finished = read_json(job.out / MANIFEST)
-    job.state.wait_for_everyone()  # so that none reads what the main process writes next
-    if finished is None and job.state.is_main_process:
-        locks.enter_context(run_lock(job.out, "finetune"))
-        claim(job.out, identity)
-    job.state.wait_for_everyone()
-    return finished
-
-
-def _publish(
-    job: Job, trainer: Any, training: Training, about: Mapping[str, Any]
-) -> FinetuneResult:
-    """Put the model into `out`, then the manifest; only then are the checkpoints dispensable."""
-    staged = job.out / STAGED
-    with refusals_told(job.out):
-        save_trained(trainer, job.model, job.revision, staged)
-    result = _result(job, trainer, training)
-    if job.state.is_main_process:
-        manifest = _manifest(job, result, about)
-        (staged / "README.md").write_text(model_card(manifest), "utf-8")
-        write_curve(loss_curve(trainer.state.log_history), staged)
-        publish_files(staged, job.out)
-        write_json(job.out / MANIFEST, manifest)
-        if not job.recipe.keep_checkpoints:
-            shutil.rmtree(job.checkpoints)
-    job.state.wait_for_everyone()
-    return result
-
-
-def _result(job: Job, trainer: Any, training: Training) -> FinetuneResult:
-    logged = trainer.state.log_history
-    return FinetuneResult(
-        out=job.out,
-        steps=trainer.state.global_step,
-        train_loss=tuple((entry["step"], entry["loss"]) for entry in logged if "loss" in entry),
-        rows=len(job.data.rows),
-        held_out_rows=len(job.data.held_out),
-        held_out_tokens=job.data.held_out_tokens,
-        held_out_before=training.held_out_before,
-        held_out_after=training.held_out_after,
-        cut=job.data.cut,
-        dropped=job.data.dropped,
-        max_length=job.recipe.max_length,
-        processes=job.state.num_processes,
-        seconds=training.seconds,
-        tokens_per_second=training.tokens / max(training.seconds, 1e-9),
-        resumed_from=training.resumed_from,
-    )
-
-
-def _manifest(job: Job, result: FinetuneResult, about: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "model": job.model,
-        "revision": job.revision,
-        "weights": revision_of(job.model, job.revision),
-        **about,
-        "settings": {**asdict(job.recipe), "bf16": job.bf16},
-        "data": job.data.fingerprint,
-        "result": {**asdict(result), "out": str(result.out)},
-        "versions": versions(),
-    }
-
-
-def _result_from(manifest: Mapping[str, Any], out: Path) -> FinetuneResult:
-    result = dict(manifest["result"])
-    result["train_loss"] = tuple((step, loss) for step, loss in result["train_loss"])
-    return FinetuneResult(**{**result, "out": out, "already_trained": True})

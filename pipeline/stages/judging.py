@@ -4,19 +4,18 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..base.progress import say
 from ..config import JudgeConfig
-from ..errors import TeacherFailure
+from ..errors import RequestFailed
 from ..inputs.answers import AnswerPair, Matched, match_answers
 from ..inputs.judgments import VERDICTS, read_log, write_verdicts
-from ..llm.ask import Asking, answer_all, let_go_on_error, open_asking, together
-from ..llm.engines.choose import make_teacher
-from ..llm.engines.recorded import slot_of
-from ..llm.journal import request_key
-from ..llm.protocol import Reply, Request, Teacher
+from ..llm.ask import Asker
+from ..llm.job import asking_job, together
+from ..llm.protocol import Engine, Reply
 from ..method.judge_results import (
     ORDERS,
     Outcome,
@@ -26,16 +25,14 @@ from ..method.judge_results import (
     pair_outcome,
     preference_outcome,
     rating_outcome,
-    verdict_of,
 )
 from ..method.tally import Tally
-from ..method.verdicts import ASKED, RECORDED, Scale, pair_verdict
-from ..records import CandidateStatus, user_turn
+from ..method.verdicts import ASKED, RECORDED, Scale, Verdict, pair_verdict
+from ..records import user_turn
 from ..run.directory import RunDir, folder_beside
-from ..run.lock import run_lock
 from ..templates import JudgePrompt, judge_prompt
 
-KINDS = {"": "forward", "_reverse": "reverse"}
+SLOTS = {"": "forward", "_reverse": "reverse"}
 """What a request in either order is called in the journal and in recorded replies."""
 
 
@@ -50,6 +47,10 @@ class Judged:
     out: Path
     asked: int
     reused: int
+    tokens: tuple[int, int]
+    """Prompt and completion tokens, over all invocations."""
+    cost: float | None
+    """USD, likewise; None where no price is known."""
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -68,33 +69,30 @@ def judge(config: JudgeConfig) -> Judged:
     kept.
     """
     matched = match_answers(config.first, config.second, config.columns, config.questions)
-    teacher = make_teacher(config.judge, kinds=tuple(KINDS.values()))
     prompt = judge_prompt()
-    with let_go_on_error(teacher):
-        identity = _identity(config, matched, teacher, prompt)
-        folder, file = _places(config, identity)
-        run = RunDir.create(folder, identity)
-    with run.discarded_if_empty(), run_lock(run.path, "judge"):
-        journal = config.judge.journal or run.path / "journal"
-        with let_go_on_error(teacher):
-            asking = open_asking(teacher, config.judge, journal=journal, run=run.config["id"])
-        rows = answer_all(
-            asking,
-            matched.pairs,
-            _Judge(config, asking, prompt).row,
-            at_once=config.judge.concurrency,
-            stage="judge",
-            unit="pairs",
-        )
+    create_run = partial(_create_run, config, matched, prompt)
+    with asking_job(
+        config.judge,
+        "judge",
+        create_run=create_run,
+        version=prompt.version,
+        slots=tuple(SLOTS.values()),
+    ) as job:
+        rows = job.for_each(matched.pairs, _Judge(job.asker, prompt).row, unit="pairs")
+        file = job.run.path / VERDICTS if _is_folder(config.out) else config.out
+        assert file is not None
         about = {"model_1": matched.models[0], "model_2": matched.models[1], "scale": ASKED}
-        write_verdicts(file, rows, about | identity)
+        write_verdicts(file, rows, about | job.run.config["identity"])
+    counts, budget = job.asker.counts, job.asker.budget
     return Judged(
         outcome=pair_outcome(rows, ASKED),
         models=matched.models,
         left=matched.left,
         out=file,
-        asked=asking.tally.asked,
-        reused=asking.tally.from_journal,
+        asked=counts.asked,
+        reused=counts.from_journal,
+        tokens=budget.spent,
+        cost=budget.cost,
     )
 
 
@@ -113,44 +111,44 @@ def _scale(given: Any) -> Scale:
     return (numbers[0], numbers[1]) if numbers and len(numbers) == 2 else RECORDED
 
 
-def _identity(
-    config: JudgeConfig, matched: Matched, teacher: Teacher, prompt: JudgePrompt
-) -> dict[str, Any]:
+def _create_run(
+    config: JudgeConfig, matched: Matched, prompt: JudgePrompt, engine: Engine
+) -> RunDir:
     columns = config.columns
-    return {
+    identity = {
         "command": "judge",
         "answers": [source.fingerprint for source in matched.sources],
         "columns": [columns.instruction_column, columns.input_column, columns.output_column],
-        "judge": teacher.name,
-        "revision": teacher.revision,
+        "judge": engine.name,
+        "revision": engine.revision,
         "prompt": prompt.version,
         "temperature": config.judge.temperature,
+        "top_p": config.judge.top_p,
         "seed": config.judge.seed,
     }
+    return RunDir.create(_folder(config, identity), identity)
 
 
-def _places(config: JudgeConfig, identity: dict[str, Any]) -> tuple[Path, Path]:
-    """The run's folder and the file of verdicts: inside it, or beside it where a file is named."""
-    if config.out is None:
-        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-        names = (Path(data).name.partition(".")[0] or "data" for data in _data(config))
-        folder = Path(f"judged-{'-vs-'.join(names)}-{digest}")
-        say(f"judge: the verdicts go to {folder} (--out names another place)")
-        return folder, folder / VERDICTS
-    if config.out.is_dir() or not config.out.suffix:
-        return config.out, config.out / VERDICTS
-    return folder_beside(config.out), config.out
+def _folder(config: JudgeConfig, identity: dict[str, Any]) -> Path:
+    """The run's folder: the one named, beside the file that is, or one named after the answers."""
+    if config.out is not None:
+        return config.out if _is_folder(config.out) else folder_beside(config.out)
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+    names = (Path(data).name.partition(".")[0] or "data" for data in (config.first, config.second))
+    folder = Path(f"judged-{'-vs-'.join(names)}-{digest}")
+    say(f"judge: the verdicts go to {folder} (--out names another place)")
+    return folder
 
 
-def _data(config: JudgeConfig) -> tuple[str, str]:
-    return config.first, config.second
+def _is_folder(out: Path | None) -> bool:
+    return out is None or out.is_dir() or not out.suffix
 
 
 class _Judge:
     """Asks for both orders of a pair."""
 
-    def __init__(self, config: JudgeConfig, asking: Asking, prompt: JudgePrompt) -> None:
-        self._config, self._asking, self._prompt = config.judge, asking, prompt
+    def __init__(self, asker: Asker, prompt: JudgePrompt) -> None:
+        self._asker, self._prompt = asker, prompt
 
     async def row(self, pair: AnswerPair) -> dict[str, Any]:
         """The pair with its two reviews, as the log has it."""
@@ -158,63 +156,47 @@ class _Judge:
         row |= {"input": pair.input} if pair.input else {}
         row |= {"category": pair.category} if pair.category else {}
         row |= {"Answer1": pair.answers[0], "Answer2": pair.answers[1]}
-        for part in await together(self._order(pair, order) for order in ORDERS):
+        for part in await together(self._review(pair, order) for order in ORDERS):
             row |= part
         return row
 
-    async def _order(self, pair: AnswerPair, order: str) -> dict[str, Any]:
-        part: dict[str, Any] = {f"review{order}": None}
-        try:
-            reply = await self._asking.reply(self._request(pair, order), _status)
-            part = {f"review{order}": reply.text, f"finish_reason{order}": reply.finish_reason}
-        except TeacherFailure as error:
-            part[f"failure{order}"] = str(error)
-        scores = verdict_of(part, order, ASKED).scores
-        return part | {f"scores{order}": list(scores) or None}
-
-    def _request(self, pair: AnswerPair, order: str) -> Request:
+    async def _review(self, pair: AnswerPair, order: str) -> dict[str, Any]:
         first, second = pair.answers
         answers = (second, first) if order else (first, second)
-        messages = self._prompt.messages(user_turn(pair.instruction, pair.input), answers)
-        config, teacher = self._config, self._asking.teacher
-        key = request_key(
-            model=teacher.name,
-            revision=teacher.revision,
-            messages=messages,
-            prompt_version=self._prompt.version,
-            temperature=config.temperature,
-            seed=config.seed,
-            slot=slot_of(self._asking.teacher, pair.id, KINDS[order]),
+        instruction = user_turn(pair.instruction, pair.input)
+        messages = self._prompt.messages(
+            instruction=instruction, answer_1=answers[0], answer_2=answers[1]
         )
-        return Request(
-            id=pair.id,
-            candidate=KINDS[order],
-            messages=messages,
-            max_tokens=config.max_tokens,
-            temperature=config.temperature,
-            seed=config.seed,
-            key=key,
-        )
+        part: dict[str, Any]
+        try:
+            found = await self._asker.ask(messages, id=pair.id, slot=SLOTS[order], read=_verdict)
+        except RequestFailed as error:
+            part = {"review": None, "failure": str(error), "scores": None}
+        else:
+            scores = list(found.reading.scores) or None
+            reply = found.reply
+            part = {"review": reply.text, "finish_reason": reply.finish_reason, "scores": scores}
+        return {f"{name}{order}": value for name, value in part.items()}
 
 
-def _status(reply: Reply) -> CandidateStatus:
-    return pair_verdict(reply.text, finish_reason=reply.finish_reason, scale=ASKED).status
+def _verdict(reply: Reply) -> Verdict:
+    return pair_verdict(reply.text, finish_reason=reply.finish_reason, scale=ASKED)
 
 
-# --- in words -------------------------------------------------------------------------------------
+# --- as text --------------------------------------------------------------------------------------
 
 
-def in_words(outcome: Outcome) -> Iterator[str]:
+def outcome_lines(outcome: Outcome) -> Iterator[str]:
     """A table for people."""
     if isinstance(outcome, PairOutcome):
-        yield from _pairs_in_words(outcome)
+        yield from _pair_lines(outcome)
     elif isinstance(outcome, PreferenceOutcome):
-        yield from _preferences_in_words(outcome)
+        yield from _preference_lines(outcome)
     else:
-        yield from _ratings_in_words(outcome)
+        yield from _rating_lines(outcome)
 
 
-def _pairs_in_words(outcome: PairOutcome) -> Iterator[str]:
+def _pair_lines(outcome: PairOutcome) -> Iterator[str]:
     rows = {"all": outcome.tally, **outcome.categories}
     width = max(map(len, rows))
     yield f"{'':{width}}  {'wins':>5} {'ties':>5} {'losses':>6}  winning score"
@@ -224,7 +206,7 @@ def _pairs_in_words(outcome: PairOutcome) -> Iterator[str]:
     yield from _missing("pairs without both verdicts", outcome.unparsed, outcome.reasons)
 
 
-def _preferences_in_words(outcome: PreferenceOutcome) -> Iterator[str]:
+def _preference_lines(outcome: PreferenceOutcome) -> Iterator[str]:
     error = _number(outcome.standard_error, ".3f")
     yield (
         f"win rate {_number(outcome.win_rate, '.3f')} % (standard error {error})"
@@ -236,7 +218,7 @@ def _preferences_in_words(outcome: PreferenceOutcome) -> Iterator[str]:
     yield from _missing("annotations without a preference", outcome.unparsed, {})
 
 
-def _ratings_in_words(outcome: RatingOutcome) -> Iterator[str]:
+def _rating_lines(outcome: RatingOutcome) -> Iterator[str]:
     for name, rating in outcome.models.items():
         turns = ", ".join(f"turn {turn} {mean:.3f}" for turn, mean in rating.turns.items())
         yield (

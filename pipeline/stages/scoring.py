@@ -13,17 +13,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..base.files import write_atomically
+from ..base.files import writable, write_atomically
 from ..base.progress import Progress, say
 from ..config import ScoreConfig
 from ..errors import CurateError
 from ..inputs.examples import input_identity
-from ..inputs.readers import Source, open_source
+from ..inputs.readers import open_source
 from ..method.first_token import FirstTokens
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..run.directory import RunDir, is_run
-from ..run.importing import import_candidates
-from ..run.lock import run_lock
+from ..run.importing import (
+    DUPLICATES,
+    REJECTED_INPUT,
+    SHARD,
+    import_candidates,
+    unused_notes,
+)
+from ..run.lock import output_lock
 from ..scoring.engine import ScoringEngine
 from ..scoring.identity import ScoringIdentity, resolve
 from ..scoring.score_files import ScoreFiles
@@ -36,31 +42,37 @@ class ScoreResult:
     out: Path
     rows: int
     statuses: dict[str, int]
+    already_done: bool = False
     first_token: dict[str, float] | None = None
     """The share of the conditional NLL that first target tokens carry, see `FirstTokens`."""
-    already_done: bool = False
 
 
-def score(config: ScoreConfig) -> ScoreResult:
-    """Score everything; what is finished survives in a hidden folder beside the file."""
+def score(config: ScoreConfig, *, shard_size: int = SHARD) -> ScoreResult:
+    """Score everything; what is finished survives in a hidden folder beside the file.
+
+    What of the input was not used is listed beside it too. `shard_size` is the number of records
+    that are worked on at once.
+    """
     data = config.input.data
     source = open_source(f"{data}/candidates" if is_run(data) else data)
     if config.out.is_dir():
         raise CurateError(f"--out {config.out} is a folder; give the name of a Parquet file")
     input = {"command": "score", **input_identity(source, config.input)}
     work = work_folder(config.out, input)
-    try:
-        with run_lock(work, "score"):
+    with output_lock(config.out, "score"):
+        try:
             identity = resolve(config.scoring, work / "scores")
             made = {**input, "limit": config.input.limit, "scoring": identity.fields()}
             done = _done_already(config.out, made)
             run = RunDir.create(work, input)
-            result = done or _score(config, source, run, identity, made)
-    except CurateError:
-        if not (work / "scores").exists():
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    shutil.rmtree(work, ignore_errors=True)
+            if done is None:
+                import_candidates(run, source, config.input, shard_size=shard_size)
+            result = done or _score(config, run, identity, made)
+        except CurateError:
+            if not (work / "scores").exists():
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
     return result
 
 
@@ -91,18 +103,14 @@ def _done_already(out: Path, made: dict[str, Any]) -> ScoreResult | None:
 
 
 def _score(
-    config: ScoreConfig,
-    source: Source,
-    run: RunDir,
-    identity: ScoringIdentity,
-    made: dict[str, Any],
+    config: ScoreConfig, run: RunDir, identity: ScoringIdentity, made: dict[str, Any]
 ) -> ScoreResult:
-    import_candidates(run, source, config.input)
     say(f"scoring with {identity.in_words()}")
     scoring = replace(config.scoring, score_all=True)
     statuses: Counter[str] = Counter()
     first_tokens = FirstTokens()
-    schema = SCORE_SCHEMA.with_metadata({"curate": json.dumps(made)})
+    schema = SCORE_SCHEMA.append(pa.field("row", pa.int64()))
+    schema = schema.with_metadata({"curate": json.dumps(made)})
 
     def write(path: Path) -> None:
         with (
@@ -119,9 +127,12 @@ def _score(
                 statuses.update(s for row in rows for s in (row.ifd_status, row.rifd_status) if s)
                 for row in rows:
                     first_tokens.add(row)
-                writer.write_table(to_table(rows, SCORE_SCHEMA).cast(schema))
+                numbers = pa.array([c.input_row for r in records for c in r.values()], pa.int64())
+                table = to_table(rows, SCORE_SCHEMA).append_column("row", numbers)
+                writer.write_table(table.cast(schema))
 
     write_atomically(config.out, write)
+    _list_unused(run, config.out)
     for sentence in first_tokens.in_words(identity.template):
         say(sentence)
     return ScoreResult(
@@ -130,6 +141,18 @@ def _score(
         statuses=dict(statuses),
         first_token=first_tokens.summary(),
     )
+
+
+def _list_unused(run: RunDir, out: Path) -> None:
+    """Put the lists of unused input rows beside the file, in place of an earlier job's."""
+    for name in (REJECTED_INPUT, DUPLICATES):
+        beside = out.with_name(f"{out.name}.{name}")
+        with writable(beside):
+            beside.unlink(missing_ok=True)
+            if (run.path / name).exists():
+                (run.path / name).rename(beside)
+    for note in unused_notes((run.stage("import") or {})["input"], f"{out}."):
+        say(note)
 
 
 def _rows(path: Path) -> int:

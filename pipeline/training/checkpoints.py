@@ -93,8 +93,8 @@ def publish_checkpoint(staged: Path, folder: Path) -> None:
 
 
 @contextmanager
-def refusals_told(place: Path) -> Iterator[None]:
-    """What a disk refuses to the libraries that write weights, as the OSError that it was."""
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turn what the libraries that write weights make of a disk's refusal into an OSError."""
     from safetensors import SafetensorError
 
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..base.ranks import are_several, processes
 from ..config.training import Recipe
 from ..errors import CurateError, UsageError
+from ..models.loading import is_out_of_memory
 
 
 def check_launch(recipe: Recipe) -> None:
@@ -35,7 +36,7 @@ def check_launch(recipe: Recipe) -> None:
 
 
 @contextmanager
-def deserted() -> Iterator[None]:
+def lost_process() -> Iterator[None]:
     """Turn what the others' end does to a process that waits for them into a CurateError."""
     try:
         yield
@@ -47,25 +48,22 @@ def deserted() -> Iterator[None]:
 
 
 @contextmanager
-def fixable_errors(recipe: Recipe) -> Iterator[None]:
+def memory_advice(recipe: Recipe) -> Iterator[None]:
     """Turn running out of memory into one sentence that says what to lower."""
-    import torch
-
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        cpu = "allocate memory" in str(error) or isinstance(error, MemoryError)
-        if not (cpu or isinstance(error, torch.OutOfMemoryError)):
+        if not is_out_of_memory(error):
             raise
         raise CurateError(
-            f"out of memory with up to {recipe.per_device_batch_size} rows of {recipe.max_length} "
+            f"out of memory with up to {recipe.per_device_batch_size} rows of {recipe.row_tokens} "
             "tokens on a device: lower --per-device-batch-size (the batch of "
             f"{recipe.batch_size} stays), then --max-length, or train with --preset lora"
         ) from None
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_library_output() -> Iterator[None]:
     """Without the libraries' own progress bars and hints; ours go through the callback."""
     import datasets
     from transformers.utils import logging

@@ -1,118 +1,152 @@
-"""Records -> the token rows that a student is trained on, and its loss on such rows."""
+"""Records -> the token rows that a student is trained on."""
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
-from ..config.training import Overlong
+from ..config.training import LossOn, Overlong
 from ..errors import CurateError
 from ..records import Example
+from ..scoring.tokens import Tokenization
 from ..templates import Template
 
 IGNORED = -100  # the label that no loss looks at
-BATCH_TOKENS = (
-    4096  # of one forward pass in `response_loss`: its [tokens, vocabulary] logits are held
-)
-
-
-class Tokens(Protocol):
-    """The tokens that scoring uses; training must see the very same ones."""
-
-    @property
-    def eos_id(self) -> int | None:
-        """The token that ends a response."""
-
-    def prefix_ids(self, prompt: str) -> list[int]:
-        """Up to where the response starts, with the special tokens in front."""
-
-    def target_ids(self, text: str) -> list[int]:
-        """A response, with the space between prompt and response, without special tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """prefix_ids(T(x)) + target_ids(y) + EOS; a cut response has no EOS, since it does not end."""
+    """prefix_ids(T(h, x)) + target_ids(y) + end; a cut response has no end, as it does not end.
+
+    `earlier` are the stretches of the prefix, as (begin, end), that are answers to train on too.
+    """
 
     id: str
     input_ids: list[int]
     prefix_length: int
+    earlier: tuple[tuple[int, int], ...] = ()
 
     @property
     def labels(self) -> list[int]:
-        """The response and its EOS; the prefix is ignored."""
-        return [IGNORED] * self.prefix_length + self.input_ids[self.prefix_length :]
+        """The answers with their ends; all else is ignored."""
+        labels = [IGNORED] * len(self.input_ids)
+        for begin, end in (*self.earlier, (self.prefix_length, len(self.input_ids))):
+            labels[begin:end] = self.input_ids[begin:end]
+        return labels
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What to train on and to hold out; rows + held out + dropped = the records that came in."""
+    """What to train on and to hold out; rows + held out + dropped = the records that came in.
+
+    `left_out` is (id, reason) for each dropped record, `held_out_left_out` the same of a held-out
+    set of its own.
+    """
 
     rows: list[TrainingRow]
     held_out: list[TrainingRow]
     cut: int
-    dropped: dict[str, int]
+    left_out: list[tuple[str, str]]
+    held_out_left_out: list[tuple[str, str]]
+    unlike: int = 0
+    """Earlier answers that are not trained on: the template writes them otherwise in a history."""
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many records came out as no row, by reason."""
+        return dict(Counter(reason for _, reason in self.left_out))
 
     @property
     def held_out_tokens(self) -> int:
         """How many tokens the held-out loss is the mean of."""
-        return sum(len(row.input_ids) - row.prefix_length for row in self.held_out)
+        return sum(label != IGNORED for row in self.held_out for label in row.labels)
 
     @property
     def fingerprint(self) -> str:
         """Changes with any token that is trained on or held out, and with their order."""
         digest = hashlib.sha256()
         for row in chain(self.rows, [None], self.held_out):
-            content = (row.id, row.prefix_length, row.input_ids) if row else None
+            content = (row.id, row.prefix_length, row.input_ids, *row.earlier) if row else None
             digest.update(json.dumps(content).encode())
         return digest.hexdigest()[:16]
 
 
+Records = Iterable[Example | Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFormat:
+    """How a record becomes a row: T, its tokens, what ends an answer, and the longest row."""
+
+    template: Template
+    tokens: Tokenization
+    end: Sequence[int]
+    max_length: int
+    overlong: Overlong = "cut"
+    loss_on: LossOn = "last"
+    """Of a conversation: its last answer, or all of them."""
+
+    def prefix_ids(self, example: Example) -> list[int]:
+        """The tokens of T(h, x)."""
+        template, system, history = self.template, example.system, example.history
+        prompt = template.prompt(example.instruction, example.input, system=system, history=history)
+        return self.tokens.prefix_ids(prompt, template.context(history, system=system))
+
+
 def training_data(
-    records: Iterable[Example | Mapping[str, Any]],
+    records: Records,
+    form: RowFormat,
     *,
-    template: Template,
-    tokens: Tokens,
-    max_length: int,
-    overlong: Overlong = "cut",
     held_out: float = 0,
     seed: int = 0,
-    held_out_records: Iterable[Example | Mapping[str, Any]] | None = None,
+    held_out_records: Records | None = None,
 ) -> TrainingData:
     """Tokenise, count what is cut or dropped, and split. CurateError where nothing is left.
 
     With `held_out_records` nothing is split off: those are held out, cut where too long.
     """
-    if tokens.eos_id is None:
-        raise CurateError("the tokenizer has no end-of-sequence token, so no answer could end")
-    rows: list[TrainingRow] = []
-    fates: Counter[str] = Counter()
-    for record in records:
-        row, fate = _row(_example(record), template, tokens, max_length, overlong)
-        fates[fate] += 1
-        rows += [row] if row else []
-    cut, _ = fates.pop("cut", 0), fates.pop("whole", 0)
+    rows, cut, left_out, unlike = _rows(records, form)
     if not rows:
-        raise CurateError(_nothing_left(fates, max_length))
+        raise CurateError(_nothing_left(left_out, form.max_length))
     if held_out_records is None:
-        kept, held = _split(rows, held_out, seed)
-        return TrainingData(kept, held, cut, dict(fates))
-    made = (_row(_example(r), template, tokens, max_length, "cut") for r in held_out_records)
-    return TrainingData(rows, [row for row, _ in made if row], cut, dict(fates))
+        return TrainingData(*_split(rows, held_out, seed), cut, left_out, [], unlike)
+    others, _, missing, _ = _rows(held_out_records, replace(form, overlong="cut"))
+    return TrainingData(rows, others, cut, left_out, missing, unlike)
 
 
-def _nothing_left(fates: Mapping[str, int], max_length: int) -> str:
-    if not fates:
+def _rows(
+    records: Records, form: RowFormat
+) -> tuple[list[TrainingRow], int, list[tuple[str, str]], int]:
+    """The rows, how many of them are cut, (id, reason) of each record that gives none, `unlike`."""
+    rows: list[TrainingRow] = []
+    left_out: list[tuple[str, str]] = []
+    cut = unlike = 0
+    for example in map(as_example, records):
+        row, outcome = _row(example, form)
+        cut += outcome == "cut"
+        if row is None:
+            left_out.append((example.id, outcome))
+        else:
+            rows.append(row)
+            if form.loss_on == "all":
+                inside = [end for _, end in row.earlier if end <= row.prefix_length]
+                unlike += len(example.history) // 2 - len(inside)
+    return rows, cut, left_out, unlike
+
+
+def _nothing_left(left_out: Sequence[tuple[str, str]], max_length: int) -> str:
+    if not left_out:
         return "the dataset is empty: there is nothing to train on"
+    fates = Counter(reason for _, reason in left_out)
     counts = ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()))
     return f"no record is left to train on at a maximum of {max_length} tokens: {counts}"
 
 
-def _example(record: Example | Mapping[str, Any]) -> Example:
-    """A row of `selected/` has its system turn, if any, in `messages` only."""
+def as_example(record: Example | Mapping[str, Any]) -> Example:
+    """A row of `selected/` has its system turn and its history, if any, in `messages` only."""
     if isinstance(record, Example):
         return record
     if record.get("instruction") is None or record.get("output") is None:
@@ -120,31 +154,44 @@ def _example(record: Example | Mapping[str, Any]) -> Example:
             "to train on, a row needs the columns instruction and output; "
             f"{record.get('id', 'this one')} has {', '.join(record)}"
         )
-    turns = record.get("messages") or []
+    turns = [dict(turn) for turn in record.get("messages") or []]
+    system = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None
     return Example(
         id=str(record.get("id") or ""),
         instruction=record["instruction"],
         input=record.get("input") or "",
         output=record["output"],
-        system=next((turn["content"] for turn in turns if turn["role"] == "system"), None),
+        system=system,
+        history=tuple(turns[:-2]),
     )
 
 
-def _row(
-    example: Example, template: Template, tokens: Tokens, max_length: int, overlong: Overlong
-) -> tuple[TrainingRow | None, str]:
+def _row(example: Example, form: RowFormat) -> tuple[TrainingRow | None, str]:
     """The row and what became of it: `whole`, `cut`, or the reason why there is none."""
-    assert tokens.eos_id is not None
-    prompt = template.prompt(example.instruction, example.input, system=example.system)
-    prefix, target = tokens.prefix_ids(prompt), tokens.target_ids(example.output)
+    prefix, target = form.prefix_ids(example), form.tokens.target_ids(example.output)
     if not target:
         return None, "empty"
-    ids = [*prefix, *target, tokens.eos_id]
-    too_long = len(ids) > max_length
-    if too_long and (overlong == "drop" or len(prefix) >= max_length):
+    ids = [*prefix, *target, *form.end]
+    too_long = len(ids) > form.max_length
+    if too_long and (form.overlong == "drop" or len(prefix) >= form.max_length):
         return None, "overlong"
-    row = TrainingRow(example.id, ids[:max_length], len(prefix))
+    earlier = tuple(_earlier_answers(example, prefix, form)) if form.loss_on == "all" else ()
+    row = TrainingRow(example.id, ids[: form.max_length], len(prefix), earlier)
     return row, "cut" if too_long else "whole"
+
+
+def _earlier_answers(
+    example: Example, prefix: list[int], form: RowFormat
+) -> Iterator[tuple[int, int]]:
+    """Where the history's answers stand in the prefix as they were asked for and would be given."""
+    history = example.history
+    for place in range(0, len(history), 2):
+        question, answer = (turn["content"] for turn in history[place : place + 2])
+        asked = replace(example, instruction=question, input="", history=history[:place])
+        before = form.prefix_ids(asked)
+        ids = [*before, *form.tokens.target_ids(answer), *form.end]
+        if prefix[: len(ids)] == ids:
+            yield len(before), len(ids)
 
 
 def _split(
@@ -164,56 +211,3 @@ def _split(
     held = set(sorted(range(len(rows)), key=draw)[:count])
     kept = [row for index, row in enumerate(rows) if index not in held]
     return kept, [rows[index] for index in sorted(held)]
-
-
-def response_loss(
-    model: Any, rows: Sequence[TrainingRow], *, batch_tokens: int = BATCH_TOKENS
-) -> tuple[float, int]:
-    """The mean NLL (nats) of a trained-on token, EOS included, and the number of those tokens."""
-    import torch
-
-    assert rows, "a loss over nothing is not a number"
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for batch in _batches(rows, batch_tokens):
-            ids, mask, labels = (tensor.to(device) for tensor in _padded(batch))
-            logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
-            total += torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1).float(),
-                labels[:, 1:].flatten(),
-                ignore_index=IGNORED,
-                reduction="sum",
-            ).item()
-            count += int((labels[:, 1:] != IGNORED).sum())
-    model.train(was_training)
-    return total / count, count
-
-
-def _batches(rows: Sequence[TrainingRow], batch_tokens: int) -> Iterator[list[TrainingRow]]:
-    """Longest first, so that running out of memory comes at once."""
-    batch: list[TrainingRow] = []
-    for row in sorted(rows, key=lambda row: len(row.input_ids), reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0].input_ids) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    yield batch
-
-
-def _padded(batch: list[TrainingRow]) -> tuple[Any, Any, Any]:
-    """ids, attention mask, labels: [rows, longest], filled on the right."""
-    import torch
-
-    width = len(batch[0].input_ids)
-
-    def filled(values: list[int], filler: int) -> list[int]:
-        return values + [filler] * (width - len(values))
-
-    return (
-        torch.tensor([filled(row.input_ids, 0) for row in batch]),
-        torch.tensor([filled([1] * len(row.input_ids), 0) for row in batch]),
-        torch.tensor([filled(row.labels, IGNORED) for row in batch]),
-    )

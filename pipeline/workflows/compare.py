@@ -5,66 +5,32 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from ..base.files import write_json
 from ..base.progress import say
-from ..base.ranks import are_several, is_first
+from ..base.ranks import is_first
+from ..config import InputConfig
+from ..config.comparison import BASELINE, CompareConfig, PairwiseConfig, SetName
 from ..config.training import FinetuneConfig
-from ..errors import CurateError, UsageError
+from ..errors import CurateError
 from ..method.intervals import Interval, t_interval
 from ..records import Example
 from ..run.directory import RunDir
 from ..run.selected import finished_selection, scored_template
-from ..stages.finetuning import FinetuneResult, data_set, finetune_records
-from .compare_judging import Judgement, PairwiseConfig, Questions, checked_questions, judge_models
-from .compare_judging import in_words as judged_in_words
-from .training_sets import Pool, SetName, asking, pool_of, split_off, training_set
+from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
+from ..training.publication import TrainingResult
+from ..training.rows import as_example
+from .compare_judging import (
+    Judgement,
+    Questions,
+    checked_questions,
+    judge_models,
+    judgement_lines,
+)
+from .training_sets import Pool, asking, pool_of, split_off, training_set
 
-SETS: tuple[SetName, ...] = get_args(SetName)
-BASELINE: SetName = "random"  # what the others are set against
 HELD_OUT = 0.1  # of the originals, where nothing else is said
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareConfig:
-    """`curate compare`: `finetuning.out` holds a folder for each set and seed."""
-
-    run: str
-    finetuning: FinetuneConfig
-    selection: str | None = None
-    sets: tuple[SetName, ...] = SETS
-    seeds: tuple[int, ...] = (0, 1, 2)
-    pairwise: PairwiseConfig | None = None
-    """Have the answers of the first seed's models judged, too."""
-
-    def __post_init__(self) -> None:
-        for option, given in (("--sets", self.sets), ("--seeds", self.seeds)):
-            if not given or len(set(given)) < len(given):
-                raise UsageError(f"{option} takes distinct values, separated by commas")
-        for name in self.sets:
-            if name not in SETS:
-                raise UsageError(f"--sets takes {', '.join(SETS)}, not {name!r}")
-        if min(self.seeds) < 0:
-            raise UsageError(f"--seeds cannot be negative: {min(self.seeds)}")
-        self.finetuning.recipe()  # its numbers are checked there
-        if self.pairwise is not None:
-            _check_pairwise(self.pairwise, self.sets)
-
-
-def _check_pairwise(config: PairwiseConfig, sets: tuple[SetName, ...]) -> None:
-    if BASELINE not in sets or len(sets) < 2:
-        raise UsageError(f"--judge sets the others against `{BASELINE}`: --sets must have both")
-    if config.judge.replies is not None and len(sets) > 2:
-        raise UsageError(
-            "--replies are told apart by the question alone, so they judge one set: take "
-            f"--sets selected,{BASELINE}"
-        )
-    if are_several():
-        raise UsageError(
-            "--judge works in one process: train with torchrun first, then give the same command "
-            "without it and with --judge; finished trainings are not done again"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +87,7 @@ def compare(config: CompareConfig) -> CompareResult:
         raise CurateError(f"the selection {name} of {run.path} is empty: nothing can be compared")
     questions = config.pairwise and checked_questions(config.pairwise, held_out, source)
     finetuning = _same_steps(config.finetuning, len(pool.wanted))
+    say_differences(finetuning, entry["scoring"])
     template = finetuning.template or scored_template(run, name, entry)
     finetuning = replace(finetuning, template=template)
     trained = {
@@ -155,7 +122,8 @@ def _held_out(run: RunDir, config: FinetuneConfig) -> tuple[str, list[Example], 
     if config.held_out_data is None:
         held_out = split_off(run, config.recipe().held_out or HELD_OUT)
         return "originals of the run, held out", held_out, {example.id for example in held_out}
-    records = list(data_set(config.held_out_data)[1])
+    read = data_set(InputConfig(data=config.held_out_data))
+    records = list(map(as_example, read.records))
     held = asking(run, {(example.instruction, example.input) for example in records})
     if held:
         say(f"note: {len(held)} records ask what a held-out one asks; no set has them")
@@ -185,13 +153,15 @@ def _trained(
     seed: int,
     config: FinetuneConfig,
     held_out: Sequence[Example],
-) -> FinetuneResult:
+) -> TrainingResult:
     out = config.out / f"{name}-seed{seed}"
     result = finetune_records(
         replace(config, out=out, seed=seed),
-        training_set(pool, name, seed),
-        source={"run": run.config["id"], "selection": pool.selected.name, "set": name},
-        held_out_records=held_out,
+        RecordSource(
+            records=training_set(pool, name, seed),
+            origin={"run": run.config["id"], "selection": pool.selected.name, "set": name},
+        ),
+        held_out=RecordSource(records=held_out),
         title=f"{name}, seed {seed}",
     )
     gc.collect()  # a trainer is in reference cycles: its memory would stay taken
@@ -204,7 +174,7 @@ def _judged(
     config: CompareConfig,
     pairwise: PairwiseConfig,
     questions: Questions,
-    trained: dict[tuple[SetName, int], FinetuneResult],
+    trained: dict[tuple[SetName, int], TrainingResult],
 ) -> Judgement:
     seed = config.seeds[0]
     return judge_models(
@@ -219,7 +189,7 @@ def _judged(
 
 
 def _measured(
-    config: CompareConfig, trained: dict[tuple[SetName, int], FinetuneResult]
+    config: CompareConfig, trained: dict[tuple[SetName, int], TrainingResult]
 ) -> Iterator[Measured]:
     for name in config.sets:
         results = [trained[name, seed] for seed in config.seeds]
@@ -237,7 +207,7 @@ def _measured(
         )
 
 
-def _losses(results: Sequence[FinetuneResult]) -> tuple[float, ...]:
+def _losses(results: Sequence[TrainingResult]) -> tuple[float, ...]:
     return tuple(r.held_out_after for r in results if r.held_out_after is not None)
 
 
@@ -267,7 +237,7 @@ def in_words(result: CompareResult) -> Iterator[str]:
         ).rstrip()
     if result.judged is not None:
         yield ""
-        yield from judged_in_words(result.judged)
+        yield from judgement_lines(result.judged)
 
 
 def _bounds(interval: Interval | None, sign: str) -> str:

@@ -1,6 +1,5 @@
 """Trained models' answers to one set of questions, judged against the baseline model's."""
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,26 +9,15 @@ from typing import Any
 
 from ..base.files import write_text
 from ..base.progress import say
-from ..config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig
+from ..config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig, PairwiseConfig
 from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..inputs.questions import Question, read_questions
 from ..inputs.readers import open_source
-from ..llm.engines.choose import make_teacher
+from ..llm.job import check_model
 from ..records import Example, user_turn
 from ..stages.generation.stage import generate
-from ..stages.judging import judge
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairwiseConfig:
-    """Who judges, and what the trained models are asked."""
-
-    judge: ModelConfig
-    questions: str | None = None
-    """Data with instructions; those of the held-out records if None."""
-    max_tokens: int = 1024
-    """New tokens of an answer; the judge has limits of its own."""
+from ..stages.judging import Judged, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +62,7 @@ class Judgement:
 
 def checked_questions(config: PairwiseConfig, held_out: list[Example], source: str) -> Questions:
     """What will be asked; what is wrong with it or the judge's options is told before training."""
-    asyncio.run(make_teacher(config.judge).close())
+    check_model(config.judge)
     if config.questions is None:
         return _distinct(source, [_of_example(example) for example in held_out])
     data, intake = open_source(config.questions), Intake()
@@ -126,17 +114,18 @@ def judge_models(
     folder = out / f"judged-{_digest(text)}"
     asked = folder / "questions.jsonl"
     write_text(asked, text)
-    _let_go_of_memory()
+    _free_gpu_memory()
     answers = {
         name: _answered(config, asked, model, folder / f"{model.name}.jsonl", device)
         for name, model in models.items()
     }
-    found = {}
+    found, judged = {}, list[Judged]()
     for name in models:
         if name != against:
             say(f"judging {name} against {against}, seed {seed}: {len(questions.rows)} questions")
-            pair = answers[name], answers[against]
-            found[name] = _compared(config.judge, *pair, len(questions.rows))
+            asked_with = _within_budget(config.judge, judged)
+            judged.append(_judged(asked_with, answers[name], answers[against]))
+            found[name] = _summary(judged[-1], len(questions.rows))
     return Judgement(
         judge=config.judge.model or "recorded",
         against=against,
@@ -169,33 +158,46 @@ def _answered(config: PairwiseConfig, asked: Path, model: Path, out: Path, devic
     return out
 
 
-def _let_go_of_memory() -> None:
-    """What the trainings held on the GPU is for the models that answer and judge."""
+def _free_gpu_memory() -> None:
+    """The trainings keep nothing on the GPU from the models that answer and judge."""
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def _compared(asked: ModelConfig, first: Path, second: Path, questions: int) -> Against:
+def _within_budget(judge: ModelConfig, judged: Sequence[Judged]) -> ModelConfig:
+    """The judge's options with what earlier comparisons left of the budget, which is for all."""
+    tokens, cost = judge.max_total_tokens, judge.max_cost
+    if tokens is not None:
+        tokens = max(1, tokens - sum(sum(one.tokens) for one in judged))
+    if cost is not None:
+        cost = max(1e-9, cost - sum(one.cost or 0.0 for one in judged))
+    return replace(judge, max_total_tokens=tokens, max_cost=cost)
+
+
+def _judged(model: ModelConfig, first: Path, second: Path) -> Judged:
     """The verdicts' file is named after all that they depend on: new answers get a file of theirs.
 
     The journal is one for all, as the same pair may come again; a recorded reply has only the
     question's id, so there each file keeps its own.
     """
     contents = [path.read_text("utf-8") for path in (first, second)]
-    about = [asked.model, asked.revision, asked.engine, str(asked.replies), *contents]
+    about = [model.model, model.revision, model.engine, str(model.replies), *contents]
     out = first.with_name(f"{first.stem}-vs-{second.stem}-{_digest(json.dumps(about))}.json")
-    journal = None if asked.replies else first.parent / "journal"
-    result = judge(
+    journal = model.journal or (None if model.replies else first.parent / "journal")
+    return judge(
         JudgeConfig(
             first=str(first),
             second=str(second),
-            judge=replace(asked, journal=journal),
+            judge=replace(model, journal=journal),
             columns=InputConfig(data=str(first)),
             out=out,
         )
     )
+
+
+def _summary(result: Judged, questions: int) -> Against:
     tally, outcome = result.outcome.tally, result.outcome
     return Against(
         wins=tally.wins,
@@ -208,7 +210,7 @@ def _compared(asked: ModelConfig, first: Path, second: Path, questions: int) -> 
         unanswered=questions - tally.pairs - outcome.unparsed,
         asked=result.asked,
         reused=result.reused,
-        verdicts=str(out),
+        verdicts=str(result.out),
     )
 
 
@@ -216,7 +218,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def in_words(found: Judgement) -> Iterator[str]:
+def judgement_lines(found: Judgement) -> Iterator[str]:
     """The table, and what its numbers are."""
     yield (
         f"answers judged by {found.judge} against those of `{found.against}`, trained with seed "

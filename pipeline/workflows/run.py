@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..base.progress import say
-from ..config import ReflectConfig, Schedule, SelectConfig
+from ..config import InputConfig, ReflectConfig, Schedule, SelectConfig
 from ..config.training import FinetuneConfig
 from ..records import CandidateKind
-from ..stages.finetuning import FinetuneResult, finetune_run
+from ..stages.finetuning import finetune_run
 from ..stages.reflection.stage import ReflectResult, reflect
-from ..stages.selection.stage import SelectResult, branches_of, checked, choose_branches, select
+from ..stages.selection.branches import branches_of, choose_branches
+from ..stages.selection.stage import SelectResult, checked, select
+from ..training.publication import TrainingResult
 
 Branches = Callable[[int], dict[str, CandidateKind]]
 
@@ -21,7 +23,7 @@ class RunResult:
 
     reflected: ReflectResult
     selected: SelectResult
-    finetuned: FinetuneResult | None
+    finetuned: TrainingResult | None
 
 
 def run(
@@ -47,7 +49,8 @@ def run(
     if finetuning is not None and not selected.counts["selected"]:
         say("note: nothing was selected, so there is nothing to fine-tune on")
     elif finetuning is not None:
-        finetuned = finetune_run(finetuning, str(selected.run), selection=selected.student)
+        data = InputConfig(data=str(selected.run))
+        finetuned = finetune_run(replace(finetuning, input=data, selection=selected.student))
     return RunResult(reflected=reflected, selected=selected, finetuned=finetuned)
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from ..config.comparison import SetName
 from ..method.baseline_sampling import of_like_lengths, random_choice, random_subset
 from ..records import Candidate, CandidateKind, Example
 from ..run.directory import RunDir
 from ..run.selected import selected_rows
 
-SetName = Literal["selected", "random", "length", "candidates", "all"]
 Question = tuple[str, str]
 """Instruction and input."""
 

@@ -20,7 +20,7 @@ def test_the_option_comes_first_then_slurm_then_all() -> None:
     array = slurm(ID=5, COUNT=4, MIN=2, MAX=5, STEP=1)
     assert share_of(None, array) == Share(3, 4)
     assert share_of("0/2", array) == Share(0, 2)
-    assert share_of("0/1", array) == WHOLE and WHOLE.whole
+    assert share_of("0/1", array) == share_of("all", array) == WHOLE and WHOLE.whole
     assert share_of(None, {"SLURM_JOB_ID": "7"}) == WHOLE
     assert share_of(None, slurm(ID=3, COUNT=1, MIN=3, MAX=3)) == WHOLE
 
@@ -45,7 +45,7 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("id", [0, 2, 5])
 def test_an_array_with_gaps_is_refused_by_every_task(id: int) -> None:
-    with pytest.raises(UsageError, match=f"has gaps, so task {id} .* --shard 0/1 for all"):
+    with pytest.raises(UsageError, match=f"has gaps, so task {id} .* --shard all"):
         share_of(None, slurm(ID=id, COUNT=3, MIN=0, MAX=5, STEP=1))
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch import OutOfMemoryError
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.executors.processes import ATTEMPTS, over_processes
+from curate.pipeline.executors.processes import ATTEMPTS, WorkerFailed, over_processes
 
 ITEMS = [f"item-{number}" for number in range(12)]
 
@@ -43,6 +44,18 @@ def fail(device: str, folder: Path) -> Callable[[str], None]:
     raise CurateError(f"nothing works on {device}")
 
 
+def a_bug(device: str, folder: Path) -> Callable[[str], None]:
+    with (folder / "begun").open("a") as file:
+        file.write(".")
+    raise KeyError("no such tensor")
+
+
+def too_large(device: str, folder: Path) -> Callable[[str], None]:
+    with (folder / "begun").open("a") as file:
+        file.write(".")
+    raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words.")
+
+
 def test_every_item_is_done_and_the_work_is_shared(tmp_path: Path) -> None:
     assert sorted(over_processes(write, ["a", "b"], (tmp_path,), ITEMS)) == sorted(ITEMS)
     done = {path.name: path.read_text() for path in tmp_path.iterdir()}
@@ -64,3 +77,18 @@ def test_an_item_that_kills_its_workers_ends_the_run(tmp_path: Path) -> None:
 def test_a_workers_error_is_the_callers(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="nothing works on a"):
         list(over_processes(fail, ["a"], (tmp_path,), ITEMS))
+
+
+def test_a_workers_bug_is_raised_once_with_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(WorkerFailed) as caught:
+        list(over_processes(a_bug, ["a"], (tmp_path,), ITEMS))
+    assert "KeyError: 'no such tensor'" in str(caught.value) and "in a_bug" in str(caught.value)
+    assert (tmp_path / "begun").read_text() == "."
+
+
+def test_a_worker_without_memory_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CurateError) as caught:
+        list(over_processes(too_large, ["cuda:1"], (tmp_path,), ITEMS))
+    message = str(caught.value)
+    assert "cuda:1" in message and "Tried to allocate 2.00 GiB" in message
+    assert "\n" not in message and (tmp_path / "begun").read_text() == "."

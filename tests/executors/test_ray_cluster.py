@@ -23,7 +23,6 @@ from curate.pipeline.errors import CurateError
 from curate.pipeline.executors.processes import ATTEMPTS
 from curate.pipeline.executors.ray_cluster import QUIET, over_ray
 from curate.pipeline.method.decision import Needs, needs
-from curate.pipeline.run import importing
 from curate.pipeline.run.directory import RunDir
 from curate.pipeline.scoring.engine import Record, Scored, ScoringEngine
 from curate.pipeline.scoring.identity import resolve
@@ -76,10 +75,12 @@ def cluster() -> Iterator[str]:
     nodes.shutdown()
 
 
+SIZE = 3  # records in a shard
+
+
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Candidates that make six shards of three records."""
-    monkeypatch.setattr(importing, "SHARD", 3)
+def data(tmp_path: Path) -> Path:
+    """Candidates that make six shards."""
     return write_jsonl(tmp_path / "candidates.jsonl", records(18))
 
 
@@ -210,8 +211,12 @@ def test_the_scores_are_one_processs_to_the_bit(
     cluster: str, data: Path, tmp_path: Path, tiny_student: Path, dtype: str
 ) -> None:
     scoring = {"dtype": dtype}
-    alone = select_from(data, tmp_path / "alone", scoring_with(tiny_student, **scoring))
-    rayed = select_from(data, tmp_path / "rayed", on_cluster(tiny_student, **scoring))
+    alone = select_from(
+        data, tmp_path / "alone", scoring_with(tiny_student, **scoring), shard_size=SIZE
+    )
+    rayed = select_from(
+        data, tmp_path / "rayed", on_cluster(tiny_student, **scoring), shard_size=SIZE
+    )
     assert len(score_shards(rayed)) == 6 and same_files(alone, rayed)
     assert chosen(alone) == chosen(rayed)
     ours, theirs = noise_of(alone), noise_of(rayed)
@@ -227,7 +232,7 @@ def test_what_is_scored_is_not_scored_again(
     cluster: str, data: Path, tmp_path: Path, tiny_student: Path
 ) -> None:
     """Begun here, gone on there; then decided again, for which no cluster is needed."""
-    first = select_from(data, tmp_path / "run", scoring_with(tiny_student))
+    first = select_from(data, tmp_path / "run", scoring_with(tiny_student), shard_size=SIZE)
     wanted = scores_of(first)
     shards = score_shards(first)
     mark_first(shards[0], 123.0)
@@ -256,7 +261,7 @@ def killed_once(mark: Path, record: Record, known: Scored) -> Needs:
 def test_a_worker_killed_within_a_shard_costs_nothing_but_time(
     cluster: str, data: Path, tmp_path: Path, tiny_student: Path
 ) -> None:
-    alone = select_from(data, tmp_path / "alone", scoring_with(tiny_student))
+    alone = select_from(data, tmp_path / "alone", scoring_with(tiny_student), shard_size=SIZE)
     run = RunDir.create(tmp_path / "run", RunDir(alone.run).config["identity"])
     for index, path in enumerate(RunDir(alone.run).shard_paths()):
         run.write_shard(index, run.read_shard(path))

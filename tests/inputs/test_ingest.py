@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -15,16 +16,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.inputs.ingest import (
-    Columns,
-    Intake,
-    candidate_groups,
-    content_id,
-    examples,
-    extra_json,
-    holds_candidates,
-)
+from curate.pipeline.inputs.candidates import candidate_groups, holds_candidates
+from curate.pipeline.inputs.columns import Columns
+from curate.pipeline.inputs.examples import examples, extra_json
+from curate.pipeline.inputs.ingest import Intake
 from curate.pipeline.inputs.readers import RawRow, Row, Source, Unreadable, open_source
+from curate.pipeline.inputs.texts import content_id
 from curate.pipeline.records import CANDIDATES, Candidate, Example
 
 Values = dict[str, Any]
@@ -47,7 +44,7 @@ def taken(
     given = source(list(rows))
     found = list(examples(given, columns or Columns(), intake, strict=strict, limit=limit))
     assert intake.records == len(found)
-    assert intake.rows == intake.records + intake.duplicates + intake.num_rejected
+    assert intake.rows == intake.records + len(intake.duplicates) + intake.num_rejected
     return found, intake
 
 
@@ -137,16 +134,23 @@ def test_named_columns_come_before_turns() -> None:
 @pytest.mark.parametrize(
     ("turns", "reason"),
     [
-        ([USER, ANSWER, USER, ANSWER], "2 user turns; only one is supported"),
-        ([USER, USER, ANSWER], "2 user turns; only one is supported"),
-        ([USER, ANSWER, ANSWER], "turns are user, assistant, assistant"),
-        ([ANSWER, USER], "turns are assistant, user; wanted user, assistant"),
-        ([USER], "turns are user; wanted user, assistant"),
-        ([ANSWER], "turns are assistant"),
-        ([], "turns are none"),
-        ([USER, SYSTEM, ANSWER], "turns are user, system, assistant"),
-        ([USER, ANSWER, SYSTEM], "turns are user, assistant, system"),
-        ([SYSTEM, SYSTEM, USER, ANSWER], "turns are system, system"),
+        ([USER, USER, ANSWER], "two user turns of 'messages'"),
+        ([USER, ANSWER, ANSWER], "two answers of 'messages'"),
+        ([ANSWER, USER], "'messages' begins with an answer"),
+        ([ANSWER, USER, ANSWER], "'messages' begins with an answer"),
+        ([USER], "the last turn of 'messages' has no answer"),
+        ([USER, ANSWER, USER], "the last turn of 'messages' has no answer"),
+        ([ANSWER], "'messages' begins with an answer"),
+        ([], "'messages' has no turns"),
+        ([SYSTEM], "'messages' has no turns"),
+        ([USER, SYSTEM, ANSWER], "a system turn of 'messages' is not the first"),
+        ([USER, ANSWER, SYSTEM], "a system turn of 'messages' is not the first"),
+        ([{**USER, "content": " \n"}, ANSWER], "a turn of 'messages' is empty"),
+        ([USER, {**ANSWER, "content": ""}, USER, ANSWER], "a turn of 'messages' is empty"),
+        ([USER, {**ANSWER, "tool_calls": [{}]}], "a turn of 'messages' calls a tool"),
+        ([{**USER, "content": [{"type": "image"}]}, ANSWER], "a turn of 'messages' has no text"),
+        ([{**USER, "content": []}, ANSWER], "a turn of 'messages' has no text"),
+        ([SYSTEM, SYSTEM, USER, ANSWER], "a system turn of 'messages' is not the first"),
         ([{**USER, "role": "tool"}, ANSWER], "unknown role 'tool'"),
         ([{**USER, "role": ["user"]}, ANSWER], "unknown role ['user']"),
         ([{**USER, "role": None}, ANSWER], "unknown role None"),
@@ -169,7 +173,145 @@ def test_turns_that_are_no_pair(turns: Any, reason: str) -> None:
     assert rejected.place == "data:2"
 
 
+def test_turns_as_public_sets_have_them() -> None:
+    """Null keys of other sources, texts in parts, other names of a role, no system turn."""
+    nulls = [
+        {"from": "human", "value": "Add.", "role": None, "content": None, "weight": None},
+        {"from": "gpt", "value": "3", "role": None, "content": None, "weight": None},
+    ]
+    found = only({"conversations": nulls, "messages": None})
+    assert (found.instruction, found.output, found.system) == ("Add.", "3", None)
+    assert found.extra == {"messages": None}
+    parts = [{**USER, "content": [{"type": "text", "text": "Ad"}, {"type": "text", "text": "d."}]}]
+    assert only({"messages": [*parts, ANSWER]}).instruction == "Add."
+    assert only({"messages": [{**SYSTEM, "content": None}, USER, ANSWER]}).system is None
+    assert only({"messages": [{**SYSTEM, "role": "developer"}, USER, ANSWER]}).system == "Be brief."
+
+
+@pytest.mark.parametrize("more", [{"reasoning_content": "1 + 2"}, {"weight": 0}])
+def test_further_fields_of_turns_are_kept(more: Values) -> None:
+    turns = [USER, {**ANSWER, **more}]
+    found = only({"messages": turns, "n": 1})
+    assert (found.output, found.extra) == ("3", {"messages": turns, "n": 1})
+
+
+# --- context ---------------------------------------------------------------------------------
+
+
+def test_a_system_column_is_the_system_turn() -> None:
+    found = only({**PAIR, "system": "Be brief.", "n": 1})
+    assert (found.system, found.extra) == ("Be brief.", {"n": 1})
+    assert found.id == only({"messages": [SYSTEM, USER, ANSWER]}).id
+    nothing: tuple[Any, ...] = ("", None, math.nan)
+    for none in nothing:
+        assert only({**PAIR, "system": none}).system is None
+    assert only({**PAIR, "system": "", "messages": [SYSTEM, USER, ANSWER]}).system == "Be brief."
+    assert reasons({**PAIR, "system": ["x"]}) == ["'system' is not text but list"]
+    named = only({**PAIR, "system": "Add."}, columns=Columns(instruction="system"))
+    assert (named.instruction, named.system) == ("Add.", None)
+
+
+def test_tools_are_in_no_prompt() -> None:
+    nothing: tuple[Any, ...] = (None, [], "", "[]", math.nan)
+    for none in nothing:
+        found = only({**PAIR, "history": none, "tools": none})
+        assert (found.instruction, found.history) == ("Add.", ())
+    tools = {"tools": '[{"name": "f"}]'}
+    assert reasons({**PAIR, **tools}) == ["it has 'tools', which no prompt here holds"]
+    chat = {"messages": [USER, ANSWER], **tools}
+    _, intake = taken({"messages": [USER, ANSWER]}, chat)
+    assert [row.reason for row in intake.rejected] == ["it has 'tools', which no prompt here holds"]
+
+
+# --- conversations ---------------------------------------------------------------------------
+
+EARLIER = ({"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."})
+
+
+def test_the_last_exchange_of_a_conversation_is_the_record() -> None:
+    found = only({"messages": [SYSTEM, *EARLIER, USER, ANSWER]})
+    assert (found.instruction, found.output, found.system) == ("Add.", "3", "Be brief.")
+    assert found.history == EARLIER
+    alone = only({"messages": [SYSTEM, USER, ANSWER]})
+    assert alone.history == () and alone.id != found.id
+
+
+def test_a_history_of_pairs() -> None:
+    found = only({**PAIR, "history": [["Hi.", "Hello."]]})
+    assert found.history == EARLIER
+    assert found.id == only({"messages": [*EARLIER, USER, ANSWER]}).id
+    assert (
+        reasons({**PAIR, "history": [["a"]]}, {**PAIR, "history": [["a", " "]]})
+        == ["'history' is not a list of pairs of texts"] * 2
+    )
+
+
+def test_prompt_and_completion() -> None:
+    assert only({"prompt": "Add.", "completion": "3"}).id == only(PAIR).id
+    found = only({"prompt": [SYSTEM, *EARLIER, USER], "completion": [ANSWER], "n": 1})
+    assert (found.system, found.history, found.output) == ("Be brief.", EARLIER, "3")
+    assert found.extra == {"n": 1}
+
+
+def test_a_selected_rows_messages_are_its_history() -> None:
+    found = only({**PAIR, "messages": [SYSTEM, *EARLIER, USER, ANSWER]})
+    assert (found.system, found.history) == ("Be brief.", EARLIER)
+
+
+def test_every_exchange_is_a_record_with_what_came_before() -> None:
+    rows = [{"id": "a", "messages": [*EARLIER, USER, ANSWER]}, {"messages": [USER, ANSWER]}]
+    found, intake = taken(*rows, columns=Columns(every_exchange=True))
+    assert [one.id for one in found[:2]] == ["a#1", "a#2"] and found[2].id.endswith("#1")
+    assert [one.history for one in found] == [(), EARLIER, ()]
+    assert [one.input_row for one in found] == [0, 0, 1]
+    assert intake.rows == 3
+
+
 # --- texts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf, -math.inf])
+def test_missing_values_are_missing(missing: float) -> None:
+    assert reasons({**PAIR, "output": missing}, {**PAIR, "instruction": missing}) == [
+        "no 'output'",
+        "no 'instruction'",
+    ]
+    found = only({**PAIR, "input": missing, "id": missing})
+    assert (found.input, found.id) == ("", only(PAIR).id)
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "parquet", "csv"])
+def test_missing_values_of_files(tmp_path: Path, form: str) -> None:
+    """As pandas leaves them."""
+    path = tmp_path / f"a.{form}"
+    rows = [
+        {"instruction": "Name a bird.", "input": math.nan, "output": "A robin."},
+        {"instruction": "Name a fish.", "input": math.nan, "output": "A trout."},
+    ]
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif form == "csv":
+        path.write_text("instruction,input,output\nName a bird.,,A robin.\nName a fish.,,A trout.")
+    else:
+        rows.append({"instruction": "Name a number.", "output": math.inf})
+        text = json.dumps(rows).replace("Infinity", "1e400")
+        lines = "\n".join(json.dumps(row).replace("Infinity", "1e400") for row in rows)
+        path.write_text(text if form == "json" else lines, "utf-8")
+    intake = Intake()
+    found = list(examples(open_source(str(path)), Columns(), intake))
+    assert [(e.input, e.output) for e in found] == [("", "A robin."), ("", "A trout.")]
+    assert [row.reason for row in intake.rejected] == ["no 'output'"] * (len(rows) - 2)
+
+
+def test_what_is_nested_too_deep_is_no_row() -> None:
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    assert reasons({**PAIR, "k": deep}) == ["nested deeper than 64 levels"]
+    flat = {"k": [[[]]] * 1000, "l": "[" * 1000}
+    assert only({**PAIR, **flat}).extra == flat
+    [[found]], _ = groups(version("a", extra="[" * 5000))
+    assert json.loads(found.extra or "") == {"extra": "[" * 5000}
 
 
 def test_nulls_numbers_and_other_kinds() -> None:
@@ -252,9 +394,9 @@ def test_given_ids_are_kept_as_text() -> None:
 
 def test_exact_duplicates_are_counted() -> None:
     found, intake = taken(PAIR, {**PAIR, "k": 1}, {**PAIR, "input": ""}, {**PAIR, "input": " "})
-    assert (len(found), intake.duplicates) == (2, 2)
+    assert (len(found), len(intake.duplicates)) == (2, 2)
     found, intake = taken({**PAIR, "id": 1}, {**PAIR, "id": "1"}, {**PAIR, "id": 2})
-    assert (len(found), intake.duplicates) == (2, 1)
+    assert (len(found), len(intake.duplicates)) == (2, 1)
 
 
 def test_one_id_of_two_contents() -> None:
@@ -338,7 +480,7 @@ def test_no_record_is_lost_or_invented(rows: list[Any], limit: int | None) -> No
 
     def text(value: Any) -> str | None:
         usable = isinstance(value, str | int | float) and not isinstance(value, bool)
-        if not usable:
+        if not usable or value in (math.inf, -math.inf) or value != value:
             return None
         return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -347,7 +489,9 @@ def test_no_record_is_lost_or_invented(rows: list[Any], limit: int | None) -> No
         if limit is not None and len(expected) >= limit:
             break
         values = row if isinstance(row, dict) else {}
-        blank = values.get("input") is None
+        blank = values.get("input") is None or (
+            isinstance(values["input"], float) and not math.isfinite(values["input"])
+        )
         fields = [text(values.get("instruction")), text(values.get("output"))]
         middle = "" if blank else text(values.get("input"))
         if None not in (*fields, middle):
@@ -355,7 +499,7 @@ def test_no_record_is_lost_or_invented(rows: list[Any], limit: int | None) -> No
     assert contents == set(expected)
     if limit is None:
         assert intake.rows == len(rows) + 1
-        assert intake.duplicates == expected.total() - len(expected)
+        assert len(intake.duplicates) == expected.total() - len(expected)
 
 
 # --- candidates ------------------------------------------------------------------------------
@@ -365,7 +509,7 @@ def groups(*rows: Any, strict: bool = False) -> tuple[list[list[Candidate]], Int
     intake = Intake()
     found = list(candidate_groups(source(list(rows)), intake, strict=strict))
     assert intake.records == sum(map(len, found))
-    assert intake.rows == intake.records + intake.duplicates + intake.num_rejected
+    assert intake.rows == intake.records + len(intake.duplicates) + intake.num_rejected
     return found, intake
 
 
@@ -420,7 +564,7 @@ def test_candidates_come_once() -> None:
     found, intake = groups(
         version("a"), version("a", "both"), version("a"), version(7), version("7")
     )
-    assert ([len(group) for group in found], intake.duplicates) == ([2, 1], 2)
+    assert ([len(group) for group in found], len(intake.duplicates)) == ([2, 1], 2)
     for other in ({"output": "4"}, {"status": "unchanged"}, {"extra column": 1}):
         with pytest.raises(CurateError) as caught:
             groups(version("a"), version("b"), version("a", **other))

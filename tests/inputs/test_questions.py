@@ -34,6 +34,13 @@ def read(tmp_path: Path, *rows: dict[str, Any], **more: Any) -> tuple[list[Quest
          ("a",), "", None),
         ({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]},
          ("a",), "", "s"),
+        ({"instruction": "a\ud800", "input": "\udc00"}, ("a\ufffd",), "\ufffd", None),
+        ({"messages": [{"role": "developer", "content": "s"},
+                       {"role": "user", "content": [{"type": "text", "text": "a"}]}]},
+         ("a",), "", "s"),
+        ({"messages": [{"role": "system", "content": None}, {"from": "human", "value": "a"}]},
+         ("a",), "", None),
+        ({"instruction": "a", "input": float("nan"), "id": float("nan")}, ("a",), "", None),
         ({"instruction": "a", "instances": [{"input": "b", "output": "c"}]}, ("a",), "b", None),
     ],
 )  # fmt: skip

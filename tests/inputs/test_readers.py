@@ -1,8 +1,10 @@
 """The readers: every format, whole, damaged and cut, and where they say it is."""
 
+import bz2
 import csv
 import gzip
 import json
+import lzma
 import os
 import random
 import shutil
@@ -22,7 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.inputs.readers import Row, Unreadable, licence_of, open_source
+from curate.pipeline.inputs.readers import Row, Unreadable, open_source
+from curate.pipeline.inputs.readers.files import count_rows
+from curate.pipeline.inputs.readers.hub_sets import licence_of
 
 MIB = 1 << 20
 RECORDS: list[dict[str, Any]] = [
@@ -255,10 +259,50 @@ def test_empty_jsonl_has_no_rows(tmp_path: Path) -> None:
     assert rows(put(tmp_path / "b.jsonl", "\ufeff\n\n")) == []
 
 
-# --- gzip ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_key_that_stands_twice_is_no_row(tmp_path: Path, name: str) -> None:
+    texts = ['{"a": 1}', '{"a": 1, "b": {"c": 1, "c": 2}}', '{"a": 2, "a": 3}', '{"a": 4}']
+    text = "\n".join(texts) if name == "a.jsonl" else f"[{', '.join(texts)}]"
+    found = rows(put(tmp_path / name, text))
+    assert [getattr(row, "values", None) for row in found] == [{"a": 1}, None, None, {"a": 4}]
+    reasons = [row.reason for row in found if isinstance(row, Unreadable)]
+    assert reasons == ["two values for 'c'", "two values for 'a'"]
 
 
-def test_gzip_of_both(tmp_path: Path) -> None:
+def test_integers_keep_their_value(tmp_path: Path) -> None:
+    records = [{"n": 2**53 + 1}, {"n": -(2**63)}, {"n": 10**30}]
+    assert values(put(tmp_path / "a.json", json.dumps(records))) == records
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    assert values(put(tmp_path / "a.jsonl", lines)) == records
+    pq.write_table(pa.table({"n": [2**53 + 1, 2**63 - 1]}), tmp_path / "a.parquet")
+    assert values(tmp_path / "a.parquet") == [{"n": 2**53 + 1}, {"n": 2**63 - 1}]
+
+
+# --- compressed files ------------------------------------------------------------------------
+
+
+def zstandard(data: bytes) -> bytes:
+    return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+@pytest.mark.parametrize(
+    ("end", "pack"),
+    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstandard)],
+)
+def test_compressed_texts(tmp_path: Path, end: str, pack: Callable[[bytes], bytes]) -> None:
+    lines = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
+    assert values(put(tmp_path / f"a.jsonl.{end}", pack(lines))) == RECORDS
+    assert values(put(tmp_path / f"b.ndjson.{end}", pack(lines[:40]) + pack(lines[40:]))) == RECORDS
+    assert values(put(tmp_path / f"c.JSON.{end}", pack(json.dumps(RECORDS).encode()))) == RECORDS
+    assert values(put(tmp_path / f"d.tsv.{end}", pack(b"a\tb\n1\t2"))) == [{"a": "1", "b": "2"}]
+    for cut in (9, len(pack(lines)) // 2, len(pack(lines)) - 1):
+        torn = put(tmp_path / f"e.jsonl.{end}", pack(lines)[:cut])
+        assert f"cannot read {torn}" in refusal(torn)
+    assert "cannot read" in refusal(put(tmp_path / f"f.jsonl.{end}", lines))
+    assert "unknown format" in refusal(put(tmp_path / f"g.parquet.{end}", pack(lines)))
+
+
+def test_gzip_of_several_members(tmp_path: Path) -> None:
     lines = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
     array = json.dumps(RECORDS).encode()
     assert values(put(tmp_path / "a.jsonl.gz", gzip.compress(lines))) == RECORDS
@@ -336,6 +380,17 @@ def test_csv_without_rows_or_header(tmp_path: Path) -> None:
     assert rows(put(tmp_path / "b.csv", "a,b\n")) == []
     message = refusal(put(tmp_path / "c.csv", '"a"x,b\n1,2\n'))
     assert f"{tmp_path}/c.csv, line 1" in message
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    write_parquet(tmp_path / "a.parquet", table)
+    write_stream(tmp_path / "a.arrow", table)
+    write_file(tmp_path / "b.arrow", table)
+    put(tmp_path / "a.csv", "a,b,a\n1,2,3\n")
+    for name in ("a.parquet", "a.arrow", "b.arrow", "a.csv"):
+        message = refusal(tmp_path / name)
+        assert str(tmp_path / name) in message and "2 columns named 'a'" in message
 
 
 # --- Parquet and Arrow -----------------------------------------------------------------------
@@ -457,6 +512,57 @@ def test_folder_of_mixed_files_by_name(tmp_path: Path) -> None:
     assert [int(row["n"]) for row in values(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.json", '{"_data_files": 5}'),
+        ("state.json", '{"_data_files": [{}]}'),
+        ("state.json", '{"_data_files": ["a.arrow"]}'),
+        ("state.json", '{"_data_files": [{"filename": "a\\u0000b.arrow"}]}'),
+        ("state.json", '{"_data_files": [{"filename": "../a.arrow"}]}'),
+        ("state.json", "[" * 100_000),
+        ("dataset_dict.json", '{"splits": 5}'),
+        ("dataset_dict.json", '{"splits": null}'),
+        ("dataset_dict.json", '{"splits": {"a": 1}}'),
+        ("dataset_dict.json", '{"splits": [["a"]]}'),
+        ("dataset_dict.json", '{"splits": ["none"]}'),
+    ],
+)
+def test_metadata_of_other_types_is_one_sentence(tmp_path: Path, name: str, content: str) -> None:
+    put(tmp_path / name, content)
+    assert str(tmp_path) in refusal(tmp_path)
+
+
+def test_the_train_split_is_taken_and_what_is_not_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "train-00000-of-00002.jsonl", '{"n": 1}\n')
+    put(tmp_path / "train-00001-of-00002.jsonl", '{"n": 2}\n')
+    put(tmp_path / "more.ndjson", '{"n": 0}\n')
+    assert len(values(tmp_path)) == 3
+    assert capsys.readouterr().err == ""
+    put(tmp_path / "test-00000-of-00001.jsonl", '{"n": 3}\n')
+    put(tmp_path / "validation.jsonl", '{"n": 4}\n')
+    put(tmp_path / "dataset_info.json", "{}")
+    put(tmp_path / "notes.txt", "x")
+    (tmp_path / "sub").mkdir()
+    assert [row["n"] for row in values(tmp_path)] == [0, 1, 2]
+    note = capsys.readouterr().err
+    assert "3 files are read" in note
+    for name in ("test-00000", "validation.jsonl", "dataset_info.json", "notes.txt", "sub/"):
+        assert name in note
+    for path in tmp_path.glob("train-*"):
+        path.unlink()
+    message = refusal(tmp_path)
+    assert "no train split" in message and "validation.jsonl" in message
+
+
+def test_a_folder_of_sub_folders_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    put(tmp_path / "data" / "a.jsonl", "{}")
+    assert "holds no data" in refusal(tmp_path) and "data/" in refusal(tmp_path)
+
+
 def test_folder_without_data(tmp_path: Path) -> None:
     assert f"the folder {tmp_path} holds no data" in refusal(tmp_path)
     put(tmp_path / ".hidden.jsonl", "{}")
@@ -520,6 +626,38 @@ def test_rows_may_be_asked_for_again(tmp_path: Path) -> None:
     half.close()  # type: ignore[attr-defined]
 
 
+def changed(path: Path, content: str) -> None:
+    """Another file in the place of one."""
+    put(path.with_suffix(".new"), content).replace(path)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(record) + "\n" for record in RECORDS)
+    for change in (
+        lambda path: changed(path, lines),
+        lambda path: put(path, lines + lines),
+        lambda path: put(path, lines[:30]),
+    ):
+        path = put(tmp_path / "a.jsonl", lines)
+        source = open_source(str(path))
+        assert len(list(source.rows())) == len(RECORDS)
+        half = source.rows()
+        next(half)
+        change(path)
+        for again in (half, source.rows()):
+            with pytest.raises(CurateError, match=r"a\.jsonl changed while it was read"):
+                list(again)
+
+
+def test_a_name_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"bad\xff.jsonl")
+    put(path, "{}\nbad\n")
+    for data in (tmp_path, path):
+        source = open_source(str(data))
+        assert [row.place for row in source.rows()] == ["bad\ufffd.jsonl:1", "bad\ufffd.jsonl:2"]
+        assert source.name.encode("utf-8")
+
+
 # --- other processes -------------------------------------------------------------------------
 
 SHOW = """
@@ -575,18 +713,24 @@ def test_the_licence_is_the_one_that_the_hub_tells() -> None:
 def test_rows_are_counted_where_that_is_cheap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The most that there may be: lines are counted as they are."""
     rows = [{"instruction": str(n), "output": "x"} for n in range(7)]
     lines = tmp_path / "a.jsonl"
-    lines.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{broken\n", "utf-8")
+    lines.write_text("\n".join(json.dumps(row) + "\n" for row in rows) + "{broken\n", "utf-8")
     array = tmp_path / "b.json"
     array.write_text(json.dumps(rows), "utf-8")
     parquet = tmp_path / "c.parquet"
     pq.write_table(pa.Table.from_pylist(rows), parquet)
-    assert [open_source(str(path)).count() for path in (lines, array, parquet)] == [7, 7, 7]
-    monkeypatch.setattr("curate.pipeline.inputs.readers._COUNTED", 10)
+    assert [open_source(str(path)).count() for path in (lines, array, parquet)] == [8, 7, 7]
+    assert [count_rows(str(path)) for path in (lines, array, parquet, tmp_path)] == [8, 7, 7, 22]
+    monkeypatch.setattr("curate.pipeline.inputs.readers.files._COUNTED", 1)
     assert [open_source(str(path)).count() for path in (lines, array, parquet)] == [None, None, 7]
+    assert count_rows(str(tmp_path)) is None
     array.write_text("[{", "utf-8")
     assert open_source(str(array)).count() is None
+    parquet.write_text("no", "utf-8")
+    for data in (str(tmp_path / "none.jsonl"), "owner/name", "-", str(parquet)):
+        assert count_rows(data) is None
 
 
 def test_a_row_group_that_is_the_whole_file_is_not_held_in_memory(tmp_path: Path) -> None:

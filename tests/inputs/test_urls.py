@@ -8,13 +8,13 @@ import pytest
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.inputs.urls import (
     as_url,
-    checked,
     local_path,
     modified,
     names_a_url,
+    problem,
     store_of,
     tag,
-    why,
+    valid_url,
 )
 
 
@@ -62,38 +62,38 @@ SECRET = "wJalrXUtnFEMI"
 )
 def test_a_url_with_a_key_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UsageError, match="environment alone") as raised:
-        checked(url)
+        valid_url(url)
     assert SECRET not in str(raised.value)
 
 
 def test_what_is_no_key() -> None:
-    assert checked("hf://datasets/o/n@refs/x.jsonl") == "hf://datasets/o/n@refs/x.jsonl"
-    assert checked("abfs://box@account.net/run/") == "abfs://box@account.net/run"
+    assert valid_url("hf://datasets/o/n@refs/x.jsonl") == "hf://datasets/o/n@refs/x.jsonl"
+    assert valid_url("abfs://box@account.net/run/") == "abfs://box@account.net/run"
 
 
 def test_errors_are_one_sentence() -> None:
     with pytest.raises(CurateError, match="unknown scheme 'nowhere'"):
         store_of("nowhere://x/run")
-    said = why("s3://b/run", ImportError("Install s3fs to access S3"))
+    said = problem("s3://b/run", ImportError("Install s3fs to access S3"))
     assert said.endswith("pip install 'curate-reflection[s3]'")
-    assert "no such bucket" in why("s3://b/run", FileNotFoundError("b"))
-    assert "access denied" in why("s3://b/run", PermissionError("no"))
+    assert "no such bucket" in problem("s3://b/run", FileNotFoundError("b"))
+    assert "access denied" in problem("s3://b/run", PermissionError("no"))
     no_keys = type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")
-    assert "no credentials for s3://b/run in the environment" in why("s3://b/run", no_keys)
-    assert why("s3://b/run", OSError("a\nb")) == "cannot reach s3://b/run: a"
+    assert "no credentials for s3://b/run in the environment" in problem("s3://b/run", no_keys)
+    assert problem("s3://b/run", OSError("a\nb")) == "cannot reach s3://b/run: a"
 
 
 def test_an_error_of_this_machine_s_disk_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(28, "No space left on device", "/x/y")
-    assert why("s3://b/run", full).startswith("cannot write /x/y: No space left on device;")
+    assert problem("s3://b/run", full).startswith("cannot write /x/y: No space left on device;")
     monkeypatch.setenv("CURATE_CACHE", "/nowhere/cache")
     denied = PermissionError(13, "Permission denied", "/nowhere/cache/runs")
-    assert why("s3://b/run", denied).startswith("cannot write /nowhere/cache/runs: Permission")
+    assert problem("s3://b/run", denied).startswith("cannot write /nowhere/cache/runs: Permission")
 
 
 def test_no_secret_of_the_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    assert SECRET not in why("s3://b/run", OSError(f"bad signature with {SECRET}"))
+    assert SECRET not in problem("s3://b/run", OSError(f"bad signature with {SECRET}"))
 
 
 def test_the_tag_changes_with_the_object() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from curate.pipeline.llm.journal import request_key
+from curate.pipeline.llm.protocol import request_key
 from curate.pipeline.templates import teacher_prompts
 
 from .faulty_server import Received
@@ -51,6 +51,12 @@ def journaled(folder: Path) -> set[str]:
             except ValueError:
                 continue  # torn by a kill
     return keys
+
+
+def journal_lines(folder: Path) -> list[Row]:
+    """The entries of a journal whose lines are all whole."""
+    texts = (path.read_text("utf-8") for path in folder.glob("*.jsonl"))
+    return [json.loads(line) for text in texts for line in text.split("\n")[:-1]]
 
 
 def about(request: Received) -> tuple[str, str]:

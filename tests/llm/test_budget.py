@@ -7,7 +7,7 @@ import pytest
 
 from curate.pipeline.errors import BudgetReached, CurateError
 from curate.pipeline.llm.budget import Budget, Reservation, charge, prompt_ceiling
-from curate.pipeline.llm.prices import Prices
+from curate.pipeline.llm.prices import UNKNOWN, Prices
 from curate.pipeline.llm.protocol import Reply
 
 
@@ -56,6 +56,7 @@ def test_many_at_once_never_exceed_it_and_use_it_up(limits: str) -> None:
     assert all(isinstance(outcome, BudgetReached) for outcome in stopped)
     used, limit = (sum(budget.spent), 10_000) if limits == "tokens" else (budget.cost, 0.02)
     worst = 110 if limits == "tokens" else budget.price(60, 50)
+    assert used is not None and worst is not None
     assert limit - worst < used <= limit
 
 
@@ -104,10 +105,28 @@ def test_the_message_says_spent_and_limit_and_how_to_go_on() -> None:
     )
 
 
-@pytest.mark.parametrize("prices", [None, Prices(0.0, 0.0)])
-def test_a_cost_needs_prices(prices: Prices | None) -> None:
-    with pytest.raises(CurateError, match="--price-in and --price-out"):
+@pytest.mark.parametrize(
+    ("prices", "lacking"),
+    [
+        (UNKNOWN, "give --price-in and --price-out"),
+        (Prices(0.0, 0.0), "give --price-in and --price-out"),
+        (Prices(1.0, None), "give --price-out"),
+        (Prices(None, 1.0), "give --price-in"),
+    ],
+)
+def test_a_cost_needs_both_prices(prices: Prices, lacking: str) -> None:
+    with pytest.raises(CurateError, match=lacking):
         Budget(max_cost=1.0, prices=prices)
+
+
+def test_a_cost_that_is_not_known_is_never_zero() -> None:
+    for prices in (UNKNOWN, Prices(1.0, None), Prices(None, 1.0)):
+        budget = Budget(prices=prices, spent=(10, 10))
+        assert budget.cost is None and budget.price(1, 1) is None
+        assert budget.cost_text(budget.cost) == "unknown"
+    local = Budget(sold=False)
+    assert local.cost is None and local.cost_text(local.cost) == "not sold by the token"
+    assert Budget(sold=False, prices=Prices(1.0, 1.0), spent=(10**6, 0)).cost == 1.0
 
 
 def test_a_silent_server_is_charged_the_worst_case() -> None:

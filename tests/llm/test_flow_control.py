@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from curate.pipeline.errors import CurateError, TeacherFailure
+from curate.pipeline.errors import CurateError, RequestFailed
 from curate.pipeline.llm.flow_control import (
     ATTEMPTS,
     START,
@@ -153,7 +153,7 @@ def test_attempts_are_bounded_and_jittered(kind: Kind) -> None:
     flow, server = set_up()
     server.fault = lambda number: troubled(kind)
     [outcome] = run(flow, server, 1)
-    assert isinstance(outcome, TeacherFailure)
+    assert isinstance(outcome, RequestFailed)
     assert str(outcome) == "no answer in 6 attempts: it broke"
     assert len(server.starts) == ATTEMPTS
     gaps = [later - sooner for sooner, later in zip(server.starts, server.starts[1:], strict=False)]
@@ -179,7 +179,7 @@ def test_a_record_that_overloads_its_server_each_time_ends() -> None:
         return await server.time.run(flow.call(crash), *good)
 
     first, *others = asyncio.run(work())
-    assert isinstance(first, TeacherFailure)
+    assert isinstance(first, RequestFailed)
     assert others == ["fine"] * 2000
 
 
@@ -203,7 +203,7 @@ def test_a_known_server_may_begin_with_records_that_always_fail() -> None:
     flow, server = set_up(ceiling=16, patience=120)
     flow.proven = True
     server.fault = lambda number: troubled("fault")
-    assert all(isinstance(outcome, TeacherFailure) for outcome in run(flow, server, 30))
+    assert all(isinstance(outcome, RequestFailed) for outcome in run(flow, server, 30))
 
 
 def test_errors_for_good_stop_the_run_in_the_end() -> None:
@@ -211,7 +211,7 @@ def test_errors_for_good_stop_the_run_in_the_end() -> None:
     server.fault = lambda number: troubled("fault") if server.time.now > 3 else None
     outcomes = run(flow, server, 1000)
     assert sum(isinstance(outcome, CurateError) for outcome in outcomes) > 500
-    assert sum(isinstance(outcome, TeacherFailure) for outcome in outcomes) < 6 * 16
+    assert sum(isinstance(outcome, RequestFailed) for outcome in outcomes) < 6 * 16
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "limited", "overloaded"])
@@ -223,7 +223,7 @@ def test_a_loss_for_good_stops_the_run(kind: Kind) -> None:
     assert len(stopped) > 200
     assert str(stopped[0]).endswith("run the same command again to go on")
     assert 120 < server.time.now < 160
-    assert sum(isinstance(outcome, TeacherFailure) for outcome in outcomes) == 0
+    assert sum(isinstance(outcome, RequestFailed) for outcome in outcomes) == 0
 
 
 def test_a_long_answer_in_flight_keeps_hope() -> None:

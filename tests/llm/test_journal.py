@@ -1,6 +1,7 @@
 """The journal: kill -9, damage, several writers, memory, a full disk."""
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -13,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.llm.journal import Journal, clean, request_key, serves
-from curate.pipeline.llm.protocol import Reply, Request
+from curate.pipeline.llm.journal import Journal
+from curate.pipeline.llm.protocol import Reply, Request, request_key, storable
 
 
 def request(number: int = 0, *, max_tokens: int = 100) -> Request:
     return Request(
         id=f"r{number}",
-        candidate="both",
+        slot="both",
         messages=({"role": "user", "content": "hi"},),
         max_tokens=max_tokens,
         temperature=0.0,
@@ -74,10 +75,49 @@ def test_key_is_of_what_determines_a_reply() -> None:
         key(prompt_version="q"),
         key(temperature=0.5),
         key(seed=0),
-        key(slot=("1", "both")),
-        key(slot=("1", "response")),
+        key(recorded_as=("1", "both")),
+        key(recorded_as=("1", "response")),
+        key(sample=0),
+        key(sample=1),
     ]
-    assert len({key(), *others}) == 9
+    assert len({key(), *others}) == 11
+
+
+def test_the_keys_of_todays_requests_stay() -> None:
+    """Journals of earlier versions go on serving."""
+    messages = [{"role": "user", "content": "hi é\ud800"}]
+    plain = request_key(
+        model="m", revision=None, messages=messages, prompt_version="p", temperature=0, seed=None
+    )
+    recorded = request_key(
+        model="m", revision="r", messages=messages, prompt_version="p", temperature=0.7, seed=3,
+        recorded_as=("1", "both", "0123456789abcdef"),
+    )  # fmt: skip
+    assert plain == "d11506f6bcdfb9287667f3c510a38968"
+    assert recorded == "eb0cca26ba1e4d0642da4c94e0a51e09"
+
+
+def test_reasoning_has_a_field_of_its_own(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, run="run", model="m")
+    journal.append(request(1), reply("<think>a</think>b"))
+    journal.append(request(2), reply("<think>b", reasoning="a\ud800"))
+    journal.append(request(3), reply("b"))
+    found = [journal.attempts(request(number).key)[0] for number in (1, 2, 3)]
+    assert [(one.text, one.reasoning) for one in found] == [
+        ("b", "a"), ("", "a\ufffd\n\nb"), ("b", None),
+    ]  # fmt: skip
+    journal.close()
+
+
+def test_entries_that_hold_their_reasoning_in_the_text_are_read_without_it(tmp_path: Path) -> None:
+    segment = write(tmp_path, "TEXT")
+    line = re.sub(rb',"reasoning":null,"check":"\w+"\}\n', b"", segment.read_bytes())
+    line = line.replace(b"TEXT", b"<think>a</think>b")
+    segment.write_bytes(line + b',"check":"%08x"}\n' % zlib.crc32(line))
+    journal = Journal(tmp_path, run="run")
+    (found,) = journal.attempts(request(0).key)
+    assert (journal.damaged, found.text, found.reasoning) == (0, "b", "a")
+    journal.close()
 
 
 def test_what_is_appended_is_there_at_once_and_later(tmp_path: Path) -> None:
@@ -106,7 +146,7 @@ def test_a_line_holds_who_asked_what(tmp_path: Path) -> None:
 def test_unstorable_text_is_made_safe(tmp_path: Path) -> None:
     write(tmp_path, "a\ud83d b\x00c")
     assert texts(Journal(tmp_path, run="run"), 0) == [["a\ufffd b\ufffdc"]]
-    assert clean("😀") == "😀"
+    assert storable("😀") == "😀"
 
 
 def test_attempts_of_several_processes_come_in_order_of_time(tmp_path: Path) -> None:
@@ -172,12 +212,12 @@ def test_a_line_that_rots_while_open_is_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("finish", ["stop", None])
 def test_a_whole_reply_serves_what_it_fits_in(finish: str | None) -> None:
     whole = reply("x", finish_reason=finish)
-    assert serves(whole, 100)
-    assert serves(whole, 5000)
-    assert serves(whole, 7)
-    assert not serves(whole, 6)
-    assert not serves(reply("x", finish_reason=finish, completion_tokens=None), 99)
-    assert serves(reply("x", finish_reason="length", completion_tokens=100), 5000)
+    assert whole.serves(100)
+    assert whole.serves(5000)
+    assert whole.serves(7)
+    assert not whole.serves(6)
+    assert not reply("x", finish_reason=finish, completion_tokens=None).serves(99)
+    assert reply("x", finish_reason="length", completion_tokens=100).serves(5000)
 
 
 KILLER = """
@@ -191,7 +231,7 @@ def append(start, pipe):
     for number in range(start, 10**9):
         message = {"role": "user", "content": "hi"}
         journal.append(
-            Request(id=str(number), candidate="both", messages=(message,), max_tokens=9,
+            Request(id=str(number), slot="both", messages=(message,), max_tokens=9,
                     temperature=0.0, seed=None, key=f"{number:032x}"[::-1]),
             Reply(text=f"{number} " * (number * 7919 % 3000), finish_reason="stop", max_tokens=9),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.llm.prices import PUBLISHED, Prices, prices_of
+from curate.pipeline.llm.prices import PUBLISHED, UNKNOWN, Prices, prices_of
 
 
 def test_a_model_is_found_by_its_name_and_its_dated_variants() -> None:
@@ -15,7 +15,7 @@ def test_a_model_is_found_by_its_name_and_its_dated_variants() -> None:
     assert prices_of("gpt-4o-mini-2024-07-18") == Prices(0.15, 0.6)
     assert prices_of("gpt-4o-2024-05-13") == Prices(5.0, 15.0)  # dearer: it has a line of its own
     for unknown in ("gpt-4o-2024", "gpt-4o-audio-preview", "org/gpt-4o", "2024-08-06", ""):
-        assert prices_of(unknown) is None
+        assert prices_of(unknown) == UNKNOWN
 
 
 def test_the_table_says_when_it_was_noted_and_holds_positive_prices() -> None:
@@ -23,7 +23,8 @@ def test_the_table_says_when_it_was_noted_and_holds_positive_prices() -> None:
     assert date.fromisoformat(table["noted"]) and "change" in table["note"]
     for model in table["prices"]:
         prices = prices_of(model)
-        assert prices and 0 < prices.prompt < prices.completion
+        assert prices.prompt and prices.completion
+        assert 0 < prices.prompt < prices.completion
 
 
 def test_a_users_table_extends_and_overrides_and_the_options_win(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_a_users_table_extends_and_overrides_and_the_options_win(tmp_path: Path)
     assert prices_of("llama", table=own) == Prices(0.5, 0.0)
     assert prices_of("gpt-4.1", table=own) == Prices(2.0, 8.0)
     assert prices_of("gpt-4o", table=own, price_out=7.0) == Prices(1.0, 7.0)
-    assert prices_of("unknown", price_in=3.0) == Prices(3.0, 0.0)
+    assert prices_of("unknown", price_in=3.0) == Prices(3.0, None)
 
 
 @pytest.mark.parametrize(

@@ -474,6 +474,47 @@ THOUGHT_CASES = [
     ),
 ]
 
+FOLLOWED_CASES = [
+    *(
+        res(
+            f"what follows a part without an end: {name}",
+            f"Thin.\n{opener} {ANS}\n\n{more}",
+            unparsed("no [End] after the better answer, and more follows"),
+        )
+        for name, opener, more in (
+            ("a turn", "[Better Answer]", "User: Thanks!\nAssistant: You are welcome."),
+            ("an instruction", "[Better Answer]", "### Instruction:\nTell a joke."),
+            ("a turn's token", "[Better Answer]", "<|im_start|>user\nThanks!"),
+            ("a remark", "[Better Answer]", "[Explanation] It has more detail."),
+            ("a bold label", "**Better Answer:**", "**Why it is better:** it has more detail."),
+            ("a heading", "### Better Answer\n", "### Why\nIt has more detail."),
+            ("the next step", "5. Better Answer:", "6. Conclusion: it has more detail."),
+        )
+    ),
+    res("labels of its own", f"[Better Answer]\n**Pine:** tall.\n\n{LIST}", answer(
+        f"**Pine:** tall.\n\n{LIST}")),
+    res("a list beyond its number", "2. Better Answer:\n1. Pine\n2. Holly\n3. Ivy", answer(LIST)),
+    res("headings below its own", f"## Better Answer\n\n### Trees\n{ANS}", answer(
+        f"### Trees\n{ANS}")),
+    res("what follows its end", f"**Better Answer:** {ANS} [End]\n**Why:** more.", answer()),
+    res("end tokens for an end", f"[Better Answer] {ANS}</s>\n<|im_end|>", answer()),
+]  # fmt: skip
+ENDED_CASES = [
+    res("a token limit by another name", BETTER, CUT, finish_reason="MAX_TOKENS"),
+    res(
+        "a filter",
+        BETTER,
+        refused("stopped by the server's filter: content_filter"),
+        finish_reason="content_filter",
+    ),
+    res(
+        "broken off",
+        BETTER,
+        Parsed(status="failed", reason="broken off by the server: network_error"),
+        finish_reason="network_error",
+    ),
+]
+
 ABOUT_END = ("What does [End] do?", "", "It stops.")
 ABOUT_ANSWER = ("Fill in the [New Answer] field.", "", "Done.")
 FORM = ("Fill in this form.", "Name:\nNew Answer: ____", "Ann")
@@ -573,5 +614,7 @@ CASES: list[Case] = [
     *FAILURE_CASES,
     *REFUSAL_CASES,
     *THOUGHT_CASES,
+    *FOLLOWED_CASES,
+    *ENDED_CASES,
     *OWN_CASES,
 ]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,6 +119,31 @@ def test_a_difference_too_small_for_the_ratio_decides_all_the_same() -> None:
     assert near.ifd == tie.ifd == 1.0
     assert surviving_branch(pairs_of(), {"original": tie, "instruction": near}) == "instruction"
     assert surviving_branch(pairs_of(), {"original": near, "instruction": tie}) == "original"
+
+
+@pytest.mark.parametrize(
+    ("original", "instruction", "rule", "branch"),
+    [
+        (0.7, 1.5, "instruction_not_below_max", "original"),
+        (1.5, 0.7, "original_not_below_max", "instruction"),
+        (1.0, 0.7, "original_not_below_max", "instruction"),
+        (0.7, 0.9, "ifd_rose", "instruction"),
+        (0.9, 0.7, "ifd_fell", "original"),
+        (1.5, 1.6, "ifd_rose", "instruction"),
+        (1.5, 1.5, "ifd_tie", "original"),
+        ("failed", 1.5, "original_unscored", "instruction"),
+        (1.5, "failed", "instruction_unscored", "original"),
+    ],
+)
+def test_prefer_passing_keeps_what_the_filter_would_keep(
+    original: Any, instruction: Any, rule: str, branch: CandidateKind
+) -> None:
+    rules = Rules(prefer_passing=True)
+    scores = scores_of({"original": original, "instruction": instruction}, {})
+    assert surviving_branch(pairs_of(), scores, rules) == branch
+    assert decide(pairs_of(), scores, rules).decision.instruction_rule == rule
+    wide = replace(rules, max_ifd=9.0)
+    assert surviving_branch(pairs_of(), scores, wide) == surviving_branch(pairs_of(), scores)
 
 
 @pytest.mark.parametrize("status", ["unparsed", "truncated", "refused", "failed", None])
@@ -256,14 +282,15 @@ some_rules = st.builds(
     max_ifd=st.sampled_from([0.85, 1.0, 1.1]),
     max_rifd=st.sampled_from([0.85, 1.0, 1.1]),
     only_improved=st.booleans(),
+    prefer_passing=st.booleans(),
 )
 
 
-def asked(pairs: Pairs, everything: Scores) -> tuple[Scores, list[int]]:
+def asked(pairs: Pairs, everything: Scores, rules: Rules = RULES) -> tuple[Scores, list[int]]:
     """Answer what `needs` asks, round after round; the scores it got and how many a round."""
     known: Scores = {}
     rounds = []
-    while wanted := needs(pairs, known):
+    while wanted := needs(pairs, known, rules):
         rounds.append(len(wanted))
         for kind, side in wanted:
             assert pairs[kind].valid
@@ -288,14 +315,16 @@ def by_the_book(pairs: Pairs, ratio: Mapping[Any, Any], rules: Rules) -> tuple[s
         valid = kind in pairs and pairs[kind].valid
         return ratio[kind][side] if valid and isinstance(ratio[kind][side], float) else None
 
-    def wins(challenger: float | None, incumbent: float | None, better: Any) -> bool:
-        if challenger is None:
-            return False
-        return incumbent is None or better(challenger, incumbent)
+    def wins(challenger: float | None, incumbent: float | None, limit: float, sign: int) -> bool:
+        if challenger is None or incumbent is None:
+            return challenger is not None
+        if rules.prefer_passing and (challenger < limit) != (incumbent < limit):
+            return challenger < limit
+        return sign * challenger > sign * incumbent
 
-    rises = wins(number("instruction", 0), number("original", 0), lambda a, b: a > b)
+    rises = wins(number("instruction", 0), number("original", 0), rules.max_ifd, 1)
     branch, rewritten = ("instruction", "both") if rises else ("original", "response")
-    replaced = wins(number(rewritten, 1), number(branch, 1), lambda a, b: a < b)
+    replaced = wins(number(rewritten, 1), number(branch, 1), rules.max_rifd, -1)
     final = rewritten if replaced else branch
     ifd, rifd = number(final, 0), number(final, 1)
     kept = ifd is not None and rifd is not None and ifd < rules.max_ifd and rifd < rules.max_rifd
@@ -312,10 +341,10 @@ def test_asking_leads_where_knowing_everything_leads(
         {kind: pair[0] for kind, pair in ratio.items() if kind in pairs and pairs[kind].valid},
         {kind: pair[1] for kind, pair in ratio.items() if kind in pairs and pairs[kind].valid},
     )
-    known, rounds = asked(pairs, everything)
+    known, rounds = asked(pairs, everything, rules)
     assert decide(pairs, known, rules) == decide(pairs, everything, rules)
     assert sum(rounds) <= 5
-    assert not needs(pairs, everything)
+    assert not needs(pairs, everything, rules)
     final, kept = by_the_book(pairs, ratio, rules)
     found = decide(pairs, known, rules)
     assert (found.final, found.reason is None) == (final, kept)
@@ -367,26 +396,27 @@ def test_a_comparison_within_the_noise_is_marked(difference: float, near: bool) 
 # --- the budget ----------------------------------------------------------------------------------
 
 
-def ranked(**ratios: tuple[float, float]) -> dict[str, Score]:
-    return {
-        id: side_of(side_of(Score(id=id, candidate="original"), "ifd", ifd), "rifd", rifd)
-        for id, (ifd, rifd) in ratios.items()
-    }
+def best(budget: str, by: Side, **ratios: float) -> set[str]:
+    ids, values = list(ratios), [math.log(ratio) for ratio in ratios.values()]
+    places = top(pa.array(ids, pa.string()), pa.array(values, pa.float64()), budget, by=by)
+    return {ids[place] for place in places.to_pylist()}
 
 
 def test_top_takes_the_highest_ifd_or_the_lowest_rifd() -> None:
-    rows = ranked(a=(0.5, 0.5), b=(0.7, 0.9), c=(0.6, 0.1))
-    assert top(rows, "2") == {"b", "c"}
-    assert top(rows, "1", by="rifd") == {"c"}
-    assert top(rows, "0") == frozenset()
-    assert top(rows, "99") == {"a", "b", "c"}
+    rows = {"a": 0.5, "b": 0.7, "c": 0.6}
+    assert best("2", "ifd", **rows) == {"b", "c"}
+    assert best("1", "rifd", **rows) == {"a"}
+    assert best("0", "ifd", **rows) == set() == best("2%", "ifd")
+    assert best("99", "ifd", **rows) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("by", SIDES)
 def test_ties_are_broken_by_id_whatever_the_order(by: Side) -> None:
-    rows = ranked(c=(0.5, 0.5), a=(0.5, 0.5), b=(0.5, 0.5))
+    rows = {"c": 0.5, "a": 0.5, "b": 0.5, "é": 0.5, "\U0001f600": 0.5, "\ufffd": 0.5}
     backwards = dict(reversed(rows.items()))
-    assert top(rows, "2", by=by) == top(backwards, "2", by=by) == {"a", "b"}
+    for number in range(len(rows) + 1):
+        first = set(sorted(rows)[:number])
+        assert best(str(number), by, **rows) == best(str(number), by, **backwards) == first
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,22 @@
 import gzip
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from curate.pipeline.method.marks import shield, unshield
 from curate.pipeline.method.parsing import (
     Parsed,
     parse_instruction_reply,
     parse_response_reply,
     same_text,
-    shield,
-    strip_boilerplate,
-    unshield,
 )
+from curate.pipeline.method.verdicts import pair_verdict, single_verdict
+from curate.pipeline.method.wording import strip_boilerplate
 
 from .replies import CASES, Case
 
@@ -92,6 +93,35 @@ def test_a_reply_that_repeats_itself_is_read_in_time(unit: str) -> None:
     for text in (reply, "[New Instruction] x [End]\n[New Answer] " + reply + "x"):
         parse_instruction_reply(text, finish_reason=None, example_texts=("[End]",))
         strip_boilerplate(text)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.one_of(
+        st.text(min_size=1, max_size=8),
+        st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join),
+    ),
+    st.sampled_from(["", "[", "[Better Answer]\n", "[new answer", "4. **Better Answer:** "]),
+    st.sampled_from(["", "x", "x [End]"]),
+)
+def test_100_kb_of_anything_are_read_in_linear_time(unit: str, before: str, after: str) -> None:
+    """What is quadratic takes minutes; all of this takes about half a second."""
+    text = before + unit * (100_000 // len(unit)) + after
+    begun = time.process_time()
+    parse_instruction_reply(text, finish_reason=None, example_texts=("[End]",))
+    parse_response_reply(text, finish_reason=None, example_texts=())
+    parse_response_reply("[Better Answer] x [End]", finish_reason=None, example_texts=(text,))
+    strip_boilerplate(unshield(shield(text)))
+    pair_verdict(text)
+    single_verdict(text)
+    assert time.process_time() - begun < 10
+
+
+def test_a_drawn_tree_is_read_in_linear_time() -> None:
+    tree = "\n".join(" " * (40 - row) + "*" * (2 * row - 1) for row in range(1, 41))
+    reply = f"C.\n[Better Answer]\n{tree}\nThat is the tree. [End]"
+    parsed = parse_response_reply(reply, finish_reason="stop", example_texts=())
+    assert parsed.output == f"{tree}\nThat is the tree."
 
 
 words = st.sampled_from(

@@ -1,8 +1,8 @@
 """An object store over a folder, as `dirstore://`: whole objects, no append, rename or link.
 
 What goes wrong is asked for in files beside the objects, so that a test can ask a child process:
-`.down` fails every request, `.slow` holds the seconds of a PUT. `.puts` lists what was put, with
-sizes.
+`.down` fails every request, `.slow` holds the seconds of a PUT, `.listed` a name that each listing
+has as well. `.puts` lists what was put, with sizes.
 Imports nothing of ours: children load it by its path.
 """
 
@@ -50,7 +50,11 @@ class DirStore(AbstractFileSystem):  # type: ignore[misc]  # untyped
             return [self.info(path)] if detail else [path]
         names = sorted(p.name for p in place.iterdir() if path or not p.name.startswith("."))
         found = [f"{path}/{name}".strip("/") for name in names]
-        return [self.info(name) for name in found] if detail else found
+        infos = [self.info(name) for name in found]
+        listed = self.folder / ".listed"
+        if listed.exists():
+            infos.append({"name": f"{path}/{listed.read_text()}", "size": 3, "type": "file"})
+        return infos if detail else [info["name"] for info in infos]
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         self._answer()

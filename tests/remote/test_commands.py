@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.cli import app
+from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.inputs.urls import store_of
 from curate.pipeline.remote import pushing
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.lock import signed
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion
 from ..llm.records_asked import MODEL, journaled, key_of, naming, records, written
@@ -247,6 +247,23 @@ def test_folders_at_a_url(place: Path) -> None:
         assert len(list(open_source(url).rows())) == 2
 
 
+@pytest.mark.parametrize("name", ["../../../mine.jsonl", "a/../../../../mine.jsonl", "/mine.jsonl"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_listing_cannot_name_what_is_outside(place: Path, name: str, saved: bool) -> None:
+    store = place / "store"
+    (store / "set").mkdir()
+    written(store / "set" / "a.jsonl", ROWS)
+    if saved:
+        (store / "set" / "state.json").write_text("{}")
+    (store / ".listed").write_text(name)
+    mine = place / "cache" / "mine.jsonl"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(CurateError, match="which is not in that folder"):
+        open_source("dirstore://set")
+    assert [path for path in place.rglob("mine.jsonl")] == [mine] and mine.read_text() == "mine"
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 SECRET = "wJalrXUtnFEMI"
@@ -455,76 +472,14 @@ def test_slow_and_failing_puts(place: Path) -> None:
 # --- several tasks --------------------------------------------------------------------------------
 
 
-def task(data: Path, run: str, server: FaultyServer, index: int, machine: Path) -> Any:
-    words = [*asking(data, run, server), "--shard", f"{index}/3"]
-    words[2] = f"import os; os.environ['CURATE_CACHE'] = {str(machine)!r}\n{words[2]}"
-    return started(words)
-
-
-def test_tasks_on_several_machines_work_into_one_run(
-    bucket: str, place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+def test_tasks_cannot_share_a_url(
+    place: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, two on one machine, one of them killed and begun again on another."""
-    data, run = written(place / "data.jsonl", records(45)), f"{bucket}/run"
-    machines = [place / "one", place / "one", place / "two"]
-    with Server(late) as server:
-        tasks = [task(data, run, server, index, machines[index]) for index in range(3)]
-        eventually(lambda: len(server.requests) > 30)
-        tasks[1].kill()
-        ends = [ended(process) for process in tasks]
-        assert [code for code, _ in ends] == [0, -signal.SIGKILL, 0], ends
-        known, begun = in_store(run, place / "before"), len(server.requests)
-        assert "reflect" not in RunDir.open(copied(run, place / "before")).manifest.get(
-            "stages", {}
-        )
-        code, said = ended(task(data, run, server, 1, place / "three"))
-        assert code == 0, said
-        assert not {key_of(request) for request in server.requests[begun:]} & known
-        monkeypatch.setattr("curate.pipeline.stages.reflection.stage.SHARD", 10)
-        assert curate(*asking(data, "here", server)[3:]).code == 0
-    together, here = content(copied(run, place / "copy")), content(place / "here")
-    for found in (together, here):
-        for of_requests in ("tokens", "damaged_journal_lines"):
-            found["stages"]["reflect"].pop(of_requests)
-    assert together == here
-    left = {name for name in files(place / "copy") if name.startswith(".")}
-    assert not left
-
-
-def test_tasks_score_and_the_whole_decides(
-    place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("curate.pipeline.run.importing.SHARD", 1)
-    line = ("select", "ok.jsonl", "--out", "memory://b/run", "--student", tiny_student,
-            "--device", "cpu")  # fmt: skip
-    for index in range(2):
-        monkeypatch.setenv("CURATE_CACHE", str(place / f"machine-{index}"))
-        done = curate(*line, "--shard", f"{index}/2")
-        assert done.code == 0 and f"scored share {index}/2, 1 records: memory://b/run" in done.out
-    monkeypatch.setenv("CURATE_CACHE", str(place / "third"))
-    done = curate(*line, "--shard", "0/1")
-    assert done.code == 0, done.err
-    assert curate(*line[:3], "here", *line[4:]).code == 0
-    there, here = content(copied("memory://b/run", place / "copy")), content(place / "here")
-    for found in (there, here):
-        for entry in found["stages"].values():
-            entry.get("counts", {}).pop("sequences", None)  # the tasks ran the model
-    assert there == here
-
-
-def test_tasks_that_share_it_out_otherwise_are_refused(place: Path, curate: Curate) -> None:
-    store = store_of("memory://b/run")
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    with child:
-        stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        holder = {**signed("reflect --shard 0/3", "t"), "pid": child.pid, "started": stat[19]}
-        store.fs.pipe_file(store.path(".lock-0-of-3"), json.dumps(holder).encode())
-        line = ("reflect", "ok.jsonl", "--out", "memory://b/run", *RECORDED)
-        for shard in ((), ("--shard", "1/2"), ("--shard", "0/3")):
-            done = curate(*line, *shard)
-            assert done.code == 1 and "`curate reflect --shard 0/3` runs as" in done.err, done.err
-        assert "1 shards of other tasks" not in done.out
-        assert curate(*line, "--shard", "1/3").code == 0
-        child.kill()
-    assert curate(*line).code == 0  # the dead one's lock is in nobody's way, nor left
-    assert files_named("memory://b/run") & {".lock", ".lock-0-of-3", ".turn"} == set()
+    line = ("reflect", "ok.jsonl", "--out", "memory://b/run", *RECORDED)
+    done = curate(*line, "--shard", "1/2")
+    assert done.code == 2 and "shared file system" in done.err and "memory://b/run" in done.err
+    for name, value in (("ID", "1"), ("COUNT", "2"), ("MIN", "0")):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert curate(*line).code == 2
+    assert files_named("memory://b/run") == set()
+    assert curate(*line, "--shard", "all").code == 0

@@ -15,8 +15,8 @@ import pytest
 
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.urls import Store, store_of
-from curate.pipeline.remote.lease import LeaseLost, Pace, holder_at, leased
-from curate.pipeline.run.lock import signed
+from curate.pipeline.remote.lease import LeaseLost, Pace, hold_lease, holder_at
+from curate.pipeline.run.lock import signature
 
 from . import dirstore  # noqa: F401 - registers itself
 
@@ -40,11 +40,18 @@ def put(store: Store, holder: dict[str, Any]) -> None:
 
 
 def elsewhere(**more: Any) -> dict[str, Any]:
-    return {**signed("select", "other"), "host": "far-away", "pid": 7, "beat": 1, **more}
+    return {
+        **signature("select", "other"),
+        "host": "far-away",
+        "machine": "another",
+        "pid": 7,
+        "beat": 1,
+        **more,
+    }
 
 
 def test_it_names_its_holder_and_is_gone_afterwards(store: Store) -> None:
-    with leased(store, "reflect", pace=QUICK) as lease:
+    with hold_lease(store, "reflect", pace=QUICK) as lease:
         first = holder_at(store, store.path(".lock")) or {}
         assert (first["what"], first["host"]) == ("reflect", socket.gethostname())
         time.sleep(0.3)
@@ -57,12 +64,12 @@ def test_it_names_its_holder_and_is_gone_afterwards(store: Store) -> None:
 def test_a_living_process_of_this_machine_is_named(store: Store) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        put(store, {**signed("select", "t"), "pid": child.pid, "started": stat[19]})
+        put(store, {**signature("select", "t"), "pid": child.pid, "started": stat[19]})
         said = f"in use: `curate select` runs as process {child.pid} on {socket.gethostname()}"
-        with pytest.raises(CurateError, match=said), leased(store, "reflect", pace=QUICK):
+        with pytest.raises(CurateError, match=said), hold_lease(store, "reflect", pace=QUICK):
             pass
         child.kill()
-    with leased(store, "reflect", pace=QUICK):  # dead, so taken over at once
+    with hold_lease(store, "reflect", pace=QUICK):  # dead, so taken over at once
         pass
 
 
@@ -78,7 +85,10 @@ def test_a_holder_elsewhere_that_beats_lives(store: Store) -> None:
     beating = Thread(target=beat)
     beating.start()
     time.sleep(0.1)
-    with pytest.raises(CurateError, match="process 7 on far-away"), leased(store, "x", pace=QUICK):
+    with (
+        pytest.raises(CurateError, match="process 7 on far-away"),
+        hold_lease(store, "x", pace=QUICK),
+    ):
         pass
     stop.set()
     beating.join()
@@ -89,7 +99,7 @@ def test_a_silent_holder_elsewhere_is_dead_after_a_while(
 ) -> None:
     put(store, elsewhere())
     begun = time.monotonic()
-    with leased(store, "reflect", pace=QUICK):
+    with hold_lease(store, "reflect", pace=QUICK):
         assert time.monotonic() - begun > QUICK.dead_after
         names = [path.rpartition("/")[2] for path in store.fs.find(store.root)]
         assert names == [".lock"]  # the succession's is gone
@@ -98,12 +108,12 @@ def test_a_silent_holder_elsewhere_is_dead_after_a_while(
 
 def test_a_damaged_lock_is_nobody_s(store: Store) -> None:
     store.fs.pipe_file(store.path(".lock"), b"\0\0")
-    with leased(store, "reflect", pace=QUICK):
+    with hold_lease(store, "reflect", pace=QUICK):
         pass
 
 
 def test_whoever_was_taken_for_dead_may_not_go_on(store: Store) -> None:
-    with leased(store, "reflect", pace=Pace(beat=60)) as lease:
+    with hold_lease(store, "reflect", pace=Pace(beat=60)) as lease:
         put(store, elsewhere())
         with pytest.raises(LeaseLost, match="taken over: `curate select` runs as process 7"):
             lease.check()
@@ -112,7 +122,7 @@ def test_whoever_was_taken_for_dead_may_not_go_on(store: Store) -> None:
 
 
 def test_a_lock_that_somebody_removed_is_lost(store: Store) -> None:
-    with leased(store, "reflect", pace=Pace(beat=60)) as lease:
+    with hold_lease(store, "reflect", pace=Pace(beat=60)) as lease:
         store.fs.rm_file(store.path(".lock"))
         with pytest.raises(LeaseLost, match="its lock was removed"):
             lease.check()
@@ -121,19 +131,19 @@ def test_a_lock_that_somebody_removed_is_lost(store: Store) -> None:
 def test_of_many_that_find_a_dead_holder_one_comes_in(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads are one process to each other, so each takes itself for a host of its own."""
-    put(store, {**signed("reflect", "dead"), "boot": "earlier"})
+    """Threads are one process to each other, so each takes itself for a machine of its own."""
+    put(store, {**signature("reflect", "dead"), "machine": "another"})
     others = iter(range(100))
     monkeypatch.setattr(
-        "curate.pipeline.remote.lease.signed",
-        lambda what, token: {**signed(what, token), "host": f"host-{next(others)}"},
+        "curate.pipeline.remote.lease.signature",
+        lambda what, token: {**signature(what, token), "machine": f"machine-{next(others)}"},
     )
     together, within = Barrier(4), []
 
     def one(_: int) -> bool:
         together.wait()
         try:
-            with leased(store, "reflect", pace=Pace(beat=0.02, dead_after=1, look=0.01)):
+            with hold_lease(store, "reflect", pace=Pace(beat=0.02, dead_after=1, look=0.01)):
                 within.append(1)
                 assert sum(within) == 1
                 time.sleep(0.2)

@@ -15,9 +15,9 @@ from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.urls import store_of
 from curate.pipeline.remote import mirror as mirrors
 from curate.pipeline.remote import pushing
-from curate.pipeline.remote.lease import Pace, leased
+from curate.pipeline.remote.lease import Pace, hold_lease
 from curate.pipeline.remote.mirror import Mirror
-from curate.pipeline.remote.pushing import pushed
+from curate.pipeline.remote.pushing import push_while_working
 from curate.pipeline.run.directory import RunDir
 
 from . import dirstore  # noqa: F401 - registers itself
@@ -328,9 +328,9 @@ def test_a_file_and_its_run_are_mirrored_among_others(bucket: Path, tmp_path: Pa
 
 
 def working(mirror: Mirror, work: Callable[[], None]) -> None:
-    with leased(mirror.store, "test", pace=Pace(beat=0.05)) as lease:
+    with hold_lease(mirror.store, "test", pace=Pace(beat=0.05)) as lease:
         mirror.pull()
-        with pushed(mirror, lease):
+        with push_while_working(mirror, lease):
             work()
 
 

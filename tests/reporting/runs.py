@@ -138,4 +138,3 @@ def write_baselines(run: Path, key: str) -> None:
             rows.append(row | {"ifd": 0.25 if place == 0 else None})
         made = datasets.Dataset.from_list(rows, features=kept.features)
         made.save_to_disk(str(run / "baselines" / key / name))
-        (run / "baselines" / key / name / "SHA256SUMS").unlink()  # of what was there before

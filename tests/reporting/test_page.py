@@ -1,6 +1,7 @@
 """Texts on the page and figures in it."""
 
 import html
+import re
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -77,15 +78,21 @@ def test_a_long_text_is_folded_but_whole(given_pieces: list[tuple[str, bool]]) -
 
 
 def test_a_figure_has_the_pages_colours_and_ids_of_its_own() -> None:
-    with figure(200, 100) as drawn:
-        ax = drawn.add_subplot()
-        ax.plot([1, 2], [3, 4], color=COLOUR["kept"])
-        ax.set_title("a <b> $x$ & c")
-        svg = inline(drawn, "mine", title="t <&>", text='d "d"')
+    def drawn_as(name: str) -> str:
+        with figure(200, 100) as drawn:
+            ax = drawn.add_subplot()
+            ax.plot([1, 2], [3, 4], color=COLOUR["kept"])
+            ax.set_title("a <b> $x$ & c")
+            return inline(drawn, name, title="t <&>", text='d "d"')
+
+    svg = drawn_as("mine")
     assert "var(--kept)" in svg and not any(value in svg for value in COLOUR.values())
     assert "<style" not in svg and "DejaVu" not in svg and "$x$" in svg
     assert "t &lt;&amp;&gt;" in svg and "a &lt;b&gt;" in svg
-    assert 'id="mine-' in svg and 'href="#mine-' in svg
+    ids, others = (re.findall(r' id="([^"]*)"', text) for text in (svg, drawn_as("other")))
+    assert len(set(ids)) == len(ids) > 2 and not {*ids} & {*others}
+    assert {*re.findall(r'(?:url\(#|href="#)([^)"]+)', svg)} <= {*ids}
+    assert svg == drawn_as("mine")
 
 
 @pytest.mark.parametrize("number", [0, 1, FEW, FEW + 1, 20_000])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.pipeline.reporting.record_flow import flow_of, intake
-from curate.pipeline.reporting.record_flow_figure import in_words, ribbons, stacked
+from curate.pipeline.reporting.record_flow import flow_of, input_step
+from curate.pipeline.reporting.record_flow_figure import describe, ribbons, stacked
 
 ROW = st.fixed_dictionaries(
     {
@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 def test_it_adds_up(rows: list[dict[str, object]], undecided: int, known: bool) -> None:
     records = len(rows) + undecided
     counts = {"rows": records + 3, "records": records, "duplicates": 1, "rejected": 2}
-    source = intake(counts, records) if known else None
+    source = input_step(counts, records) if known else None
     flow = flow_of(pa.Table.from_pylist(rows, schema=SCHEMA), records, source)
     for step in (*flow.steps, *flow.columns):
         assert sum(outcome.count for outcome in step.outcomes) == step.total
@@ -64,7 +64,7 @@ def test_it_adds_up(rows: list[dict[str, object]], undecided: int, known: bool) 
 
 def test_the_input_when_something_else_was_counted() -> None:
     counts = {"rows": 9, "records": 4, "duplicates": 1, "near_duplicates": 2, "rejected": 0}
-    step = intake(counts, 4)
+    step = input_step(counts, 4)
     assert step is not None
     shown = {outcome.label: outcome.count for outcome in step.outcomes}
     assert shown == {
@@ -73,7 +73,11 @@ def test_the_input_when_something_else_was_counted() -> None:
         "near duplicates": 2,
         "left out otherwise": 2,
     }
-    assert intake(counts, 5) is None and intake(None, 5) is None and intake({"rows": 1}, 1) is None
+    assert (
+        input_step(counts, 5) is None
+        and input_step(None, 5) is None
+        and input_step({"rows": 1}, 1) is None
+    )
 
 
 @pytest.mark.parametrize("number", [0, 1, 52_000])
@@ -83,4 +87,4 @@ def test_it_is_drawn_whatever_the_numbers(number: int) -> None:
     flow = flow_of(pa.Table.from_pylist([row] * number, schema=SCHEMA), number, None)
     for panel in (ribbons("a", flow), stacked("b", flow)):
         assert panel.svg.startswith("<svg viewBox=") and "nan" not in panel.svg
-    assert f"{number} both new" in in_words(flow) or not number
+    assert f"{number} both new" in describe(flow) or not number

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from curate.pipeline.base.files import read_parquet
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import CANDIDATES, Candidate
-from curate.pipeline.run.directory import RunDir, by_record, is_run
+from curate.pipeline.run.directory import RunDir, by_record, folder_beside, is_run
 
 IDENTITY = {"command": "reflect", "input": "f" * 64, "teacher": "m", "seed": None}
 
@@ -220,3 +222,53 @@ def test_of_two_identities_that_create_it_at_once_one_is_refused(tmp_path: Path)
         ended = list(pool.map(create, range(8)))
     assert ended.count("made") == 4
     assert all("was made with input = " in said for said in ended if said != "made")
+
+
+def test_names_that_cannot_be(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    assert not is_run(long)
+    assert "cannot write" in refusal(long, IDENTITY) and "too long" in refusal(long, IDENTITY)
+    with pytest.raises(CurateError, match="no such run directory"):
+        RunDir.open(long)
+    with pytest.raises(CurateError, match="is not there"):
+        _ = RunDir(long).config
+    odd = tmp_path / os.fsdecode(b"run\xff")
+    message = refusal(odd, IDENTITY)
+    assert "not UTF-8" in message and message.encode() and not odd.exists()
+    with pytest.raises(CurateError, match="not UTF-8"):
+        folder_beside(odd)
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json"])
+def test_deep_json_is_damage(tmp_path: Path, name: str) -> None:
+    run = RunDir.create(tmp_path / "run", IDENTITY)
+    run.finish_stage("reflect", {})
+    (run.path / name).write_text("[" * 100_000)
+    with pytest.raises(CurateError, match=f"{name} is damaged"):
+        _ = RunDir.open(run.path).manifest
+
+
+READS = """
+import os, sys
+from curate.pipeline.errors import CurateError
+from curate.pipeline.run.directory import RunDir
+os.setuid(65534)
+try:
+    RunDir.open(sys.argv[1])
+except CurateError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="takes root, to become nobody")
+def test_a_run_that_may_not_be_read(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run", IDENTITY)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    for path, mode in ((run.path / "config.json", 0o600), (run.path, 0o700)):
+        path.chmod(mode)
+        done = subprocess.run(
+            [sys.executable, "-c", READS, run.path], capture_output=True, text=True
+        )
+        assert done.stdout.startswith(f"cannot read {run.path}/config.json"), done
+        path.chmod(0o755)

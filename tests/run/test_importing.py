@@ -14,7 +14,7 @@ from curate.pipeline.inputs.ingest import Intake
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.records import CANDIDATES, Candidate
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.importing import SHARD, import_candidates
+from curate.pipeline.run.importing import import_candidates
 
 
 def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -26,8 +26,12 @@ def record(number: int, **more: Any) -> dict[str, Any]:
     return {"instruction": f"Say {number}.", "output": str(number), **more}
 
 
+SIZE = 10
+
+
 def imported(run: RunDir, data: Path, **options: Any) -> list[list[Candidate]]:
-    import_candidates(run, open_source(str(data)), InputConfig(data=str(data), **options))
+    given = InputConfig(data=str(data), **options)
+    import_candidates(run, open_source(str(data)), given, shard_size=SIZE)
     return list(run.records())
 
 
@@ -43,23 +47,30 @@ def test_chunks() -> None:
 
 def test_originals(tmp_path: Path) -> None:
     run = new_run(tmp_path)
-    rows = [record(n, source={"n": n}) for n in range(SHARD + 5)]
+    rows = [record(n, source={"n": n}) for n in range(SIZE + 5)]
     found = imported(run, lines(tmp_path / "a.jsonl", [*rows, rows[0], {"instruction": "x"}]))
-    assert [len(shard) for shard in (run.read_shard(p) for p in run.shard_paths())] == [SHARD, 5]
+    assert [len(shard) for shard in (run.read_shard(p) for p in run.shard_paths())] == [SIZE, 5]
     assert [[c.candidate for c in group] for group in found] == [["original"]] * len(rows)
     assert [group[0].output for group in found] == [row["output"] for row in rows]
     assert json.loads(found[7][0].extra or "") == {"source": {"n": 7}}
     entry = run.stage("import") or {}
-    assert entry["records"] == SHARD + 5
+    assert entry["records"] == SIZE + 5
     assert entry["input"] == {
-        "rows": SHARD + 7,
-        "records": SHARD + 5,
+        "rows": SIZE + 7,
+        "records": SIZE + 5,
         "duplicates": 1,
         "rejected": 1,
         "surrogates_replaced": 0,
     }
+    assert [group[0].input_row for group in found] == list(range(SIZE + 5))
+    repeated = json.loads((run.path / "duplicates.jsonl").read_text())
+    assert repeated == {
+        "row": SIZE + 5,
+        "place": f"a.jsonl:{SIZE + 6}",
+        "duplicate_of": found[0][0].id,
+    }
     [rejected] = json.loads((run.path / "rejected_input.json").read_text())
-    assert rejected == {"place": f"a.jsonl:{SHARD + 7}", "reason": "no 'output'"}
+    assert rejected == {"place": f"a.jsonl:{SIZE + 7}", "reason": "no 'output'"}
     loaded = load_dataset(
         "parquet",
         data_files=str(run.candidates / "*.parquet"),
@@ -112,8 +123,8 @@ def test_done_is_done(tmp_path: Path) -> None:
 def test_another_limit_takes_other_records(tmp_path: Path) -> None:
     """The limit may change when a run is taken up again; nothing of the old one is left over."""
     run = new_run(tmp_path)
-    data = lines(tmp_path / "a.jsonl", [record(n) for n in range(2 * SHARD + 5)])
-    for limit, expected in ((3, 3), (None, 2 * SHARD + 5), (SHARD, SHARD), (SHARD + 1, SHARD + 1)):
+    data = lines(tmp_path / "a.jsonl", [record(n) for n in range(2 * SIZE + 5)])
+    for limit, expected in ((3, 3), (None, 2 * SIZE + 5), (SIZE, SIZE), (SIZE + 1, SIZE + 1)):
         assert len(imported(run, data, limit=limit)) == expected
         assert (run.stage("import") or {})["records"] == expected
     candidates = lines(
@@ -126,7 +137,7 @@ def test_another_limit_takes_other_records(tmp_path: Path) -> None:
 def test_an_import_cut_short_is_made_whole(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     bad = [
-        *(record(n) for n in range(SHARD + 1)),
+        *(record(n) for n in range(SIZE + 1)),
         {**record(0), "id": "x"},
         {**record(1), "id": "x"},
     ]

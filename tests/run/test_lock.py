@@ -8,18 +8,24 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from curate.pipeline.base.files import create_json, replace_folder, write_json
 from curate.pipeline.base.sharding import WHOLE, Share
 from curate.pipeline.errors import CurateError
-from curate.pipeline.run.lock import holders, run_lock
+from curate.pipeline.run import lock
+from curate.pipeline.run.lock import holders, output_lock, run_lock, signature
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from curate.pipeline.run.lock import run_lock
+from curate.pipeline.base.files import create_json, replace_folder, write_json
 from curate.pipeline.base.sharding import Share
 with run_lock(Path(sys.argv[1]), "reflect", share=Share(*map(int, sys.argv[2:]))):
     print("held", flush=True)
@@ -109,7 +115,7 @@ def end(holder: subprocess.Popen[bytes], number: signal.Signals) -> None:
     holder.stdout.close()
 
 
-def forge(folder: Path, *, age: float = 0, **holder: object) -> Path:
+def forge(folder: Path, *, age: float = 0, **holder: Any) -> Path:
     """A lock as another process would have left it."""
     folder.mkdir(exist_ok=True)
     path = folder / ".lock"
@@ -150,12 +156,7 @@ def test_a_living_holder_is_named_a_killed_one_succeeded_at_once(tmp_path: Path)
 
 
 def test_a_number_used_again_is_another_process(tmp_path: Path) -> None:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    host = socket.gethostname()
-    forge(tmp_path, host=host, boot=boot, pid=os.getppid(), started="1")
-    with run_lock(tmp_path, "select"):
-        pass
-    forge(tmp_path, host=host, boot="another", pid=os.getppid(), started="1")
+    forge(tmp_path, **{**signature("select", "t"), "pid": os.getppid(), "started": "1"})
     with run_lock(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -197,11 +198,86 @@ def test_another_s_lock_is_not_removed(tmp_path: Path) -> None:
     assert json.loads((tmp_path / ".lock").read_text())["host"] == "elsewhere"
 
 
+def test_process_ids_of_another_namespace_tell_nothing(tmp_path: Path) -> None:
+    """Two containers on one machine share its host name and its boot."""
+    holder = signature("reflect", "t")
+    holder |= {"machine": f"{holder['machine']}0", "pid": os.getppid(), "started": "1"}
+    forge(tmp_path, age=30, **holder)
+    with pytest.raises(CurateError, match="is in use"), run_lock(tmp_path, "select"):
+        raise AssertionError("two hold the lock")
+
+
+# --- a holder that is taken for dead --------------------------------------------------------------
+
+
+def test_whoever_was_taken_for_dead_publishes_nothing_more(tmp_path: Path) -> None:
+    with run_lock(tmp_path, "select"):
+        write_json(tmp_path / "before.json", 1)
+        forge(tmp_path, host="elsewhere", pid=1)
+        for write in (
+            lambda: write_json(tmp_path / "a" / "after.json", 1),
+            lambda: create_json(tmp_path / "created.json", 1),
+            lambda: replace_folder(tmp_path / "folder", lambda new: None),
+        ):
+            with pytest.raises(CurateError, match="`curate select` runs as process 1 on elsewhere"):
+                write()
+        write_json(tmp_path.parent / f"{tmp_path.name}.json", 1)  # it is another's
+    found = {path.name for path in tmp_path.rglob("*.json")}
+    assert found == {"before.json"} and not (tmp_path / "folder").exists()
+
+
+@contextmanager
+def out_of_reach(folder: Path) -> Iterator[None]:
+    """A folder whose every access fails with an OSError."""
+    away = folder.rename(folder.with_name("away"))
+    folder.touch()
+    yield
+    folder.unlink()
+    away.rename(folder)
+
+
+def test_a_heartbeat_that_fails_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_HEARTBEAT", 0.01)
+    with run_lock(tmp_path / "run", "select"):
+        with out_of_reach(tmp_path / "run"):
+            time.sleep(0.1)
+        path = tmp_path / "run" / ".lock"
+        os.utime(path, (0, 0))
+        while path.stat().st_mtime == 0:
+            time.sleep(0.01)
+
+
+def test_a_lock_that_cannot_be_refreshed_ends_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_HEARTBEAT", 0.01)
+    monkeypatch.setattr(lock, "_GIVE_UP", 0)
+    with (
+        pytest.raises(CurateError, match="cannot be refreshed"),
+        run_lock(tmp_path / "run", "select"),
+    ):
+        (tmp_path / "run").rename(tmp_path / "away")
+        (tmp_path / "run").touch()
+        time.sleep(60)
+
+
+def test_two_cannot_write_one_output(tmp_path: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    with (
+        output_lock(out, "score"),
+        output_lock(tmp_path / "others.parquet", "score"),
+        pytest.raises(CurateError, match=r"scores\.parquet is in use"),
+        output_lock(out, "score"),
+    ):
+        raise AssertionError("two hold the lock")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_successor_may_die_too(tmp_path: Path) -> None:
-    host = socket.gethostname()
-    lock = forge(tmp_path, host=host, pid=1, token="first")
+    dead = {**signature("select", "first"), "pid": 1, "started": "1"}
+    lock = forge(tmp_path, **dead)
     succession = lock.with_name(".lock.after.first")
-    succession.write_text(json.dumps({"host": host, "pid": 1, "token": "second"}))
+    succession.write_text(json.dumps({**dead, "token": "second"}))
     with run_lock(tmp_path, "select"):
         pass
     assert list(tmp_path.iterdir()) == []

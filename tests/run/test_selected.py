@@ -4,46 +4,75 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.pipeline.errors import CurateError
+from curate.pipeline.inputs.examples import chunks
 from curate.pipeline.inputs.readers import open_source
+from curate.pipeline.method.decision import Outcome
 from curate.pipeline.records import REJECTED_SCHEMA, SELECTED_SCHEMA, Candidate, Decision, Score
-from curate.pipeline.run import selected
+from curate.pipeline.run import arrow_set
+from curate.pipeline.run.decisions import DecisionFiles
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.selected import SelectedRow, Sets, selected_rows, write_sets
+from curate.pipeline.run.selected import Sets, selected_rows, write_sets
+from curate.pipeline.stages.selection.deciding import decision_table
 
 DECISION = Decision(
     instruction_rule="lower", response_rule="kept", filter_rule="passed", ifd_original=0.5
 )
-CHUNK = 1000  # rows that are looked at together
+CHUNK = 1000  # records in a shard, whose further columns are looked at together
+
+
+class Row(NamedTuple):
+    candidate: Candidate
+    score: Score
+    outcome: Outcome
 
 
 def row(
     id: object, extra: Mapping[str, Any] | None = None, reason: str | None = None, **more: Any
-) -> SelectedRow:
-    pair = Candidate(id=str(id), candidate="both", instruction="Add.", input="1 2", output="3")
-    fields: dict[str, Any] = {
-        "id": str(id),
-        "kind": "both",
-        "candidate": pair,
-        "score": Score(id=str(id), candidate="both", ifd=0.25),
-        "decision": DECISION,
-        "reason": reason,
-        "extra": None if extra is None else json.dumps(extra, ensure_ascii=False),
-    }
-    return SelectedRow(**{**fields, **more})
+) -> Row:
+    """A record of one candidate, with what was decided of it."""
+    kind = more.pop("kind", "both")
+    return Row(
+        candidate=Candidate(
+            id=str(id),
+            candidate=kind,
+            extra=None if extra is None else json.dumps(extra, ensure_ascii=False),
+            **{"instruction": "Add.", "input": "1 2", "output": "3"} | more.pop("texts", {}),
+        ),
+        score=Score(id=str(id), candidate=kind, ifd=0.25),
+        outcome=Outcome(kind, more.pop("decision", DECISION), reason),
+    )
 
 
 def written(
-    tmp_path: Path, rows: list[SelectedRow], card: Callable[[Mapping[str, Any]], str] = str
+    tmp_path: Path, rows: list[Row], card: Callable[[Mapping[str, Any]], str] = str
 ) -> Sets:
-    return write_sets(RunDir.create(tmp_path / "run", {}), "student", lambda: iter(rows), card)
+    run = RunDir.create(tmp_path / "run", {})
+    decisions = DecisionFiles.of(run, "student")
+    for stale in run.shard_paths():
+        stale.unlink()
+    draft = decisions.begin_draft()
+    for index, chunk in enumerate(chunks(rows, CHUNK)):
+        # The candidate stands for the record's original too, whose further columns count.
+        run.write_shard(index, [row.candidate for row in chunk])
+        table = decision_table(
+            [{row.candidate.candidate: row.candidate} for row in chunk],
+            [{row.candidate.candidate: row.score} for row in chunk],
+            [row.outcome for row in chunk],
+        )
+        place = table.schema.get_field_index("original_row")
+        table = table.set_column(place, "original_row", pa.array(range(len(chunk)), pa.int64()))
+        draft.write(run.shard_path(index), table)
+    decisions.publish(draft)
+    return write_sets(run, "student", card)
 
 
 def loaded(folder: Path) -> datasets.Dataset:
@@ -83,6 +112,9 @@ def far_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Mappi
     return [first, *[{}] * (CHUNK - 1), second]
 
 
+NO_TEXTS = {"instruction": None, "input": None, "output": None, "status": "failed"}
+
+
 # --- both sets -------------------------------------------------------------------------------
 
 
@@ -90,7 +122,7 @@ def test_both_sets_load(tmp_path: Path) -> None:
     rows = [
         row("a", {"n": 1}),
         row("b", {"n": 2}, reason="ifd is above 1"),
-        row("c", {"n": 3}, candidate=None, score=None, kind="original", reason="failed"),
+        row("c", {"n": 3}, texts=NO_TEXTS, kind="original", reason="failed"),
         row("d", {"n": 4}, kind="original"),
     ]
     sets = written(tmp_path, rows, lambda counts: f"# A card\n{counts['selected']} selected\n")
@@ -121,10 +153,8 @@ def test_both_sets_load(tmp_path: Path) -> None:
 
 
 def test_system_turn_and_no_input(tmp_path: Path) -> None:
-    pair = Candidate(
-        id="a", candidate="original", instruction="Add.", input="", output="3", system="Be brief."
-    )
-    sets = written(tmp_path, [row("a", candidate=pair)])
+    texts = {"input": "", "system": "Be brief."}
+    sets = written(tmp_path, [row("a", kind="original", texts=texts)])
     assert [(m["role"], m["content"]) for m in loaded(sets.selected)[0]["messages"]] == [
         ("system", "Be brief."),
         ("user", "Add."),
@@ -159,19 +189,17 @@ def test_counts_add_up(tmp_path: Path) -> None:
     ]
     sets = written(tmp_path, rows, lambda counts: json.dumps(counts))
     assert json.loads((sets.selected / "README.md").read_text()) == sets.counts
-    kept = [r for r in rows if r.reason is None]
+    kept = [r for r in rows if r.outcome.reason is None]
     assert sets.counts["selected"] == len(kept) == loaded(sets.selected).num_rows
     assert sets.counts["rejected"] == len(rows) - len(kept) == loaded(sets.rejected).num_rows
-    assert sets.counts["by_candidate"] == Counter(r.kind for r in kept)
-    assert sets.counts["by_rule"] == Counter(r.decision.filter_rule for r in rows if r.decision)
-    assert loaded(sets.selected)["id"] == [r.id for r in kept]
+    assert sets.counts["by_candidate"] == Counter(r.outcome.final for r in kept)
+    assert sets.counts["by_rule"] == Counter(r.outcome.decision.filter_rule for r in rows)
+    assert loaded(sets.selected)["id"] == [r.candidate.id for r in kept]
 
 
-def test_rows_by_id(tmp_path: Path) -> None:
+def test_rows_of_a_set(tmp_path: Path) -> None:
     sets = written(tmp_path, [row(n % 3, {"n": n}) for n in range(CHUNK + 1)])
-    assert sum(1 for _ in selected_rows(sets.selected)) == CHUNK + 1
-    assert [r["n"] for r in selected_rows(sets.selected, "2")] == list(range(2, CHUNK, 3))
-    assert list(selected_rows(sets.selected, "none")) == []
+    assert [r["n"] for r in selected_rows(sets.selected)] == list(range(CHUNK + 1))
     assert list(selected_rows(sets.rejected)) == []
     assert list(selected_rows(tmp_path / "none")) == []
 
@@ -359,7 +387,7 @@ def test_a_damaged_set_is_told(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for place in range(0, len(whole), 97):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(CurateError, match=r"data-00000-of-00001.arrow is damaged .*SHA256SUMS"):
+        with pytest.raises(CurateError, match=r"data-00000-of-00001.arrow is damaged .*state.json"):
             list(selected_rows(sets.selected))
     with pytest.raises(CurateError, match="is damaged"):
         open_source(str(sets.selected))
@@ -371,7 +399,7 @@ def test_a_damaged_set_is_told(tmp_path: Path) -> None:
 def test_a_large_set_is_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(n, {"n": n}) for n in range(2500)]
     one = written(tmp_path / "one", rows)
-    monkeypatch.setattr(selected, "_SHARD", 1)
+    monkeypatch.setattr(arrow_set, "FILE_BYTES", 1)
     several = written(tmp_path / "several", rows)
     names = [f"data-0000{n}-of-00003.arrow" for n in range(3)]
     assert sorted(path.name for path in several.selected.glob("*.arrow")) == names

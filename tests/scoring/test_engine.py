@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,11 @@ def test_identical_texts_are_computed_once(engine: ScoringEngine) -> None:
     """An unchanged reflection costs nothing: its sequences are the original's."""
     given = record_of(1)
     same = given["original"]
-    texts = {"instruction": same.instruction, "input": same.input, "output": same.output}
+    texts: dict[str, Any] = {
+        "instruction": same.instruction,
+        "input": same.input,
+        "output": same.output,
+    }
     unchanged: Record = {
         "original": same,
         "instruction": Candidate(id="r", candidate="instruction", status="unchanged", **texts),

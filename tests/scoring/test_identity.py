@@ -7,7 +7,8 @@ import pytest
 
 from curate.pipeline.base.files import write_json
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.inputs.model_files import revision_of, short_name
+from curate.pipeline.inputs import model_files
+from curate.pipeline.inputs.model_files import folder_hash, revision_of, short_name
 from curate.pipeline.scoring.identity import (
     identify,
     known_dtype,
@@ -118,3 +119,22 @@ def test_todays_date_in_a_template_is_one_fixed_date(tmp_path: Path) -> None:
     identity = resolve(scoring_with(student, template="chat"), student)
     assert identity.template_date == "2024-07-26"
     assert "2024-07-26" in identity.in_words()
+
+
+def test_a_change_anywhere_in_a_large_file_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CURATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(model_files, "_LARGE", 1000)
+    weights = tmp_path / "m" / "model.safetensors"
+    weights.parent.mkdir()
+    found = []
+    for place in range(0, 300_000, 30_000):
+        content = bytearray(300_000)
+        content[place] = 1
+        weights.write_bytes(content)
+        found += [folder_hash(weights.parent)] * 2
+        assert folder_hash(weights.parent) == found[-1]  # remembered
+    assert len(set(found)) == 10
+    monkeypatch.setenv("CURATE_CACHE", "/dev/null/none")
+    assert folder_hash(weights.parent) == found[-1]

@@ -17,7 +17,8 @@ from curate.pipeline.config import (
 )
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import CANDIDATES
-from curate.pipeline.stages.explaining import FURTHER, explain, in_words
+from curate.pipeline.reporting.labels import rule_label
+from curate.pipeline.stages.explaining import explain, in_words
 from curate.pipeline.stages.reflection.stage import reflect
 from curate.pipeline.stages.selection.stage import select
 
@@ -151,7 +152,8 @@ def test_what_rejected_a_row_that_passed_the_thresholds(tmp_path: Path, tiny_stu
     known = tmp_path / "bench.jsonl"
     known.write_text(json.dumps({"question": "What is cherry?"}) + "\n", "utf-8")
     wide: dict[str, Any] = {"max_ifd": 1e9, "max_rifd": 1e9}
-    told: dict[str, str] = {}
+    rules = ("contaminated", "below_top", "not_diverse")
+    shown: dict[str, str] = {}
     choices: list[dict[str, Any]] = [
         {"top": "1"},
         {"diverse": 1},
@@ -161,10 +163,10 @@ def test_what_rejected_a_row_that_passed_the_thresholds(tmp_path: Path, tiny_stu
         selected(mine, tiny_student, **wide, **settings)
         for id in IDS:
             text = "\n".join(in_words(explain(str(mine), id)))
-            told |= {rule: text for rule in FURTHER if f"filter_rule: {rule}: " in text}
-    assert told.keys() == FURTHER.keys()
-    assert 'contaminated: 3 words of bench.jsonl:1: "what is cherry"' in told["contaminated"]
-    assert all(words in told[rule] for rule, words in FURTHER.items())
+            shown |= {rule: text for rule in rules if f"filter_rule: {rule}: " in text}
+    assert shown.keys() == set(rules)
+    assert 'contaminated: 3 words of bench.jsonl:1: "what is cherry"' in shown["contaminated"]
+    assert all(rule_label("filter", rule) in text for rule, text in shown.items())
 
 
 def test_a_near_duplicate_that_was_left_out(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_scores_that_were_only_begun(tmp_path: Path, tiny_student: Path) -> None
     (scores,) = (mine / "scores").iterdir()
     for path in scores.glob("*.parquet"):
         path.unlink()
-    for name in ("selected", "rejected"):
+    for name in ("selected", "rejected", "decisions"):
         (folder,) = (mine / name).iterdir()
         for path in folder.iterdir():
             path.unlink()

@@ -14,7 +14,7 @@ import pytest
 
 from curate.pipeline.config import InputConfig, JudgeConfig, ModelConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
-from curate.pipeline.stages.judging import Judged, in_words, judge, recompute
+from curate.pipeline.stages.judging import Judged, judge, outcome_lines, recompute
 
 from ..conftest import shared
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, cut
@@ -64,7 +64,7 @@ def test_ratings_are_told_by_their_columns(tmp_path: Path) -> None:
     assert found.as_dict()["models"]["m"] == {
         "mean": 7, "interval": (6, 8), "rated": 2, "turns": {"1": 8, "2": 6},
     }  # fmt: skip
-    assert list(in_words(found)) == [
+    assert list(outcome_lines(found)) == [
         "m: mean 7.000 [95 %: 6.000 to 8.000] of 2 ratings; turn 1 8.000, turn 2 6.000"
     ]
 
@@ -122,7 +122,7 @@ def prefers_good(request: Received) -> str:
 
 def config(files: tuple[Path, Path], url: str | None, **more: Any) -> JudgeConfig:
     asked = {name: more.pop(name) for name in list(more) if name in ModelConfig.__slots__}
-    asked = {"teacher": "j", "base_url": url, "max_tokens": 64, **asked}
+    asked = {"model": "j", "base_url": url, "max_tokens": 64, **asked}
     return JudgeConfig(
         first=str(files[0]),
         second=str(files[1]),
@@ -194,6 +194,21 @@ def test_what_is_off_the_scale_or_unparsed_is_counted_never_guessed(
     assert recompute(rescued.out) == rescued.outcome
 
 
+@pytest.mark.parametrize("where", ["beside", "inside"])
+def test_a_judges_reasoning_is_no_part_of_its_verdict(files: tuple[Path, Path], where: str) -> None:
+    def behaviour(request: Received) -> Answer:
+        scores, thoughts = prefers_good(request), "3 9\nOr not."
+        if where == "beside":
+            return completion(scores, reasoning=thoughts)
+        return completion(f"<think>\n{thoughts}\n</think>\n\n{scores}")
+
+    with FaultyServer(behaviour) as server:
+        done = judge(config(files, server.url))
+    assert done.outcome.tally.wins == 6
+    assert "Or not." not in done.out.read_text("utf-8")
+    assert done.cost is None and done.tokens[0] == 12 * 11
+
+
 def test_the_verdict_file_counts_as_the_run_did(files: tuple[Path, Path]) -> None:
     """Zeros are off the scale that we ask for, and stay so when the file is counted again."""
     out = files[0].parent / "verdicts.json"
@@ -201,7 +216,7 @@ def test_the_verdict_file_counts_as_the_run_did(files: tuple[Path, Path]) -> Non
         done = judge(config(files, server.url, out=out))
     assert done.out == out and done.outcome.unparsed == 6
     assert recompute(out) == done.outcome
-    assert "-" in list(in_words(done.outcome))[1]
+    assert "-" in list(outcome_lines(done.outcome))[1]
 
 
 def test_a_request_that_the_server_refuses_is_a_pair_without_a_verdict(
@@ -254,7 +269,7 @@ def test_recorded_replies_judge_too(files: tuple[Path, Path]) -> None:
         for kind, order in (("forward", ""), ("reverse", "_reverse"))
     ]
     replies = written(files[0].parent / "replies.jsonl", lines[:-1])
-    place = {"out": files[0].parent / "recorded", "teacher": None}
+    place = {"out": files[0].parent / "recorded", "model": None}
     found = judge(config(files, None, replies=replies, **place))
     assert (found.outcome.tally.wins, found.outcome.unparsed) == (5, 1)
     assert found.outcome.reasons == {"failed: no recorded reply": 1}
@@ -353,13 +368,13 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(files: tuple[Path, Path]) 
     written(a.parent / "full" / "mine.txt", [])
     assert "no run of curate" in told((a, b), out=a.parent / "full")
     with pytest.raises(UsageError, match="--judge is needed"):
-        judge(config(files, "http://localhost:9", teacher=None))
+        judge(config(files, "http://localhost:9", model=None))
 
 
 def test_another_comparison_is_refused_by_its_field(files: tuple[Path, Path]) -> None:
     with FaultyServer(reply=prefers_good) as server:
         judge(config(files, server.url))
-        for change, field in (({"teacher": "k"}, "judge"), ({"temperature": 0.5}, "temperature")):
+        for change, field in (({"model": "k"}, "judge"), ({"temperature": 0.5}, "temperature")):
             with pytest.raises(CurateError, match=f"made with {field} ="):
                 judge(config(files, server.url, **change))
         assert isinstance(judge(config(files[::-1], server.url, out=None)), Judged)

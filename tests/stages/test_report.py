@@ -358,8 +358,19 @@ def test_one_student_of_several(run: Path, tmp_path: Path) -> None:
     assert student_keys(about, both[0][:7]) == [both[0]]
     with pytest.raises(CurateError, match="begins several students .*" + both[1]):
         report(str(run), student="tiny")
-    with pytest.raises(CurateError, match="--student 'other' is no student of .*" + both[0]):
+    with pytest.raises(CurateError, match="--selection 'other' is no student of .*" + both[0]):
         report(str(run), student="other")
+
+
+@pytest.mark.parametrize("cost", ["unknown", "not sold by the token"])
+def test_a_cost_that_is_not_known_is_no_number(tmp_path: Path, cost: str) -> None:
+    run = RunDir.open(reflected(tmp_path))
+    stage = run.stage("reflect") or {}
+    assert (stage["cost_usd"], stage["cost"]) == (None, "not sold by the token")
+    run.finish_stage("reflect", {**stage, "cost": cost})
+    text = report(str(run.path)).out.read_text("utf-8")
+    assert f"<dt>cost</dt><dd>{cost}</dd>" in text
+    assert "teacher.cost" not in {number.key for number in Page(text).numbers}
 
 
 def test_a_run_in_which_nothing_has_happened(tmp_path: Path) -> None:
@@ -409,7 +420,7 @@ def test_a_selection_that_is_not_there_or_not_of_these_candidates(
     assert notices(run) == []
     about.forget_stage(f"select/{key}")
     assert "was not finished" in notices(run)[0]
-    (run / "selected" / key).rename(tmp_path / "away")
+    (run / "decisions" / key).rename(tmp_path / "away")
     made = report(str(run))
     assert "nothing has been selected yet" in made.notices[0] and made.students == [key]
     assert Page(made.out.read_text("utf-8")).numbers

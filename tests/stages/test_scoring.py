@@ -1,5 +1,6 @@
 """`curate score`: one row for each candidate, in the input's order, whatever came between."""
 
+import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,43 @@ def test_originals_only(config: ScoreConfig, tmp_path: Path) -> None:
     result = score(replace(config, input=InputConfig(data=str(data))))
     assert result.rows == 5
     assert {row["candidate"] for row in rows_of(config.out)} == {"original"}
+
+
+def test_scores_can_be_joined_back_and_rows_left_out_are_listed(
+    config: ScoreConfig, tmp_path: Path, capsys: Any
+) -> None:
+    rows: list[Any] = [{"instruction": f"Say {n}.", "output": f"The {n}."} for n in (0, 1, 0, 2, 1)]
+    rows.insert(1, {"instruction": "Say it."})
+    data = write_jsonl(tmp_path / "plain.jsonl", rows)
+    given = replace(config, input=InputConfig(data=str(data)))
+    score(given, shard_size=2)
+    scored = rows_of(config.out)
+    assert [row["row"] for row in scored] == [0, 2, 4]
+    beside = {name: config.out.with_name(f"{config.out.name}.{name}")
+              for name in ("rejected_input.json", "duplicates.jsonl")}  # fmt: skip
+    [unused] = json.loads(beside["rejected_input.json"].read_text("utf-8"))
+    assert unused["place"] == "plain.jsonl:2" and "'output'" in unused["reason"]
+    repeated = [
+        json.loads(line) for line in beside["duplicates.jsonl"].read_text("utf-8").splitlines()
+    ]
+    assert {one["row"]: one["duplicate_of"] for one in repeated} == {
+        3: scored[0]["id"],
+        5: scored[1]["id"],
+    }
+    said = capsys.readouterr().err
+    assert f"1 input rows were not used, see {beside['rejected_input.json']}" in said
+    assert str(beside["duplicates.jsonl"]) in said
+    score(replace(given, input=InputConfig(data=str(data), limit=1)))
+    assert not any(path.exists() for path in beside.values())
+
+
+def test_candidates_are_joined_back_by_their_own_rows(config: ScoreConfig, tmp_path: Path) -> None:
+    mixed = [*ROWS[2:6], ROWS[0], ROWS[7], ROWS[1]]
+    data = write_jsonl(tmp_path / "mixed.jsonl", mixed)
+    score(replace(config, input=InputConfig(data=str(data))))
+    for row in rows_of(config.out):
+        given = mixed[row["row"]]
+        assert (given["id"], given["candidate"]) == (row["id"], row["candidate"])
 
 
 def test_what_is_finished_is_not_done_again(config: ScoreConfig) -> None:

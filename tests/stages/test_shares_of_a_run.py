@@ -14,9 +14,7 @@ import pytest
 
 from curate.pipeline.base.sharding import Share
 from curate.pipeline.config import InputConfig, SelectConfig
-from curate.pipeline.run import importing
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.stages.reflection.stage import ReflectResult, reflect
 from curate.pipeline.stages.selection.stage import score_share
 from curate.pipeline.stages.status.stage import status
@@ -40,6 +38,7 @@ from .reflection.test_stage import (
     shards,
     wait_until,
 )
+from .small_shards import small_shards
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASKS = 3
@@ -124,7 +123,7 @@ def test_tasks_at_once_one_killed_one_told_to_end_make_one_run(tmp_path: Path) -
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflection, "SHARD", 2)
+    small_shards(monkeypatch, 2)
 
 
 def task(data: Path, run: Path, url: str, index: int, **settings: Any) -> ReflectResult:
@@ -178,8 +177,8 @@ def test_a_shard_that_is_too_short_still_is_another_task_s_to_make(tmp_path: Pat
 
 def select_command(data: Path, out: Path, student: Path, go: Path) -> list[str]:
     program = (
-        "import curate.pipeline.run.importing as i; i.SHARD = 3\n"
-        f"import curate.pipeline.stages.selection.stage\n{waiting_for(go)}\n"
+        "import curate.pipeline.stages.selection.stage as s\n"
+        f"s.score_share.__kwdefaults__['shard_size'] = 3\n{waiting_for(go)}\n"
         "from curate.cli import main; main()"
     )
     return [
@@ -189,12 +188,11 @@ def select_command(data: Path, out: Path, student: Path, go: Path) -> list[str]:
 
 
 def test_tasks_score_side_by_side_one_killed_and_the_decision_runs_no_model(
-    tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_student: Path
 ) -> None:
     data, run = write_jsonl(tmp_path / "candidates.jsonl", candidate_rows(18)), tmp_path / "run"
-    monkeypatch.setattr(importing, "SHARD", 3)
     scoring = scoring_with(tiny_student)
-    alone = select_from(data, tmp_path / "alone", scoring)
+    alone = select_from(data, tmp_path / "alone", scoring, shard_size=3)
 
     go = tmp_path / "go"
     command = select_command(data, run, tiny_student, go)
@@ -204,7 +202,7 @@ def test_tasks_score_side_by_side_one_killed_and_the_decision_runs_no_model(
     for index in (0, 2):
         code, said = ended(tasks[index])
         assert code == 0, said
-        assert f"scored share {index}/3, 6 records" in said and "--shard 0/1 decides" in said
+        assert f"scored share {index}/3, 6 records" in said and "--shard all decides" in said
     assert ended(tasks[1])[0] == -signal.SIGKILL
     assert len(RunDir.open(run).shard_paths()) == 6
     assert not (run / "selected").exists()

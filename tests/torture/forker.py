@@ -54,8 +54,8 @@ def _obey(order: Mapping[str, Any]) -> NoReturn:
     from curate.cli import main as curate
     from curate.pipeline.llm.engines import choose as engines
     from curate.pipeline.llm.engines import openai_server
-    from curate.pipeline.run import importing
-    from curate.pipeline.stages.reflection import stage as reflection
+    from curate.pipeline.stages.reflection.stage import reflect
+    from curate.pipeline.stages.selection.stage import score_share, select
 
     said = os.open(order["said"], os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     for stream in (1, 2):
@@ -63,10 +63,11 @@ def _obey(order: Mapping[str, Any]) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
-    for module in (reflection, importing):
-        vars(module)["SHARD"] = order["shard"]
+    for stage in (reflect, select, score_share):
+        assert stage.__kwdefaults__ is not None
+        stage.__kwdefaults__["shard_size"] = order["shard"]
     if order["patience"]:
-        defaults = openai_server.OpenAITeacher.__init__.__kwdefaults__
+        defaults = openai_server.OpenAIEngine.__init__.__kwdefaults__
         assert defaults is not None
         vars(engines)["PATIENCE"], defaults["timeout"] = order["patience"]
     sys.argv = ["curate", *order["words"]]

@@ -11,6 +11,7 @@ from datasets import load_from_disk
 
 from curate.pipeline.config import InputConfig, ScoringConfig, SelectConfig
 from curate.pipeline.records import CANDIDATES
+from curate.pipeline.run.importing import SHARD
 from curate.pipeline.stages.selection.stage import SelectResult, select
 
 from ..scoring.tiny import TEXTS
@@ -70,10 +71,15 @@ def scoring_with(student: Path | str, **settings: Any) -> ScoringConfig:
 
 
 def select_from(
-    data: Path, out: Path | None, scoring: ScoringConfig, **settings: Any
+    data: Path,
+    out: Path | None,
+    scoring: ScoringConfig,
+    *,
+    shard_size: int = SHARD,
+    **settings: Any,
 ) -> SelectResult:
     config = SelectConfig(input=InputConfig(data=str(data)), scoring=scoring, out=out, **settings)
-    return select(config)
+    return select(config, shard_size=shard_size)
 
 
 def chosen(result: SelectResult) -> list[Row]:

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from curate.pipeline.config import InputConfig
 from curate.pipeline.config.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.stages.finetuning import FinetuneResult, finetune_run
+from curate.pipeline.stages.finetuning import finetune_run
 from curate.pipeline.training.launch import check_launch
+from curate.pipeline.training.publication import TrainingResult
 from curate.pipeline.training.row_order import EvenOrder
 
 from .data import write_jsonl
@@ -58,31 +62,42 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(data: Path, tiny_student: Path) -> FinetuneResult:
+def alone(data: Path, tiny_student: Path) -> TrainingResult:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     config = FinetuneConfig(model=str(tiny_student), out=data.parent / "alone", **SETTINGS)
-    result = finetune_run(config, str(data))
+    result = finetune_run(replace(config, input=InputConfig(data=str(data))))
     torch.set_num_threads(threads)
     return result
 
 
-def test_two_processes_train_what_one_does_and_one_speaks(
-    data: Path, alone: FinetuneResult, tiny_student: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
+Finished = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def together(data: Path, tiny_student: Path) -> Finished:
+    """What `README.md` types: a training by two processes, and its folder."""
+    out = data.parent / "together"
     typed = re.search(r"^torchrun --nproc-per-node \d (-m \S+ finetune) ", README, re.M)
     assert typed
     done = launched(*typed[1].split(), data, "--model", tiny_student, "--out", out, *options())
+    return out, done
+
+
+def test_two_processes_train_what_one_does_and_one_speaks(
+    alone: TrainingResult, together: Finished
+) -> None:
+    out, done = together
     assert done.returncode == 0, done.stderr
     # 11 rows in batches of 4 leave 3 for the last step of an epoch: no row is taken twice.
     assert done.stdout.splitlines()[0] == f"trained on 11 rows in 6 steps: {out}"
     assert len(done.stdout.splitlines()) == 2
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["finetune"], done.stderr
+    said = [line.split()[0] for line in done.stderr.splitlines()]
+    assert said == ["note:", "finetune"], done.stderr
     assert_same(alone, out)
 
 
-def assert_same(alone: FinetuneResult, out: Path) -> None:
+def assert_same(alone: TrainingResult, out: Path) -> None:
     result = json.loads((out / "training.json").read_text("utf-8"))["result"]
     assert result["processes"] == 2
     losses = [loss for _, loss in result["train_loss"]]
@@ -99,28 +114,31 @@ import json, os, sys
 from dataclasses import replace
 from pathlib import Path
 from torch import distributed
-from curate.cli import app, command
+from curate.cli import Output, StatusConfig, app, command
 from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.finetuning import finetune, finetune_run
+from curate.pipeline.config import InputConfig
 from curate.pipeline.config.training import FinetuneConfig
 
 data, model, out, settings = sys.argv[1:]
 out = Path(out)
-config = FinetuneConfig(model=model, out=out, **json.loads(settings))
-for way in ("whole", "sharded"):
-    given = replace(config, out=out / way, fsdp=way == "sharded")
-    finetune_run(given, data)
+base = FinetuneConfig(model=model, out=out, **json.loads(settings))
+sharded = replace(base, out=out / "sharded", fsdp=True, input=InputConfig(data=data))
+finetune_run(sharded)
+for given in (sharded, replace(sharded, out=out / "whole", fsdp=False)):
     # Taken up in the middle, as after a crash.
     distributed.barrier()
     if os.environ["RANK"] == "0":
         (given.out / "training.json").unlink()
         (given.out / "checkpoints/checkpoint-6/complete.json").unlink()
     distributed.barrier()
-    finetune_run(given, data)
+    finetune_run(given)
 
-@command("failing", trains=True)
 def failing():
     \"\"\"Fails in one of the processes.\"\"\"
+
+@command(failing, "", trains=True)
+def _failing(config: StatusConfig) -> Output:
     from curate.pipeline.stages.finetuning import data_set
     from curate.pipeline.models.loading import load_tokenizer
     from curate.pipeline.scoring.tokens import Tokenization
@@ -133,17 +151,18 @@ def failing():
     template = Template("wizardlm")
     tokens = Tokenization(load_tokenizer(model, None), template, name="exact", max_length=1)
     finetune(
-        replace(config, out=out / "failing"), data_set(data)[1], template=template,
-        tokens=tokens, progress=full,
+        replace(base, out=out / "failing"), data_set(InputConfig(data=data)),
+        template=template, tokens=tokens, progress=full,
     )
 
-app(["failing"])
+app(["failing", "here"])
 """
 
 
 def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
-    data: Path, alone: FinetuneResult, tiny_student: Path, tmp_path: Path
+    data: Path, alone: TrainingResult, together: Finished, tiny_student: Path, tmp_path: Path
 ) -> None:
+    shutil.copytree(together[0], tmp_path / "whole")
     script = tmp_path / "several.py"
     script.write_text(SEVERAL, "utf-8")
     ended = launched(script, data, tiny_student, tmp_path, json.dumps(SETTINGS))
@@ -152,7 +171,8 @@ def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
         assert manifest["result"]["resumed_from"] == 3
         assert_same(alone, tmp_path / way)
     assert ended.returncode == 1 and not ended.stdout
-    said = [line for line in ended.stderr.splitlines() if not line.startswith("finetune ")]
+    lines = ended.stderr.splitlines()
+    said = [line for line in lines if not line.startswith(("finetune ", "note: "))]
     assert said[0] == "error: the disk is full", ended.stderr
     assert sum(line.startswith(("error", "interrupted")) for line in said) == 1
     assert (tmp_path / "failing/finetune.json").exists()

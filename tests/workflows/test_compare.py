@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from curate.pipeline.config.training import FinetuneConfig
+from curate.pipeline.config import CompareConfig, FinetuneConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.stages.selection.stage import SelectResult
-from curate.pipeline.workflows.compare import CompareConfig, CompareResult, compare, in_words
+from curate.pipeline.workflows.compare import CompareResult, compare, in_words
 
 from ..training.data import records, scoring_with, select_from, write_jsonl
 
@@ -132,7 +132,7 @@ def test_no_set_has_what_the_held_out_data_asks(
         ({"sets": ("selected", "chosen")}, "--sets takes .*, not 'chosen'"),
         ({"sets": ()}, "--sets takes distinct"),
         ({"seeds": (1, 1)}, "--seeds takes distinct"),
-        ({"seeds": (-1,)}, "--seeds cannot be negative"),
+        ({"seeds": (-1,)}, "--seeds must be at least 0"),
     ],
 )
 def test_wrong_usage(settings: Any, says: str, selection: SelectResult, tmp_path: Path) -> None:

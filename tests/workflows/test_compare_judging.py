@@ -11,21 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from curate.pipeline.config import ModelConfig
+from curate.pipeline.config import CompareConfig, ModelConfig, PairwiseConfig, SetName
 from curate.pipeline.config.training import FinetuneConfig
-from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.errors import BudgetReached, CurateError, UsageError
+from curate.pipeline.llm.budget import prompt_ceiling
 from curate.pipeline.stages.judging import recompute
 from curate.pipeline.stages.selection.stage import SelectResult
-from curate.pipeline.workflows.compare import CompareConfig, compare
+from curate.pipeline.workflows.compare import compare
 from curate.pipeline.workflows.compare import in_words as compared_in_words
 from curate.pipeline.workflows.compare_judging import (
     Judgement,
-    PairwiseConfig,
     checked_questions,
-    in_words,
     judge_models,
+    judgement_lines,
 )
-from curate.pipeline.workflows.training_sets import SetName
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, error
 from ..scoring.tiny import llama, save_student
@@ -62,7 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Com
 
 
 def judging(url: str, questions: str | None = None, **more: Any) -> PairwiseConfig:
-    asked = {"teacher": "j", "base_url": url, "max_tokens": 64, "concurrency": 4, **more}
+    asked = {"model": "j", "base_url": url, "max_tokens": 64, "concurrency": 4, **more}
     judge = ModelConfig(role="judge", **asked)
     return PairwiseConfig(judge=judge, questions=questions, max_tokens=12)
 
@@ -169,7 +168,7 @@ def test_questions_of_ones_own_and_verdicts_that_are_missing(
     assert (row.ties, row.unparsed, row.unanswered) == (1, 1, 1)
     assert row.reasons == {"unparsed: no two scores on the first line": 2}
     assert (later.ties, later.unparsed, later.asked, later.reused) == (2, 0, 2, 2)
-    told = list(in_words(found))
+    told = list(judgement_lines(found))
     assert told[-2] == "selected: 1 questions without both answers"
     assert told[-1].startswith("selected: 1 pairs without both verdicts (2 unparsed: no two")
 
@@ -195,6 +194,26 @@ def test_after_the_judge_failed_the_same_command_goes_on(
     assert [(row.ties, row.reused) for row in found.sets.values()] == [(3, 3), (3, 6)]
 
 
+def test_a_budget_is_for_all_comparisons_together(models: dict[str, Path], tmp_path: Path) -> None:
+    """Each of two takes half of what both do; a server that counts nothing is charged the worst."""
+    data = str(write_jsonl(tmp_path / "own.jsonl", [{"prompt": f"Number {n}?"} for n in range(3)]))
+    three = models | {"all": save_student(tmp_path / "third", llama(hidden_size=64))}
+    with FaultyServer(lambda _: completion("7 7\n", usage=False)) as server:
+        config = judging(server.url, questions=data, concurrency=1)
+        judged_in(tmp_path, three, config)
+        prompts = [request.body["messages"] for request in server.requests]
+        assert len(prompts) == 12
+        total = sum(map(prompt_ceiling, prompts)) + 12 * config.judge.max_tokens
+        capped = replace(config.judge, journal=tmp_path / "capped", max_total_tokens=total)
+        limited = replace(capped, max_total_tokens=total * 3 // 4)
+        with pytest.raises(BudgetReached):
+            judged_in(tmp_path, three, replace(config, judge=limited))
+        assert 18 <= len(server.requests) <= 21
+        found = judged_in(tmp_path, three, replace(config, judge=capped))
+        assert len(server.requests) == 24
+    assert [row.ties for row in found.sets.values()] == [3, 3]
+
+
 def test_what_cannot_be_judged_is_told_before_training(
     trained: CompareConfig, tmp_path: Path
 ) -> None:
@@ -209,7 +228,8 @@ def test_what_cannot_be_judged_is_told_before_training(
 
     assert "no such file" in told(questions="none.jsonl")
     assert "no column" in told(questions=str(write_jsonl(tmp_path / "x.jsonl", [{"a": "b"}])))
-    assert "--judge is needed" in told(teacher=None)
+    assert "--judge is needed" in told(model=None)
+    assert "give --price-out" in told(max_cost=1.0, price_in=1.0)
     assert "needs --base-url" in told(base_url=None, engine="openai")
     with pytest.raises(UsageError, match="--sets must have both"):
         judged_by(url, replace(trained, sets=("selected", "all")))

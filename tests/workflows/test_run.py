@@ -21,10 +21,10 @@ from curate.pipeline.config import (
 from curate.pipeline.errors import BudgetReached, CurateError
 from curate.pipeline.records import CANDIDATES
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.workflows.run import RunResult, run
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, error
+from ..stages.small_shards import small_shards
 
 WORDS = [
     "river",
@@ -93,7 +93,7 @@ def do(
     scoring: dict[str, Any] | None = None,
     **teacher: Any,
 ) -> RunResult:
-    settings: dict[str, Any] = {"teacher": "t", "base_url": url, "max_tokens": 64} | teacher
+    settings: dict[str, Any] = {"model": "t", "base_url": url, "max_tokens": 64} | teacher
     return run(
         ReflectConfig(input=InputConfig(data=str(data)), teacher=ModelConfig(**settings), out=out),
         SelectConfig(
@@ -200,7 +200,7 @@ def test_selective_over_several_shards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one = do(data, tmp_path / "one", server.url, tiny_student, "selective")
-    monkeypatch.setattr(reflection, "SHARD", 5)
+    small_shards(monkeypatch, 5)
     several = do(data, tmp_path / "several", server.url, tiny_student, "selective")
     assert len(RunDir.open(tmp_path / "several").shard_paths()) == 3
     assert len(server.requests) == 48

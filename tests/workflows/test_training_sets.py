@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from curate.pipeline.method.decision import Outcome
 from curate.pipeline.records import Candidate, Decision, Example
+from curate.pipeline.run.decisions import DecisionFiles
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.selected import SelectedRow, write_sets
+from curate.pipeline.run.selected import write_sets
+from curate.pipeline.scoring.score_files import read_records
+from curate.pipeline.stages.selection.deciding import decision_table
 from curate.pipeline.workflows.training_sets import (
     Pool,
     asking,
@@ -31,6 +35,11 @@ def candidate(number: int, kind: Any) -> Candidate:
     return Candidate(id=f"r{number}", candidate=kind, system="Be brief.", **texts)
 
 
+def outcome_of(id: str) -> tuple[Any, Decision, str | None]:
+    decision = Decision(instruction_rule="a", response_rule="b", filter_rule="kept")
+    return KEPT.get(id, "original"), decision, None if id in KEPT else "out"
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     """Ten records, four of them selected; every second lacks a response reflection."""
@@ -38,18 +47,13 @@ def run(tmp_path: Path) -> RunDir:
     for shard in range(2):
         numbers = range(5 * shard, 5 * shard + 5)
         run.write_shard(shard, [candidate(number, kind) for number in numbers for kind in KINDS])
-    decision = Decision(instruction_rule="a", response_rule="b", filter_rule="kept")
-
-    def rows() -> Iterable[SelectedRow]:
-        for group in run.records():
-            for one in group:
-                if KEPT.get(one.id) == one.candidate:
-                    yield SelectedRow(
-                        id=one.id, kind=one.candidate, candidate=one, score=None, reason=None,
-                        decision=decision, extra=None,
-                    )  # fmt: skip
-
-    write_sets(run, "s", lambda: iter(rows()), str)
+    draft = DecisionFiles.of(run, "s").begin_draft()
+    for path in run.shard_paths():
+        records = read_records(run, path)
+        outcomes = [Outcome(*outcome_of(next(iter(record.values())).id)) for record in records]
+        draft.write(path, decision_table(records, [{} for _ in records], outcomes))
+    DecisionFiles.of(run, "s").publish(draft)
+    write_sets(run, "s", str)
     return run
 
 

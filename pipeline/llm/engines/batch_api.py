@@ -4,11 +4,12 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-from ...errors import CurateError, TeacherFailure
+from ...errors import CurateError, RequestFailed
 from ..flow_control import Trouble
 from .connections import Answer
-from .openai_server import OpenAITeacher
+from .openai_server import OpenAIEngine
 
 T = TypeVar("T")
 ENDPOINT = "/v1/chat/completions"
@@ -52,8 +53,8 @@ class Line:
 class BatchAPI:
     """The five calls. Each raises CurateError when the server is lost or has no batch API."""
 
-    def __init__(self, teacher: OpenAITeacher) -> None:
-        self._teacher = teacher
+    def __init__(self, engine: OpenAIEngine) -> None:
+        self._engine = engine
 
     async def upload(self, name: str, lines: bytes) -> str:
         """Upload a file of requests, JSON Lines; its id."""
@@ -66,7 +67,7 @@ class BatchAPI:
         form = b"".join((head.encode(), lines, f"\r\n--{mark}--\r\n".encode()))
         headers = {"content-type": f"multipart/form-data; boundary={mark}"}
         answer = await self._call("POST", "/files", form, headers=headers)
-        return _id(_needed(answer))
+        return self._id(_needed(answer))
 
     async def create(self, name: str, file: str) -> Batch:
         """Make a batch of an uploaded file; one attempt that failed may have made it, so look."""
@@ -84,7 +85,7 @@ class BatchAPI:
             first = False
             if made is None:
                 sent = json.dumps(body).encode()
-                made = _batch(_needed(await self._teacher.send("POST", "/batches", sent)))
+                made = self._batch(_needed(await self._engine.send("POST", "/batches", sent)))
             return made
 
         return await self._repeated(attempt)
@@ -95,24 +96,31 @@ class BatchAPI:
 
     async def get(self, id: str) -> Batch | None:
         """How a batch is doing; None if the server does not know it."""
-        answer = await self._call("GET", f"/batches/{id}")
-        return None if answer is None else _batch(answer)
+        answer = await self._call("GET", f"/batches/{quote(id, safe='')}")
+        return None if answer is None else self._batch(answer)
 
     async def lines(self, file: str) -> list[Line]:
-        """The answers in a file; what is no answer is left out."""
-        answer = await self._call("GET", f"/files/{file}/content")
-        return [] if answer is None else list(_lines(answer.text))
+        """The answers in a file, which may take a moment to be there; other lines are left out."""
+
+        async def attempt() -> Answer:
+            answer = await self._engine.send("GET", f"/files/{quote(file, safe='')}/content")
+            if answer is None:
+                raise Trouble(f"the server does not have the file {file} of a batch", "fault")
+            return answer
+
+        return list(_lines((await self._repeated(attempt)).text))
 
     async def _find(self, name: str, file: str) -> Batch | None:
         query = {"limit": _PAGE}
         while True:
-            page = _needed(await self._teacher.send("GET", "/batches", query=query))
+            page = _needed(await self._engine.send("GET", "/batches", query=query))
             listed = (page.data or {}).get("data")
             batches = [b for b in listed if isinstance(b, dict)] if isinstance(listed, list) else []
             for batch in batches:
-                tagged = (batch.get("metadata") or {}).get("curate") == name
+                metadata = batch.get("metadata")
+                tagged = isinstance(metadata, dict) and metadata.get("curate") == name
                 if tagged or batch.get("input_file_id") == file:
-                    return _of(batch)
+                    return self._of(batch)
             last = batches[-1].get("id") if batches else None
             if not (page.data or {}).get("has_more") or not last or last == query.get("after"):
                 return None
@@ -121,13 +129,46 @@ class BatchAPI:
     async def _call(
         self, method: str, path: str, body: bytes = b"", *, headers: dict[str, str] | None = None
     ) -> Answer | None:
-        return await self._repeated(lambda: self._teacher.send(method, path, body, headers=headers))
+        return await self._repeated(lambda: self._engine.send(method, path, body, headers=headers))
 
     async def _repeated(self, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await self._teacher.flow.call(attempt)
-        except TeacherFailure as failure:  # no record's own: it concerns the batch
+            return await self._engine.flow.call(attempt)
+        except RequestFailed as failure:  # no record's own: it concerns the batch
             raise CurateError(str(failure)) from failure
+
+    def _id(self, answer: Answer) -> str:
+        found = (answer.data or {}).get("id")
+        if not isinstance(found, str):
+            said = self._engine.scrubbed(answer.text)[:100]
+            raise Trouble(f"the server sent no id: {said!r}", "fault")
+        return found
+
+    def _batch(self, answer: Answer) -> Batch:
+        self._id(answer)
+        return self._of(answer.data or {})
+
+    def _of(self, data: dict[str, Any]) -> Batch:
+        counts, errors = data.get("request_counts"), data.get("errors")
+        counts = counts if isinstance(counts, dict) else {}
+        listed = errors.get("data") if isinstance(errors, dict) else errors
+        first = listed[0] if isinstance(listed, list) and listed else None
+        first = first if isinstance(first, dict) else {"message": first}
+        message = first.get("message")
+        files = (data.get(name) for name in ("output_file_id", "error_file_id"))
+        return Batch(
+            id=str(data.get("id")),
+            status=str(data.get("status")).lower(),
+            files=tuple(file for file in files if isinstance(file, str) and file),
+            done=_number(counts.get("completed")) + _number(counts.get("failed")),
+            total=_number(counts.get("total")),
+            error=self._engine.scrubbed(str(message)) if message else None,
+            full=first.get("code") == FULL,
+        )
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _needed(answer: Answer | None) -> Answer:
@@ -136,42 +177,11 @@ def _needed(answer: Answer | None) -> Answer:
     return answer
 
 
-def _id(answer: Answer) -> str:
-    found = (answer.data or {}).get("id")
-    if not isinstance(found, str):
-        raise Trouble(f"the server sent no id: {answer.text[:100]!r}", "fault")
-    return found
-
-
-def _batch(answer: Answer) -> Batch:
-    _id(answer)
-    return _of(answer.data or {})
-
-
-def _of(data: dict[str, Any]) -> Batch:
-    counts, errors = data.get("request_counts"), data.get("errors")
-    counts = counts if isinstance(counts, dict) else {}
-    listed = errors.get("data") if isinstance(errors, dict) else errors
-    first = listed[0] if isinstance(listed, list) and listed else None
-    first = first if isinstance(first, dict) else {"message": first}
-    said = first.get("message")
-    files = (data.get(name) for name in ("output_file_id", "error_file_id"))
-    return Batch(
-        id=str(data.get("id")),
-        status=str(data.get("status")).lower(),
-        files=tuple(file for file in files if isinstance(file, str) and file),
-        done=int(counts.get("completed") or 0) + int(counts.get("failed") or 0),
-        total=int(counts.get("total") or 0),
-        error=str(said) if said else None,
-        full=first.get("code") == FULL,
-    )
-
-
 def _lines(text: str) -> Iterator[Line]:
     for text_line in text.split("\n"):
         try:
             line = json.loads(text_line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and isinstance(line.get("custom_id"), str):
             yield _line(line)

@@ -1,4 +1,4 @@
-"""A teacher asked through batch jobs: requests are gathered, submitted, waited for and collected.
+"""A model asked through batch jobs: requests are gathered, submitted, waited for and collected.
 
 What is submitted is noted on disk, beside the journal: with its uploaded file before a batch is
 made of it, and with the batch once there is one. After a crash between the two the server's list
@@ -15,13 +15,13 @@ from typing import Any
 
 from ...base.files import writable, write_text
 from ...base.progress import say
-from ...errors import CurateError, TeacherFailure
+from ...errors import CurateError, RequestFailed
 from ..budget import prompt_ceiling
 from ..flow_control import Trouble
 from ..journal import Journal
-from ..protocol import Reply, Request
+from ..protocol import Engine, Reply, Request
 from .batch_api import MOST_BYTES, MOST_REQUESTS, Batch, BatchAPI, Line
-from .openai_server import OpenAITeacher
+from .openai_server import OpenAIEngine
 
 QUIET = 0.25  # seconds without a new request, twice in a row, after which the gathered ones go
 LEAST = 50  # requests of a job that is not halved any more
@@ -30,7 +30,7 @@ FIRST_WAIT = 1.0  # seconds before the first look at a batch; then doubling
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """One batch job as it is noted: `requests` by key, as (id, candidate, max_tokens, ceiling)."""
+    """One batch job as it is noted: `requests` by key, as (id, slot, max_tokens, ceiling)."""
 
     name: str
     run: str
@@ -54,18 +54,19 @@ def submitted(folder: Path, run: str) -> list[Job]:
     return [job for job in jobs if job.run == run]
 
 
-class BatchTeacher:
-    """Answers as `teacher` would, some hours later, at half the price.
+class BatchEngine(Engine):
+    """Answers as `engine` would, some hours later, at half the price.
 
     Replies are journaled here, as they are collected, whether they are still asked for or not.
     """
 
     def __init__(
-        self, teacher: OpenAITeacher, journal: Journal, folder: Path, *, run: str, longest: float
+        self, engine: OpenAIEngine, journal: Journal, folder: Path, *, run: str, longest: float
     ) -> None:
         """`longest`: seconds between two looks at a batch, at most."""
-        self._teacher, self._journal, self._folder, self._run = teacher, journal, folder, run
-        self._api = BatchAPI(teacher)
+        self.name, self.revision = engine.name, engine.revision
+        self._engine, self._journal, self._folder, self._run = engine, journal, folder, run
+        self._api = BatchAPI(engine)
         self._longest = longest
         self._queue: list[Request] = []
         self._asked: dict[str, tuple[Request, asyncio.Future[Reply]]] = {}
@@ -81,24 +82,14 @@ class BatchTeacher:
         self._queued: set[str] = set()  # batches in the server's queue
         self._end = asyncio.Event()  # of the next of them
 
-    @property
-    def name(self) -> str:
-        """The model's name as the server knows it."""
-        return self._teacher.name
-
-    @property
-    def revision(self) -> str | None:
-        """As given."""
-        return self._teacher.revision
-
-    def take_up(self) -> None:
+    async def start(self) -> None:
         """Go on waiting for what was submitted earlier."""
         for job in self._found:
             say(f"taking up: {len(job.requests)} requests submitted as a batch job")
             self._start(self._taken_up(job))
 
     async def ask(self, request: Request) -> Reply:
-        """The reply, once its batch has ended. TeacherFailure where that holds none."""
+        """The reply, once its batch has ended. RequestFailed where that holds none."""
         if self._error is not None:
             raise self._error
         if (early := self._early.pop(request.key, None)) is not None:
@@ -115,12 +106,12 @@ class BatchTeacher:
             await asyncio.gather(*self._tasks)
 
     async def close(self) -> None:
-        """Let go; what was submitted is noted and taken up by the next run."""
+        """Stop waiting; what was submitted is noted and taken up by the next run."""
         tasks = [*self._tasks, *([self._gathering] if self._gathering else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._teacher.close()
+        await self._engine.close()
 
     # --- gathering and submitting ---
 
@@ -137,7 +128,7 @@ class BatchTeacher:
             quiet = quiet + 1 if len(self._queue) == seen else 0
             seen = len(self._queue)
         requests, self._queue = self._queue, []
-        for part in _parts(requests, self._teacher, self._most):
+        for part in _parts(requests, self._engine, self._most):
             self._start(self._submitted(part))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -148,7 +139,7 @@ class BatchTeacher:
     async def _submitted(self, requests: list[Request]) -> None:
         try:
             async with self._uploading:  # one file in memory at a time
-                lines = b"".join(_line(request, self._teacher) for request in requests)
+                lines = b"".join(_line(request, self._engine) for request in requests)
                 name = secrets.token_hex(8)
                 file = await self._api.upload(name, lines)
             job = Job(name=name, run=self._run, file=file, requests=_about(requests))
@@ -237,18 +228,18 @@ class BatchTeacher:
         self._journal.sync()
         self._forget(job)
         why = f"no answer in batch {batch.id}, which is {batch.status}"
-        self._fail(left, TeacherFailure(f"{why}: {batch.error}" if batch.error else why))
+        self._fail(left, RequestFailed(f"{why}: {batch.error}" if batch.error else why))
 
     def _settle(self, job: Job, line: Line, about: tuple[str, Any, int, int]) -> None:
-        id, candidate, max_tokens, ceiling = about
+        id, slot, max_tokens, ceiling = about
         request = Request(
-            id=id, candidate=candidate, messages=(), max_tokens=max_tokens, temperature=0.0,
+            id=id, slot=slot, messages=(), max_tokens=max_tokens, temperature=0.0,
             seed=None, key=line.key,
         )  # fmt: skip
         try:
             reply = self._reply(request, line)
-        except (Trouble, TeacherFailure, CurateError) as error:
-            self._fail([line.key], TeacherFailure(str(error)))
+        except (Trouble, RequestFailed, CurateError) as error:
+            self._fail([line.key], RequestFailed(str(error)))
             return
         if reply is None:
             self._again(line.key)
@@ -257,7 +248,7 @@ class BatchTeacher:
         reply = replace(reply, prompt_tokens=prompt, batch=job.batch)
         known = job.found and self._journal.attempts(line.key)
         if not (known and any(other.batch == job.batch for other in known)):
-            self._journal.append(request, reply)
+            reply = self._journal.append(request, reply)
         waiting = self._asked.pop(line.key, None)
         if waiting is None:
             self._early[line.key] = reply
@@ -267,12 +258,13 @@ class BatchTeacher:
     def _reply(self, request: Request, line: Line) -> Reply | None:
         """None where the request is to be sent again in other words."""
         if line.error is not None:
-            raise TeacherFailure(f"the batch gives no answer to this request: {line.error}")
-        return self._teacher.read(request, line.status, line.body)
+            said = self._engine.scrubbed(line.error)
+            raise RequestFailed(f"the batch gives no answer to this request: {said}")
+        return self._engine.read(request, line.status, line.body)
 
     def _again(self, key: str) -> None:
         if key in self._renamed:
-            self._fail([key], TeacherFailure("the server knows no name for a reply's length"))
+            self._fail([key], RequestFailed("the server knows no name for a reply's length"))
         elif key in self._asked:
             self._renamed.add(key)
             self._noted.discard(key)
@@ -305,20 +297,20 @@ class BatchTeacher:
 
 
 def _about(requests: list[Request]) -> dict[str, tuple[str, Any, int, int]]:
-    return {r.key: (r.id, r.candidate, r.max_tokens, prompt_ceiling(r.messages)) for r in requests}
+    return {r.key: (r.id, r.slot, r.max_tokens, prompt_ceiling(r.messages)) for r in requests}
 
 
-def _line(request: Request, teacher: OpenAITeacher) -> bytes:
+def _line(request: Request, engine: OpenAIEngine) -> bytes:
     head = b'{"custom_id":"%s","method":"POST","url":"/v1/chat/completions","body":'
-    return head % request.key.encode() + teacher.body(request) + b"}\n"
+    return head % request.key.encode() + engine.body(request) + b"}\n"
 
 
-def _parts(requests: list[Request], teacher: OpenAITeacher, most: int) -> Iterator[list[Request]]:
+def _parts(requests: list[Request], engine: OpenAIEngine, most: int) -> Iterator[list[Request]]:
     """As few files as the limits allow, of at most so many requests."""
     part: list[Request] = []
     size = 0
     for request in requests:
-        length = len(_line(request, teacher))
+        length = len(_line(request, engine))
         if part and (len(part) == most or size + length > MOST_BYTES):
             yield part
             part, size = [], 0

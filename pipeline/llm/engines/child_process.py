@@ -97,7 +97,7 @@ class Server:
                 if now - said >= INTERVAL:
                     said = now
                     waited = now - begun
-                    say(f"teacher: waiting for {self.name}, {waited:.0f} s (log: {self.log})")
+                    say(f"waiting for {self.name}, {waited:.0f} s (log: {self.log})")
                 await asyncio.sleep(POLL)
         self.since = time.monotonic()
 

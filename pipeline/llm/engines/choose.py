@@ -1,4 +1,4 @@
-"""Chooses and makes the teacher's engine."""
+"""Chooses and makes the engine of a model that is asked."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from ...config import EngineName, ModelConfig, Role
 from ...errors import UsageError
 from ...records import REFLECTIONS
 from ..prices import Prices, prices_of
-from ..protocol import Teacher
+from ..protocol import Engine
 from ..rates import Rates
-from .endpoints import PATIENCE, Endpoints
-from .in_process import LocalTeacher
-from .openai_server import OpenAITeacher
-from .recorded import RecordedTeacher
-from .vllm_server import VLLMTeacher
+from .endpoints import PATIENCE, EndpointsEngine
+from .in_process import InProcessEngine
+from .openai_server import OpenAIEngine
+from .recorded import RecordedEngine
+from .vllm_server import VLLMEngine
 
 DOES: dict[Role, str] = {
     "teacher": "that reflects",
@@ -42,27 +42,31 @@ def _has_vllm_and_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def teacher_prices(config: ModelConfig, model: str) -> Prices | None:
-    """What the teacher's tokens cost; one that runs here is not sold by the token."""
-    sold = choose_engine(config) == "openai"
+def is_sold(config: ModelConfig) -> bool:
+    """Whether the model is sold by the token; one that runs here, or is recorded, is not."""
+    return choose_engine(config) == "openai"
+
+
+def model_prices(config: ModelConfig) -> Prices:
+    """What the model's tokens cost, where it is sold by the token or the options name a price."""
     return prices_of(
-        model if sold else "",
+        (config.model or "") if is_sold(config) else "",
         table=config.prices,
         price_in=config.price_in,
         price_out=config.price_out,
     )
 
 
-def make_teacher(config: ModelConfig, *, kinds: Sequence[str] = REFLECTIONS) -> Teacher:
+def make_engine(config: ModelConfig, *, slots: Sequence[str] = REFLECTIONS) -> Engine:
     """The engine that a configuration asks for. Raises UsageError for what does not go together.
 
-    `kinds` are the replies that a file of recorded ones may hold.
+    `slots` are the replies that a file of recorded ones may hold.
     """
     engine = choose_engine(config)
     if engine == "recorded":
         if config.replies is None:
             raise UsageError("--engine recorded needs --replies FILE")
-        return RecordedTeacher(config.replies, name=config.model or "recorded", kinds=kinds)
+        return RecordedEngine(config.replies, name=config.model or "recorded", slots=slots)
     if config.model is None:
         raise UsageError(f"--{config.role} is needed: the name of the model {DOES[config.role]}")
     if config.engine_args and engine != "vllm":
@@ -72,7 +76,7 @@ def make_teacher(config: ModelConfig, *, kinds: Sequence[str] = REFLECTIONS) -> 
     if config.batch_api and (engine != "openai" or len(config.base_urls) > 1):
         raise UsageError("--batch-api is for one server at --base-url")
     if engine == "transformers":
-        return LocalTeacher(
+        return InProcessEngine(
             config.model,
             ceiling=config.concurrency,
             revision=config.revision,
@@ -80,7 +84,7 @@ def make_teacher(config: ModelConfig, *, kinds: Sequence[str] = REFLECTIONS) -> 
             role=config.role,
         )
     if engine == "vllm":
-        return VLLMTeacher(
+        return VLLMEngine(
             config.model,
             ceiling=config.concurrency,
             revision=config.revision,
@@ -91,11 +95,11 @@ def make_teacher(config: ModelConfig, *, kinds: Sequence[str] = REFLECTIONS) -> 
     return _at_servers(config, config.model)
 
 
-def _at_servers(config: ModelConfig, model: str) -> OpenAITeacher | Endpoints:
+def _at_servers(config: ModelConfig, model: str) -> Engine:
     rates = Rates(rpm=config.rpm, tpm=config.tpm)
 
-    def make(url: str, patience: float) -> OpenAITeacher:
-        return OpenAITeacher(
+    def make(url: str, patience: float) -> OpenAIEngine:
+        return OpenAIEngine(
             model,
             url,
             api_key=config.api_key,
@@ -107,4 +111,4 @@ def _at_servers(config: ModelConfig, model: str) -> OpenAITeacher | Endpoints:
 
     if len(config.base_urls) == 1:
         return make(config.base_urls[0], BATCH_PATIENCE if config.batch_api else PATIENCE)
-    return Endpoints(make, config.base_urls, ceiling=config.concurrency)
+    return EndpointsEngine(make, config.base_urls, ceiling=config.concurrency)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -65,13 +66,18 @@ class Lanes:
         limits = httpx2.Limits(
             max_connections=LANE, max_keepalive_connections=LANE, keepalive_expiry=IDLE_SECONDS
         )
-        client = httpx2.AsyncClient(
-            headers=self._headers,
-            timeout=self._timeout,
-            limits=limits,
-            verify=self._verify,
-            trust_env=self._trust_env,
-        )
+        try:
+            client = httpx2.AsyncClient(
+                headers=self._headers,
+                timeout=self._timeout,
+                limits=limits,
+                verify=self._verify,
+                trust_env=self._trust_env,
+            )
+        except ValueError as error:  # which shows the address, and a password in it
+            raise CurateError(
+                "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is no address like http://proxy:3128"
+            ) from error
         self._clients.append(client)
         return client
 
@@ -91,7 +97,8 @@ def checked_url(base_url: str) -> httpx2.URL:
     except httpx2.InvalidURL:
         url = httpx2.URL("")
     if url.scheme not in ("http", "https") or not url.host:
-        raise CurateError(f"--base-url {base_url!r} is no address like http://localhost:8000/v1")
+        given = re.sub(r"//.*@", "//", base_url.partition("?")[0])
+        raise CurateError(f"--base-url {given!r} is no address like http://localhost:8000/v1")
     return url.copy_with(path=url.path.rstrip("/").removesuffix(PATH) + PATH)
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...base.progress import say
 from ...config import Role
@@ -36,8 +36,16 @@ class Settings:
     chat: bool = True
 
 
+class Sampling(NamedTuple):
+    """How a run's replies are sampled; greedily at temperature 0."""
+
+    temperature: float
+    seed: int | None
+    top_p: float | None = None
+
+
 @dataclass(slots=True)
-class Engine:
+class LoadedModel:
     """A loaded model and the running manager of its batches; `context` is in tokens."""
 
     model: Any
@@ -63,7 +71,7 @@ class Engine:
         )
 
     def stop(self) -> None:
-        """Ends the thread at once (what it was working on fails) and lets go of everything."""
+        """End the thread at once (what it was working on fails) and free everything."""
         import torch
 
         self.manager.stop(block=True, hard_stop=True)
@@ -74,16 +82,14 @@ class Engine:
             torch.cuda.empty_cache()
 
 
-def start_engine(settings: Settings, sampling: tuple[float, int | None]) -> Engine:
-    """The model loaded and its manager's thread begun. `sampling` is temperature and seed.
+def start_model(settings: Settings, sampling: Sampling) -> LoadedModel:
+    """The model loaded and its manager's thread begun.
 
     Raises CurateError for what cannot be loaded, has no chat template or does not fit.
     """
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
-    name, device = (
-        settings.model,
-        pick_device(settings.device, option=f"the {settings.role}'s device"),
-    )
+    name = settings.model
+    device = pick_device(settings.device, option=f"the {settings.role}'s device")
     tokenizer = load_tokenizer(name, settings.revision)
     if settings.chat and not tokenizer.chat_template:
         raise CurateError(
@@ -99,18 +105,17 @@ def start_engine(settings: Settings, sampling: tuple[float, int | None]) -> Engi
         raise failed(name, str(error), settings.role) from None
 
 
-def _started(
-    model: Any, tokenizer: Any, settings: Settings, sampling: tuple[float, int | None]
-) -> Engine:
+def _started(model: Any, tokenizer: Any, settings: Settings, sampling: Sampling) -> LoadedModel:
     from transformers import GenerationConfig
 
-    temperature, seed = sampling
     text = model.config.get_text_config()
     ends = _ends(model, tokenizer)
-    how = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    how: dict[str, Any] = {"do_sample": sampling.temperature > 0}
+    if sampling.temperature:
+        how |= {"temperature": sampling.temperature, "top_p": sampling.top_p or 1.0}
     manager = model.init_continuous_batching(
         generation_config=GenerationConfig(eos_token_id=sorted(ends) or -1, **how),
-        continuous_batching_config=_batching(model, settings, seed),
+        continuous_batching_config=_batching(model, settings, sampling.seed),
     )
     manager.warmup()  # makes the cache here, so that want of memory shows now
     manager.start()
@@ -119,7 +124,7 @@ def _started(
     context = min(
         getattr(text, "max_position_embeddings", None) or 1 << 30, page * sizes.num_blocks
     )
-    return Engine(model, tokenizer, manager, ends, context)
+    return LoadedModel(model, tokenizer, manager, ends, context)
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:

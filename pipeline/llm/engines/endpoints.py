@@ -1,4 +1,4 @@
-"""One teacher at several servers: each request goes where least is waiting; a lost one is left out.
+"""One model at several servers: each request goes where least is waiting; a lost one is left out.
 
 Each server has a flow of its own, with little patience. What a lost server did not answer is asked
 of the others. After a while it is tried again, by one request, and by all once that is answered.
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from ...base.progress import say
 from ...errors import CurateError
 from ..flow_control import ServerLost
-from ..protocol import Reply, Request
-from .openai_server import OpenAITeacher
+from ..protocol import Engine, Reply, Request
+from .connections import checked_url, shown
+from .openai_server import OpenAIEngine
 
-Make = Callable[[str, float], OpenAITeacher]
-"""A teacher at a URL, which gives up after so many seconds without an answer."""
+Make = Callable[[str, float], OpenAIEngine]
+"""An engine at a URL, which gives up after so many seconds without an answer."""
 
 PATIENCE = 120.0  # seconds without an answer from any server
 SHORT = 3.0  # seconds without an answer from one
@@ -27,7 +28,7 @@ PULSE = 0.2
 @dataclass(slots=True, eq=False)
 class _Endpoint:
     url: str
-    teacher: OpenAITeacher
+    engine: OpenAIEngine
     in_flight: int = 0
     lost: ServerLost | None = None
     back_at: float = 0.0
@@ -41,11 +42,11 @@ class _Endpoint:
 
     @property
     def load(self) -> float:
-        return self.in_flight / self.teacher.flow.limit.value
+        return self.in_flight / self.engine.flow.limit.value
 
 
-class Endpoints:
-    """A teacher served by several servers; `ceiling` holds over all of them."""
+class EndpointsEngine(Engine):
+    """A model served by several servers; `ceiling` holds over all of them."""
 
     def __init__(
         self, make: Make, urls: Sequence[str], *, ceiling: int, patience: float = PATIENCE
@@ -53,43 +54,35 @@ class Endpoints:
         self._make = make
         self._patience = patience
         self._endpoints = [_Endpoint(url, make(url, SHORT)) for url in urls]
-        self._replaced: list[OpenAITeacher] = []
+        self.name = self._endpoints[0].engine.name
+        self.revision = self._endpoints[0].engine.revision
+        self._replaced: list[OpenAIEngine] = []
         self._slots = asyncio.Semaphore(ceiling)
         self._answered = self._proven = False
         self._silent_since: float | None = None
 
-    @property
-    def name(self) -> str:
-        """The model's name, the same at all servers."""
-        return self._endpoints[0].teacher.name
-
-    @property
-    def revision(self) -> str | None:
-        """As given."""
-        return self._endpoints[0].teacher.revision
-
-    def prove(self) -> None:
+    def expect_answers(self) -> None:
         """Earlier runs had answers: one record's error is not the server's then."""
         self._proven = True
         for endpoint in self._endpoints:
-            endpoint.teacher.prove()
+            endpoint.engine.expect_answers()
 
     def halt(self, error: CurateError) -> None:
         """Send nothing more; what is in flight is waited for."""
         for endpoint in self._endpoints:
-            endpoint.teacher.halt(error)
+            endpoint.engine.halt(error)
 
     async def ask(self, request: Request) -> Reply:
         """The reply of some server. CurateError when all are lost, or one refuses everything."""
         async with self._slots:
             while True:
                 endpoint = await self._chosen()
-                teacher = endpoint.teacher
+                engine = endpoint.engine
                 endpoint.in_flight += 1
                 try:
-                    reply = await teacher.ask(request)
+                    reply = await engine.ask(request)
                 except ServerLost as error:
-                    if endpoint.teacher is teacher:  # the first of those that it fails
+                    if endpoint.engine is engine:  # the first of those that it fails
                         self._leave_out(endpoint, error)
                 else:
                     self._lives(endpoint)
@@ -99,8 +92,8 @@ class Endpoints:
 
     async def close(self) -> None:
         """Close all connections."""
-        for teacher in [*self._replaced, *(endpoint.teacher for endpoint in self._endpoints)]:
-            await teacher.close()
+        for engine in [*self._replaced, *(endpoint.engine for endpoint in self._endpoints)]:
+            await engine.close()
 
     async def _chosen(self) -> _Endpoint:
         while True:
@@ -119,11 +112,11 @@ class Endpoints:
 
     def _leave_out(self, endpoint: _Endpoint, error: ServerLost) -> None:
         if endpoint.lost is None:
-            say(f"teacher: {endpoint.url} is left out for now: {error}")
-        self._replaced.append(endpoint.teacher)
-        endpoint.teacher, endpoint.lost = self._make(endpoint.url, SHORT), error
+            say(f"{shown(checked_url(endpoint.url))} is left out for now: {error}")
+        self._replaced.append(endpoint.engine)
+        endpoint.engine, endpoint.lost = self._make(endpoint.url, SHORT), error
         if self._proven:
-            endpoint.teacher.prove()
+            endpoint.engine.expect_answers()
         others = any(other.lost is None for other in self._endpoints)
         now = time.monotonic()
         endpoint.back_at = now + (AWAY if others else PULSE)
@@ -134,4 +127,4 @@ class Endpoints:
         self._answered, self._silent_since = True, None
         if endpoint.lost is not None:
             endpoint.lost = None
-            say(f"teacher: {endpoint.url} is back")
+            say(f"{shown(checked_url(endpoint.url))} is back")

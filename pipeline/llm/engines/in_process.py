@@ -1,9 +1,9 @@
-"""The teacher in this process: transformers' continuous batching, on a CPU or one GPU.
+"""A model in this process: transformers' continuous batching, on a CPU or one GPU.
 
-Temperature is the run's, and so is the seed: it starts the random numbers of the whole run, which
-requests draw in the order in which they are scheduled, so that sampled replies (unlike greedy ones)
-depend on what was asked beside them. Top-k, top-p and penalties of the model's generation_config
-are not applied.
+Temperature and top-p are the run's, and so is the seed: it starts the random numbers of the whole
+run, which requests draw in the order in which they are scheduled, so that sampled replies (unlike
+greedy ones) depend on what was asked beside them. Top-k, top-p and penalties of the model's
+generation_config are not applied.
 """
 
 import asyncio
@@ -15,16 +15,18 @@ from threading import Thread
 from typing import Any
 
 from ...config import Role
-from ...errors import CurateError, TeacherFailure
+from ...errors import CurateError, RequestFailed
 from ...inputs.model_files import folder_hash, short_name
-from ..protocol import Reply, Request
-from .continuous_batching import Engine, Settings, failed, start_engine
+from ...method.replies import opens_reasoning
+from ..protocol import Engine, Reply, Request
+from .continuous_batching import LoadedModel, Sampling, Settings, failed, start_model
 
 PULSE = 1.0  # seconds between looks at the thread while a reply is awaited
+PROMPT_END = 16  # tokens of a prompt that show whether it opens a block of reasoning
 
 
-class LocalTeacher:
-    """Asks a model loaded here; it is loaded by the first request and let go by `close`.
+class InProcessEngine(Engine):
+    """Asks a model loaded here; it is loaded by the first request and freed by `close`.
 
     `model` is a folder or a hub id; a folder's revision is a hash of its files. `memory`, in bytes,
     bounds the cache of keys and values on a CPU: a quarter of this machine's if None.
@@ -41,71 +43,62 @@ class LocalTeacher:
         role: Role = "teacher",
     ) -> None:
         folder = Path(model).is_dir()
-        self._name = short_name(model) if folder else model
-        self._revision = folder_hash(Path(model)) if folder else revision
+        self.name = short_name(model) if folder else model
+        self.revision = folder_hash(Path(model)) if folder else revision
         revision = None if folder else revision
         self._settings = Settings(model, revision, device, ceiling, memory, role)
-        self._sampling: tuple[float, int | None] | None = None
-        self._engine: asyncio.Future[Engine] | None = None
+        self._temperature: float | None = None
+        self._model: asyncio.Future[LoadedModel] | None = None
         self._numbers = count()
 
-    @property
-    def name(self) -> str:
-        """The hub id, or the folder's own name."""
-        return self._name
-
-    @property
-    def revision(self) -> str | None:
-        """As given, or a hash of the folder's files."""
-        return self._revision
-
     async def ask(self, request: Request) -> Reply:
-        """The model's reply. TeacherFailure for a prompt that leaves no room for one."""
-        engine = await self._loaded(request)
-        prompt = list(request.tokens or engine.encode(request.messages))
-        room = engine.context - len(prompt)
+        """The model's reply. RequestFailed for a prompt that leaves no room for one."""
+        model = await self._loaded(request)
+        prompt = list(request.tokens or model.encode(request.messages))
+        room = model.context - len(prompt)
         if room < 1:
-            raise TeacherFailure(
+            raise RequestFailed(
                 f"longer than the {self._settings.role}'s context: the prompt has "
-                f"{len(prompt)} tokens, the context {engine.context}"
+                f"{len(prompt)} tokens, the context {model.context}"
             )
-        tokens = await self._generate(engine, prompt, min(request.max_tokens, room))
-        stopped = bool(tokens) and tokens[-1] in engine.ends
+        tokens = await self._generate(model, prompt, min(request.max_tokens, room))
+        stopped = bool(tokens) and tokens[-1] in model.ends
+        opened = "<think>" if opens_reasoning(model.decode(prompt[-PROMPT_END:])) else ""
         return Reply(
-            text=engine.decode(tokens[:-1] if stopped else tokens),
+            text=opened + model.decode(tokens[:-1] if stopped else tokens),
             finish_reason="stop" if stopped else "length",
             max_tokens=request.max_tokens,
             prompt_tokens=len(prompt),
             completion_tokens=len(tokens),
-            endpoint=f"transformers on {engine.model.device}",
+            endpoint=f"transformers on {model.model.device}",
         )
 
     async def close(self) -> None:
         """End the thread and free the model's memory."""
-        engine, self._engine = self._engine, None
-        if engine is None:
+        model, self._model = self._model, None
+        if model is None:
             return
-        if not engine.done():
-            engine.cancel()  # whoever loads lets go of it again
-        elif not engine.cancelled() and engine.exception() is None:
-            await asyncio.to_thread(engine.result().stop)
+        if not model.done():
+            model.cancel()  # whoever loads it frees it again
+        elif not model.cancelled() and model.exception() is None:
+            await asyncio.to_thread(model.result().stop)
 
-    async def _loaded(self, request: Request) -> Engine:
-        sampling = (request.temperature, request.seed)
-        if self._engine is None:
-            self._sampling = sampling
-            self._engine = asyncio.get_running_loop().create_future()
+    async def _loaded(self, request: Request) -> LoadedModel:
+        if self._model is None:
+            self._temperature = request.temperature
+            self._model = asyncio.get_running_loop().create_future()
             settings = replace(self._settings, chat=request.tokens is None)
-            loading = (settings, sampling, self._engine)
+            sampling = Sampling(request.temperature, request.seed, request.top_p)
+            loading = (settings, sampling, self._model)
             # A daemon, and so is the manager's thread begun in it: neither can hold up an exit.
-            Thread(target=_load, args=loading, name="teacher", daemon=True).start()
-        assert sampling == self._sampling, "temperature and seed are the run's"
-        return await asyncio.shield(self._engine)
+            Thread(target=_load, args=loading, name="load model", daemon=True).start()
+        assert request.temperature == self._temperature, "the temperature is the run's"
+        return await asyncio.shield(self._model)
 
-    async def _generate(self, engine: Engine, prompt: list[int], most: int) -> list[int]:
+    async def _generate(self, model: LoadedModel, prompt: list[int], most: int) -> list[int]:
         """The new tokens. CurateError when the manager's thread has failed or ended."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        name, manager = f"request {next(self._numbers)}", engine.manager
+        name, manager = f"request {next(self._numbers)}", model.manager
         manager.register_result_handler(name, _setter(future))
         if manager.add_request(prompt, request_id=name, max_new_tokens=most) is None:
             raise self._broken(manager)
@@ -125,7 +118,7 @@ class LocalTeacher:
 
     def _broken(self, manager: Any, why: str | None = None) -> CurateError:
         why = why or str(manager.background_thread_status.fatal_error or "its thread has ended")
-        return failed(self._name, why, self._settings.role)
+        return failed(self.name, why, self._settings.role)
 
 
 def _setter(future: asyncio.Future[Any]) -> Callable[[Any], None]:
@@ -136,28 +129,26 @@ def _setter(future: asyncio.Future[Any]) -> Callable[[Any], None]:
     return set_result
 
 
-def _load(
-    settings: Settings, sampling: tuple[float, int | None], future: asyncio.Future[Engine]
-) -> None:
+def _load(settings: Settings, sampling: Sampling, future: asyncio.Future[LoadedModel]) -> None:
     """Loads in a thread; what comes of it, an exception too, goes to the future."""
-    engine: Engine | None = None
+    model: LoadedModel | None = None
     error: BaseException | None = None
     try:
-        engine = start_engine(settings, sampling)
+        model = start_model(settings, sampling)
     except BaseException as problem:  # noqa: BLE001 (raised again by whoever awaits the future)
         error = problem
 
     def hand_over() -> None:
         if future.cancelled():
-            if engine is not None:
-                engine.stop()
-        elif engine is None:
+            if model is not None:
+                model.stop()
+        elif model is None:
             future.set_exception(error or AssertionError)
         else:
-            future.set_result(engine)
+            future.set_result(model)
 
     try:
         future.get_loop().call_soon_threadsafe(hand_over)
     except RuntimeError:  # the loop is closed: nobody waits any more
-        if engine is not None:
-            engine.stop()
+        if model is not None:
+            model.stop()

@@ -1,4 +1,4 @@
-"""The teacher behind any OpenAI-compatible server: POST chat/completions, raw JSON, one pool."""
+"""A model behind any OpenAI-compatible server: POST chat/completions, raw JSON, one pool."""
 
 import asyncio
 import json
@@ -10,15 +10,15 @@ from typing import Any
 
 import httpx2
 
-from ...errors import CurateError, TeacherFailure
+from ...errors import CurateError, RequestFailed
 from ..flow_control import RESUME, Flow, Kind, Trouble
-from ..journal import clean
-from ..protocol import Reply, Request
+from ..protocol import Engine, Reply, Request, storable
 from ..rates import Rates
+from .chat_completion import error_text, read_completion
 from .connections import PATH, Answer, Lanes, answered, cause, checked_key, checked_url, shown
 
-# How servers say that a prompt does not fit: OpenAI, vLLM, SGLang, llama.cpp, TGI, Mistral, Groq.
 KEY_LETTERS = 12
+# How servers say that a prompt does not fit: OpenAI, vLLM, SGLang, llama.cpp, TGI, Mistral, Groq.
 _TOO_LONG = re.compile(
     r"context[ _-]?(length|size|window)|maximum model length|max_model_len|too many (input )?tokens"
     r"|(prompt|input|request|inputs) (is|are|was) too (long|large)|longer than the m(odel|aximum)"
@@ -38,7 +38,7 @@ _MEANING = {
 }
 
 
-class OpenAITeacher:
+class OpenAIEngine(Engine):
     """Asks `model` at `base_url` (with or without /v1). The key stays in the request's header."""
 
     def __init__(
@@ -53,8 +53,7 @@ class OpenAITeacher:
         rates: Rates | None = None,
         patience: float = 120.0,
     ) -> None:
-        self._model = model
-        self._revision = revision
+        self.name, self.revision = model, revision
         self._timeout = timeout
         self._key = checked_key(api_key)
         self._url = checked_url(base_url)
@@ -66,27 +65,18 @@ class OpenAITeacher:
         self._completion = 0.0  # running mean of completion tokens, for the tpm rate
         self.flow = Flow(ceiling, rates=rates, patience=patience, slow=timeout / 4)
 
-    @property
-    def name(self) -> str:
-        """The model's name as the server knows it."""
-        return self._model
-
-    @property
-    def revision(self) -> str | None:
-        """As given: servers do not tell."""
-        return self._revision
-
     async def ask(self, request: Request) -> Reply:
         """The server's reply, after as many attempts as `Flow` allows."""
         prompt = sum(len(message["content"]) for message in request.messages) / 4
         expected = prompt + (self._completion or request.max_tokens / 2)
         reply = await self.flow.call(lambda: self._attempt(request), tokens=expected)
-        completion = reply.completion_tokens or len(reply.text) / 4
+        length = len(reply.text) + len(reply.reasoning or "")
+        completion = reply.completion_tokens or length / 4
         self._completion += 0.1 * (completion - self._completion)
         self.flow.give_back(expected - (reply.prompt_tokens or prompt) - completion)
         return reply
 
-    def prove(self) -> None:
+    def expect_answers(self) -> None:
         """Earlier runs had answers: one record's error is not the server's then."""
         self.flow.proven = True
 
@@ -130,7 +120,7 @@ class OpenAITeacher:
         Raises as `ask` does, or Trouble.
         """
         answer = Answer(status, None, json.dumps(data), data)
-        if status == 200 and data.get("choices"):
+        if _is_completion(answer):
             return self._reply(request, data, self._url)
         if self._renames_cap(answer):
             return None
@@ -140,7 +130,7 @@ class OpenAITeacher:
         url, cap = self._url, self._cap
         began = time.monotonic()
         answer = await self._exchange("POST", url, self.body(request))
-        if answer.status == 200 and answer.data and answer.data.get("choices"):
+        if answer.data is not None and _is_completion(answer):
             reply = self._reply(request, answer.data, url)
             return replace(reply, seconds=round(time.monotonic() - began, 3))
         if answer.status == 404 and self._may_lack_v1(url, answer):
@@ -162,11 +152,13 @@ class OpenAITeacher:
         if url != self._url:  # found out meanwhile
             return True
         untried = not url.path.endswith(f"/v1{PATH}") and not self.flow.answered
-        return untried and not (answer.data and "model" in _message(answer).lower())
+        return untried and not (answer.data and "model" in error_text(answer.data).lower())
 
     def _renames_cap(self, answer: Answer) -> bool:
         """Whether a request failed because OpenAI's reasoning models know only the other name."""
-        found = answer.status == 400 and _WHOLE_CAP.search(_message(answer)) is not None
+        found = (
+            answer.status == 400 and _WHOLE_CAP.search(error_text(answer.data or {})) is not None
+        )
         if found:
             self._cap = "max_completion_tokens"
         return found
@@ -174,13 +166,15 @@ class OpenAITeacher:
     def body(self, request: Request) -> bytes:
         """The request as the server wants it."""
         body: dict[str, object] = {
-            "model": self._model,
+            "model": self.name,
             "messages": request.messages,
             self._cap: request.max_tokens,
             "temperature": request.temperature,
         }
         if request.seed is not None:
             body["seed"] = request.seed
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
         return json.dumps(body, separators=(",", ":")).encode()
 
     async def _exchange(
@@ -205,28 +199,30 @@ class OpenAITeacher:
         return answered(response)
 
     def _reply(self, request: Request, data: Mapping[str, Any], url: httpx2.URL) -> Reply:
-        choice = data["choices"][0] if isinstance(data["choices"], list) else None
-        if not (isinstance(choice, dict) and isinstance(choice.get("message"), dict)):
-            raise Trouble(f"{shown(url)} sent a choice without a message", "fault")
-        finish, usage = choice.get("finish_reason"), data.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
+        try:
+            found = read_completion(data, max_tokens=request.max_tokens)
+        except Trouble as trouble:
+            raise Trouble(
+                f"{shown(url)} sent {self.scrubbed(str(trouble))}", trouble.kind
+            ) from None
         return Reply(
-            text=self._without_key(clean(_content(choice["message"]))),
-            finish_reason=finish if isinstance(finish, str) else None,
+            text=self._without_key(storable(found.text)),
+            finish_reason=found.finish_reason and self.scrubbed(found.finish_reason),
             max_tokens=request.max_tokens,
-            prompt_tokens=_tokens(usage.get("prompt_tokens")),
-            completion_tokens=_tokens(usage.get("completion_tokens")),
+            prompt_tokens=found.prompt_tokens,
+            completion_tokens=found.completion_tokens,
             endpoint=shown(url),
+            reasoning=found.reasoning and self._without_key(storable(found.reasoning)),
         )
 
-    def _problem(self, answer: Answer) -> Trouble | TeacherFailure | CurateError:
+    def _problem(self, answer: Answer) -> Trouble | RequestFailed | CurateError:
         """What an answer that is no reply means: for this attempt, this record or the run."""
         status, where = _status(answer), shown(self._url)
-        said = self._scrubbed(_message(answer))
+        said = self.scrubbed(error_text(answer.data) if answer.data else answer.text or "nothing")
         if status in (400, 413, 422, 500) and (status == 413 or _TOO_LONG.search(said)):
-            return TeacherFailure(f"longer than the teacher's context: {said}")
+            return RequestFailed(f"longer than the model's context: {said}")
         if status in (400, 403) and _MODERATED.search(said):
-            return TeacherFailure(f"the server refused the request: {said}")
+            return RequestFailed(f"the server refused the request: {said}")
         if status == 402 or (status == 429 and _UNPAID.search(said)):
             return CurateError(f"{where} wants to be paid first: {said}; then {RESUME}")
         if status in (408, 409, 429) or status >= 500:
@@ -234,7 +230,7 @@ class OpenAITeacher:
         if status == 200:
             return self._no_reply(answer, where)
         if status in (400, 422) and (self.flow.answered or self.flow.proven):
-            return TeacherFailure(f"the server refused the request (HTTP {status}): {said}")
+            return RequestFailed(f"the server refused the request (HTTP {status}): {said}")
         meaning = _MEANING.get(status, "the server refuses the request")
         return CurateError(f"{meaning}: {where} answers HTTP {status}: {said}")
 
@@ -252,11 +248,11 @@ class OpenAITeacher:
                 f"{where} answers with a web page: it is not an OpenAI-compatible server, "
                 "or not its address (which often ends in /v1)"
             )
-        return Trouble(f"{where} sent no chat completion: {self._scrubbed(answer.text)!r}", "fault")
+        return Trouble(f"{where} sent no chat completion: {self.scrubbed(answer.text)!r}", "fault")
 
-    def _scrubbed(self, text: str) -> str:
+    def scrubbed(self, text: str) -> str:
         """The server's words on one line, cut, without the key: some servers echo it."""
-        text = " ".join(clean(text).split())
+        text = " ".join(storable(text).split())
         return (text.replace(self._key, "***") if self._key else text)[:200]
 
     def _without_key(self, text: str) -> str:
@@ -265,16 +261,10 @@ class OpenAITeacher:
         return text.replace(self._key or "", "***") if secret else text
 
 
-def _content(message: Mapping[str, Any]) -> str:
-    """The text of a message: a string, parts, or nothing but a refusal."""
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else str(message.get("refusal") or "")
-
-
-def _tokens(value: object) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+def _is_completion(answer: Answer) -> bool:
+    """Whether it holds a choice and no error, which gateways may send beside one."""
+    data = answer.data or {}
+    return answer.status == 200 and bool(data.get("choices")) and not data.get("error")
 
 
 def _status(answer: Answer) -> int:
@@ -283,14 +273,3 @@ def _status(answer: Answer) -> int:
     code = error.get("code") if isinstance(error, dict) else None
     inside = answer.status == 200 and isinstance(code, int) and 400 <= code < 600
     return code if inside and isinstance(code, int) else answer.status
-
-
-def _message(answer: Answer) -> str:
-    """The server's own words; its error code too, where that says more."""
-    data = answer.data or {}
-    error = data.get("error", data)
-    if not isinstance(error, dict):
-        return str(error)
-    said = error.get("message") or error.get("detail") or answer.text or "nothing"
-    code = error.get("code")
-    return f"{said} ({code})" if isinstance(code, str) and code not in str(said) else str(said)

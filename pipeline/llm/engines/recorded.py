@@ -1,4 +1,4 @@
-"""The recorded teacher: raw replies read from a JSONL file instead of asked of a model."""
+"""Recorded replies: read from a JSONL file instead of asked of a model."""
 
 import gzip
 import json
@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from ...base.multimap import Multimap
-from ...errors import CurateError, TeacherFailure
+from ...errors import CurateError, RequestFailed
 from ...records import REFLECTIONS
-from ..journal import clean
-from ..protocol import Reply, Request, Teacher
+from ..protocol import Engine, Reply, Request, storable
 
 _UNREADABLE = (OSError, EOFError, zlib.error)  # the last two: a damaged .gz
 
 
 class _Recorded(NamedTuple):
     id: str
-    candidate: str
+    slot: str
     text: str
     finish_reason: str | None
+    reasoning: str | None
 
 
-class RecordedTeacher:
-    """Replies by (id, candidate); of several for one slot the last line wins.
+class RecordedEngine(Engine):
+    """Replies by (id, slot); of several for one slot the last line wins.
 
     Only the lines' offsets are kept in memory. Raises CurateError for a file that cannot be read
     or a malformed line.
@@ -39,13 +39,12 @@ class RecordedTeacher:
         *,
         name: str = "recorded",
         revision: str | None = None,
-        kinds: Sequence[str] = REFLECTIONS,
+        slots: Sequence[str] = REFLECTIONS,
     ) -> None:
-        """`kinds` are the candidates that a line may name."""
+        """`slots` are what a line's `candidate` may name."""
+        self.name, self.revision = name, revision
         self._path = Path(path)
-        self._kinds = tuple(kinds)
-        self._name = name
-        self._revision = revision
+        self._slots = tuple(slots)
         try:
             self._file = _seekable(self._path)
         except _UNREADABLE as error:
@@ -58,21 +57,11 @@ class RecordedTeacher:
             self._file.close()
             raise error if isinstance(error, CurateError) else self._unreadable(error) from error
 
-    @property
-    def name(self) -> str:
-        """The name given, "recorded" by default."""
-        return self._name
-
-    @property
-    def revision(self) -> str | None:
-        """The revision given, if any."""
-        return self._revision
-
     async def ask(self, request: Request) -> Reply:
-        """The recorded reply; TeacherFailure where there is none."""
-        line = self._line(request.id, request.candidate)
+        """The recorded reply; RequestFailed where there is none."""
+        line = self._line(request.id, request.slot)
         if not line:
-            raise TeacherFailure("no recorded reply")
+            raise RequestFailed("no recorded reply")
         recorded = self._parsed(line, 0)
         return Reply(
             text=recorded.text,
@@ -80,20 +69,20 @@ class RecordedTeacher:
             max_tokens=request.max_tokens,
             prompt_tokens=0,  # paid for elsewhere
             completion_tokens=0,
+            reasoning=recorded.reasoning,
         )
 
     async def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def slot(self, id_: str, candidate: str) -> tuple[str, ...]:
-        """What a journaled reply is known by: its place and itself, so that files may differ."""
-        mark = blake2b(self._line(id_, candidate), digest_size=8).hexdigest()
-        return id_, candidate, mark
+    def recorded_as(self, id: str, slot: str) -> tuple[str, ...]:
+        """Its slot and the hash of its line, so that files may differ."""
+        return id, slot, blake2b(self._line(id, slot), digest_size=8).hexdigest()
 
-    def _line(self, id_: str, candidate: str) -> bytes:
+    def _line(self, id: str, slot: str) -> bytes:
         """The reply's line; nothing where there is none."""
-        offsets = self._offsets.get(_slot(id_, candidate))
+        offsets = self._offsets.get(_short_name(id, slot))
         if not offsets:
             return b""
         self._file.seek(offsets[-1])
@@ -104,13 +93,13 @@ class RecordedTeacher:
         for number, line in enumerate(self._file, start=1):
             if line.strip():
                 recorded = self._parsed(line, number)
-                yield _slot(recorded.id, recorded.candidate), offset
+                yield _short_name(recorded.id, recorded.slot), offset
             offset += len(line)
 
     def _parsed(self, line: bytes, number: int) -> _Recorded:
         try:
-            return _record(json.loads(line.decode("utf-8-sig")), self._kinds)
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+            return _record(json.loads(line.decode("utf-8-sig")), self._slots)
+        except (ValueError, RecursionError) as error:
             raise CurateError(f"{self._path}, line {number}: {_problem(error)}") from error
 
     def _unreadable(self, error: Exception) -> CurateError:
@@ -118,16 +107,11 @@ class RecordedTeacher:
         return CurateError(f"cannot read the replies {self._path}: {why.lower()}")
 
 
-def slot_of(teacher: Teacher, id_: str, candidate: str) -> tuple[str, ...] | None:
-    """The slot of a request's key; None where the messages determine the reply."""
-    return teacher.slot(id_, candidate) if isinstance(teacher, RecordedTeacher) else None
-
-
 def _seekable(path: Path) -> BinaryIO:
     """The file opened; a .gz unpacked to an unnamed temporary file first, to be seekable."""
     if path.suffix != ".gz":
         return path.open("rb")
-    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (kept open for as long as the teacher lives)
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (kept open for as long as the engine is)
     try:
         with gzip.open(path, "rb") as packed:
             shutil.copyfileobj(packed, unpacked)
@@ -138,30 +122,31 @@ def _seekable(path: Path) -> BinaryIO:
     return cast(BinaryIO, unpacked)
 
 
-def _slot(id_: str, candidate: str) -> int:
-    """A flat 60-bit name for (id, candidate); a million slots collide once in a million files."""
-    digest = blake2b(f"{candidate}\0{id_}".encode("utf-8", "replace"), digest_size=8).digest()
+def _short_name(id: str, slot: str) -> int:
+    """A flat 60-bit name for (id, slot); a million slots collide once in a million files."""
+    digest = blake2b(f"{slot}\0{id}".encode("utf-8", "replace"), digest_size=8).digest()
     return int.from_bytes(digest) >> 4
 
 
-def _record(row: object, kinds: tuple[str, ...]) -> _Recorded:
+def _record(row: object, slots: tuple[str, ...]) -> _Recorded:
     """The checked row; ValueError says what is wrong with it."""
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
     missing = [name for name in ("id", "candidate", "reply") if row.get(name) is None]
     if missing:
         raise ValueError(f"no {missing[0]!r}")
-    if row["candidate"] not in kinds:
-        raise ValueError(f"candidate is {row['candidate']!r}, not one of {', '.join(kinds)}")
-    if not isinstance(row["reply"], str):
-        raise ValueError("'reply' is not a text")
-    finish = row.get("finish_reason")
-    if finish is not None and not isinstance(finish, str):
-        raise ValueError("'finish_reason' is not a text")
-    return _Recorded(str(row["id"]), row["candidate"], clean(row["reply"]), finish)
+    if row["candidate"] not in slots:
+        raise ValueError(f"candidate is {row['candidate']!r}, not one of {', '.join(slots)}")
+    texts = [row.get(name) for name in ("reply", "finish_reason", "reasoning")]
+    for name, text in zip(("reply", "finish_reason", "reasoning"), texts, strict=True):
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"{name!r} is not a text")
+    return _Recorded(str(row["id"]), row["candidate"], storable(row["reply"]), *texts[1:])
 
 
-def _problem(error: ValueError) -> str:
+def _problem(error: ValueError | RecursionError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error.msg} at column {error.colno})"
+    if isinstance(error, RecursionError):
+        return "JSON that is nested too deep"
     return "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)

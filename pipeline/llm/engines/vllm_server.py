@@ -1,4 +1,4 @@
-"""The teacher behind a vLLM server of our own: started here, watched, restarted, ended."""
+"""A model behind a vLLM server of our own: started here, watched, restarted, ended."""
 
 import asyncio
 import importlib.util
@@ -16,7 +16,7 @@ from ..flow_control import RESUME, Trouble
 from ..protocol import Reply, Request
 from .child_process import Server
 from .connections import PATH
-from .openai_server import OpenAITeacher
+from .openai_server import OpenAIEngine
 
 MODULE = "vllm.entrypoints.openai.api_server"
 RESTARTS = 3  # in a row
@@ -26,7 +26,7 @@ DYING = 3.0  # seconds from a broken connection to the end of its process
 INSTALL = 'pip install "curate-reflection[vllm]"'
 
 
-class VLLMTeacher(OpenAITeacher):
+class VLLMEngine(OpenAIEngine):
     """Asks a vLLM server that the first request starts and `close`, or our own death, ends.
 
     `engine_args` go to the server as they are, such as ("--tensor-parallel-size", "2").
@@ -90,7 +90,7 @@ class VLLMTeacher(OpenAITeacher):
                 raise self._lost
             try:
                 if self._server is None:
-                    say(f"teacher: starting vLLM with {self.name}")
+                    say(f"starting vLLM with {self.name}")
                     await self._start()
                 while not (self._server is not None and self._server.alive):
                     await self._restart()
@@ -107,7 +107,7 @@ class VLLMTeacher(OpenAITeacher):
         if self._restarts == RESTARTS:
             raise CurateError(f"{old.failure(f'died {RESTARTS + 1} times')}\n{RESUME}")
         self._restarts += 1
-        say(f"teacher: vLLM has died; restart {self._restarts} of {RESTARTS}")
+        say(f"vLLM has died; restart {self._restarts} of {RESTARTS}")
         await old.stop()
         try:
             await self._start()

@@ -1,25 +1,29 @@
 """`curate generate`: a model's answers to an evaluation set, in the set's own formats."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...config import AnswerFormat, EngineName, GenerateConfig, ModelConfig
-from ...errors import TeacherFailure, UsageError
+from ...errors import RequestFailed, UsageError
 from ...inputs.answer_files import Answer, write_answers
 from ...inputs.examples import input_identity
 from ...inputs.ingest import Intake
 from ...inputs.questions import Question, read_questions
-from ...inputs.readers import open_source
-from ...llm.ask import Asking, answer_all, let_go_on_error, open_asking
-from ...llm.engines.choose import choose_engine, make_teacher
-from ...llm.journal import request_key
-from ...llm.protocol import Reply, Request
+from ...inputs.readers import Source, open_source
+from ...inputs.samples import write_samples
+from ...llm.ask import Asker
+from ...llm.engines.choose import choose_engine
+from ...llm.job import asking_job
+from ...llm.protocol import Engine, Reply
+from ...method.replies import answer_text, incomplete
 from ...records import CandidateStatus, Message, conversation
 from ...run.directory import RunDir, folder_beside
-from ...run.lock import run_lock
 
+WrittenFormat = AnswerFormat | Literal["samples"]
 MESSAGES = "messages"
 """In a template's place where a server renders the conversation by itself."""
 
@@ -29,7 +33,7 @@ class Generated:
     """The file and what is in it; a question that failed is not."""
 
     out: Path
-    format: AnswerFormat
+    format: WrittenFormat
     answers: int
     cut: int
     """Answers with a turn that ended at the token limit."""
@@ -52,46 +56,61 @@ def generate(config: GenerateConfig) -> Generated:
     form = _format(config, questions)
     folder = folder_beside(config.out)
     prompts = _prompts(config)
-    model = make_teacher(_model(config, prompts))
-    with let_go_on_error(model):
-        identity = {
-            "command": "generate",
-            **input_identity(source, config.input),
-            "model": model.name,
-            "revision": model.revision,
-            "template": prompts.name,
-            "temperature": config.model.temperature,
-            "seed": config.model.seed,
-        }
-        run = RunDir.create(folder, identity)
-    with run.discarded_if_empty(), run_lock(run.path, "generate"):
-        journal = config.model.journal or run.path / "journal"
-        with let_go_on_error(model):
-            asking = open_asking(model, config.model, journal=journal, run=run.config["id"])
-        answers = answer_all(
-            asking,
-            questions,
-            _Answerer(config.model, asking, prompts).answer,
-            at_once=config.model.concurrency,
-            stage="generate",
-            unit="questions",
-        )
-        write_answers(config.out, form, [a for a in answers if a.failure is None], model.name)
+    asked = [(one, number) for one in questions for number in _sample_numbers(config.samples)]
+    with asking_job(
+        _model(config, prompts),
+        "generate",
+        create_run=partial(_create_run, config, source, prompts, folder),
+        version=prompts.name,
+    ) as job:
+        answers = job.for_each(asked, _Answerer(job.asker, prompts).answer, unit="answers")
+        whole = [answer for answer in answers if answer.failure is None]
+        model = job.asker.engine.name
+        if form == "samples":
+            write_samples(config.out, [answer.as_sample(model) for answer in whole])
+        else:
+            write_answers(config.out, form, whole, model)
+        counts = job.asker.counts
     return Generated(
         out=config.out,
         format=form,
-        answers=sum(answer.failure is None for answer in answers),
+        answers=len(whole),
         cut=sum(answer.cut for answer in answers),
         failed=dict(Counter(answer.failure for answer in answers if answer.failure)),
         rejected=intake.num_rejected,
-        asked=asking.tally.asked,
-        reused=asking.tally.from_journal,
+        asked=counts.asked,
+        reused=counts.from_journal,
     )
 
 
-def _format(config: GenerateConfig, questions: list[Question]) -> AnswerFormat:
+def _sample_numbers(samples: int | None) -> Sequence[int | None]:
+    """The samples of a question, by which the journal tells them apart; None for a lone answer."""
+    return [None] if samples is None else range(samples)
+
+
+def _create_run(
+    config: GenerateConfig, source: Source, prompts: "Prompts", folder: Path, engine: Engine
+) -> RunDir:
+    identity = {
+        "command": "generate",
+        **input_identity(source, config.input),
+        "model": engine.name,
+        "revision": engine.revision,
+        "template": prompts.name,
+        "temperature": config.model.temperature,
+        "top_p": config.model.top_p,
+        "seed": config.model.seed,
+    }
+    return RunDir.create(folder, identity)
+
+
+def _format(config: GenerateConfig, questions: list[Question]) -> WrittenFormat:
     """As asked for; else told by the file's ending and by turns that only MT-Bench's form has."""
     several = any(len(question.turns) > 1 for question in questions)
+    if config.samples is not None:
+        if several:
+            raise UsageError("some questions have several turns, and --samples is of single ones")
+        return "samples"
     if config.format is None and config.out.suffix == ".jsonl":
         return "mt_bench" if several else "jsonl"
     if config.format in (None, "alpaca_eval") and several:
@@ -168,47 +187,53 @@ def _model(config: GenerateConfig, prompts: Prompts) -> ModelConfig:
     return replace(model, engine_args=(*given, *model.engine_args))
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What a reply answers, or why it is no whole answer."""
+
+    text: str
+    status: CandidateStatus = "ok"
+    reason: str | None = None
+
+
+def _turn(reply: Reply) -> _Turn:
+    text = answer_text(reply.text)
+    if cut := incomplete(reply.finish_reason):
+        return _Turn(text, *cut)
+    if not text:
+        reason = "empty reply" if reply.reasoning is None else "reasoning without a reply"
+        return _Turn(text, "unparsed", reason)
+    return _Turn(text)
+
+
 class _Answerer:
     """Asks a question's turns, each with the answers before it."""
 
-    def __init__(self, config: ModelConfig, asking: Asking, prompts: Prompts) -> None:
-        self._config, self._asking, self._prompts = config, asking, prompts
+    def __init__(self, asker: Asker, prompts: Prompts) -> None:
+        self._asker, self._prompts = asker, prompts
 
-    async def answer(self, question: Question) -> Answer:
-        """All turns, or the reason why there is no whole answer."""
+    async def answer(self, asked: tuple[Question, int | None]) -> Answer:
+        """All turns of a question's sample, or the reason why there is no whole answer."""
+        question, sample = asked
         turns: tuple[str, ...] = ()
-        cut = False
-        for _ in question.turns:
+        cut, ended, key = False, None, None
+        for number in range(1, len(question.turns) + 1):
+            messages, tokens = self._prompts.rendered(question, turns)
             try:
-                reply = await self._asking.reply(self._request(question, turns), _status)
-            except TeacherFailure as error:
+                answered = await self._asker.ask(
+                    messages,
+                    id=question.id,
+                    slot=f"turn_{number}",
+                    read=_turn,
+                    sample=sample,
+                    tokens=tokens,
+                )
+            except RequestFailed as error:
                 return Answer(question, turns, failure=str(error))
-            turns += (self._prompts.answer(reply.text),)
-            cut = cut or reply.finish_reason == "length"
-        return Answer(question, turns, cut)
-
-    def _request(self, question: Question, answers: tuple[str, ...]) -> Request:
-        messages, tokens = self._prompts.rendered(question, answers)
-        config, model = self._config, self._asking.teacher
-        key = request_key(
-            model=model.name,
-            revision=model.revision,
-            messages=messages,
-            prompt_version=self._prompts.name,
-            temperature=config.temperature,
-            seed=config.seed,
-        )
-        return Request(
-            id=question.id,
-            candidate=f"turn_{len(answers) + 1}",
-            messages=messages,
-            max_tokens=config.max_tokens,
-            temperature=config.temperature,
-            seed=config.seed,
-            key=key,
-            tokens=tokens,
-        )
-
-
-def _status(reply: Reply) -> CandidateStatus:
-    return "truncated" if reply.finish_reason == "length" else "ok"
+            turn = answered.reading
+            if turn.status not in ("ok", "truncated"):
+                return Answer(question, turns, failure=f"{turn.status}: {turn.reason}")
+            turns += (self._prompts.answer(turn.text),)
+            cut = cut or turn.status == "truncated"
+            ended, key = answered.reply.finish_reason, answered.key
+        return Answer(question, turns, cut, sample=sample, finish_reason=ended, reply_key=key)

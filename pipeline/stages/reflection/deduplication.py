@@ -43,5 +43,6 @@ def _judged(
 
 def _instruction(original: Candidate) -> str:
     """All that the response answers."""
+    before = [original.system or "", *(turn["content"] for turn in original.history)]
     asked = user_turn(original.instruction or "", original.input or "")
-    return f"{original.system}\n\n{asked}" if original.system else asked
+    return "\n\n".join([*filter(None, before), asked])

@@ -7,40 +7,39 @@ from contextlib import contextmanager
 from ...base.files import read_parquet
 from ...config import ReflectConfig
 from ...inputs.ingest import Intake
-from ...inputs.readers import open_source
-from ...llm.ask import Asking
+from ...llm.ask import Asker
 from ...llm.budget import Budget
 from ...llm.engines.batch_jobs import Job, submitted
-from ...llm.engines.choose import make_teacher, teacher_prices
+from ...llm.engines.choose import is_sold, make_engine, model_prices
 from ...llm.journal import Journal
 from ...llm.protocol import Reply
 from ...records import Candidate, CandidateKind
 from ...run.directory import RunDir, is_run
 from ...templates import teacher_prompts
-from .forecast import Known, forecast, in_words
-from .opening import originals_to_reflect, run_folder
+from .forecast import Find, forecast, forecast_text
 from .reflector import NO_PAIR, Reflector
+from .sources import open_data, originals_to_reflect, run_folder
 
-_PLACE = ["id", "candidate", "status", "reason"]
+_COLUMNS = ["id", "candidate", "status", "reason"]
 
 
 def estimate(config: ReflectConfig) -> str:
-    """What a reflection of the whole input would ask for, in words; nothing is asked or written."""
-    data, intake, settings = config.input.data, Intake(), config.teacher
-    source = open_source(f"{data}/candidates" if is_run(data) else data)
-    with _holding(config) as held:
+    """What a reflection of the whole input would ask for, as text; nothing is asked or written."""
+    intake, settings = Intake(), config.teacher
+    source = open_data(config)
+    with _paid_for(config) as find:
         originals = originals_to_reflect(config, source)(intake)
-        total = forecast(originals, teacher_prompts(settings.prompts), held)
-    prices = teacher_prices(settings, settings.model or "")
-    budget = Budget(prices=prices, half=settings.batch_api)
-    cost = budget.price(total.prompt, total.completion) if prices else None
+        total = forecast(originals, teacher_prompts(settings.prompts), find)
+    budget = Budget(prices=model_prices(settings), sold=is_sold(settings), half=settings.batch_api)
+    cost = budget.price(total.prompt, total.completion)
     waiting = sum(len(job.requests) for job in _submitted(config))
-    said = in_words(total, settings, cost)
+    about = "about " if cost is not None else "cost " if budget.sold else ""
+    text = forecast_text(total, settings, about + budget.cost_text(cost, digits=2))
     if near := len(intake.near_duplicates):
-        said += f"\n{near} near-duplicates are left out"
+        text += f"\n{near} near-duplicates are left out"
     if waiting:
-        said += f"\n{waiting} of the calls are submitted as batch jobs already"
-    return said
+        text += f"\n{waiting} of the calls are submitted as batch jobs already"
+    return text
 
 
 def _submitted(config: ReflectConfig) -> list[Job]:
@@ -52,39 +51,35 @@ def _submitted(config: ReflectConfig) -> list[Job]:
 
 
 @contextmanager
-def _holding(config: ReflectConfig) -> Iterator[Known]:
-    """What the journal and the run hold already, if there are any."""
+def _paid_for(config: ReflectConfig) -> Iterator[Find]:
+    """What the journal and the run have already, if there are any."""
     settings, out = config.teacher, run_folder(config)
     folder = settings.journal or (out / "journal" if out else None)
     if folder is None or not folder.exists():
         yield lambda kind, pair: None
         return
-    teacher = make_teacher(settings)
-    asyncio.run(teacher.close())
+    engine, prompts = make_engine(settings), teacher_prompts(settings.prompts)
     journal = Journal(folder, run="")
-    reflector = Reflector(
-        Asking(teacher, journal, Budget(), retry=settings.retry),
-        teacher_prompts(settings.prompts),
-        settings,
-    )
+    asker = Asker(engine, journal, Budget(), settings, version=prompts.version)
+    reflector = Reflector(asker, prompts)
     left = _left_failed(RunDir(out)) if out and is_run(out) else set()
 
-    def known(kind: CandidateKind, pair: Candidate) -> tuple[Reply | None, Candidate] | None:
-        found = reflector.known(kind, pair)
+    def find(kind: CandidateKind, pair: Candidate) -> tuple[Reply | None, Candidate] | None:
+        found = reflector.find(kind, pair)
         if found is None and "failed" not in settings.retry and (pair.id, kind) in left:
-            return None, reflector.unmade(kind, pair, "failed before")
+            return None, reflector.failed(kind, pair, "failed before")
         return found
 
     try:
-        yield known
+        yield find
     finally:
-        journal.close()
+        asyncio.run(asker.close())
 
 
 def _left_failed(run: RunDir) -> set[tuple[str, str]]:
-    """The places whose requests failed for good: only `--retry` asks them again."""
+    """The candidates whose requests failed for good: only `--retry` asks them again."""
     tables = (found[0] for path in run.shard_paths() if (found := read_parquet(path)))
-    rows = (row for t in tables for row in t.select(_PLACE).to_pylist())
+    rows = (row for t in tables for row in t.select(_COLUMNS).to_pylist())
     return {
         (row["id"], row["candidate"])
         for row in rows

@@ -1,4 +1,4 @@
-"""What a reflection would ask for and cost, before it is asked: an estimate, in words."""
+"""What a reflection would ask for and cost, before it is asked: an estimate, as text."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ GROWTH = 1.5  # a reply's texts are taken to be so much longer than the record's
 LETTERS = 4  # characters a token
 
 
-class Known(Protocol):
+class Find(Protocol):
     """What need not be asked: the reply, if there is one, and the candidate that it gives."""
 
     def __call__(
@@ -26,11 +26,11 @@ class Known(Protocol):
 
 @dataclass(slots=True)
 class Forecast:
-    """Calls to make and the tokens they may use; `held` replies are paid for already."""
+    """Calls to make and the tokens they may use; `paid` replies are in the journal."""
 
     records: int = 0
     calls: int = 0
-    held: int = 0
+    paid: int = 0
     prompt: int = 0
     completion: int = 0
     _seconds: float = 0.0
@@ -38,27 +38,27 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """Mean seconds from request to reply, of the held ones that say so."""
+        """Mean seconds from request to reply, of the paid ones that say so."""
         return self._seconds / self._measured if self._measured else None
 
-    def add(self, original: Candidate, prompts: TeacherPrompts, known: Known) -> None:
+    def add(self, original: Candidate, prompts: TeacherPrompts, find: Find) -> None:
         """Count one record's three reflections."""
         self.records += 1
-        instruction = self._made("instruction", original, prompts, known)
-        self._made("response", original, prompts, known)
+        instruction = self._reflect("instruction", original, prompts, find)
+        self._reflect("response", original, prompts, find)
         if instruction is None:
             self._call("both", original, prompts)  # of a pair that there is not yet
         elif instruction.valid:
-            self._made("both", instruction, prompts, known)
+            self._reflect("both", instruction, prompts, find)
 
-    def _made(
-        self, kind: CandidateKind, pair: Candidate, prompts: TeacherPrompts, known: Known
+    def _reflect(
+        self, kind: CandidateKind, pair: Candidate, prompts: TeacherPrompts, find: Find
     ) -> Candidate | None:
-        found = known(kind, pair)
+        found = find(kind, pair)
         if found is None:
             self._call(kind, pair, prompts)
             return None
-        self._hold(found[0])
+        self._count(found[0])
         return found[1]
 
     def _call(self, kind: CandidateKind, pair: Candidate, prompts: TeacherPrompts) -> None:
@@ -68,35 +68,34 @@ class Forecast:
         own = sum(len(text or "") for text in texts)
         self.completion += CRITIQUE + int(GROWTH * own) // LETTERS
 
-    def _hold(self, reply: Reply | None) -> None:
-        self.held += reply is not None
+    def _count(self, reply: Reply | None) -> None:
+        self.paid += reply is not None
         if reply is not None and reply.seconds is not None:
             self._seconds += reply.seconds
             self._measured += 1
 
 
-def forecast(originals: Iterable[Candidate], prompts: TeacherPrompts, known: Known) -> Forecast:
+def forecast(originals: Iterable[Candidate], prompts: TeacherPrompts, find: Find) -> Forecast:
     """The forecast of all records."""
     total = Forecast()
     for original in originals:
-        total.add(original, prompts, known)
+        total.add(original, prompts, find)
     return total
 
 
-def in_words(total: Forecast, config: ModelConfig, cost: float | None) -> str:
-    """What is printed; `cost` in USD, None where no price is known."""
-    said = "price not known" if cost is None else f"about {cost:.2f} USD"
+def forecast_text(total: Forecast, config: ModelConfig, cost: str) -> str:
+    """What is printed."""
     lines = [
         f"{total.records} records, {total.calls} calls, about {total.prompt} prompt tokens and "
-        f"{total.completion} completion tokens (an estimate), {said}"
+        f"{total.completion} completion tokens (an estimate), {cost}"
     ]
-    if total.held:
-        lines.append(f"{total.held} replies are in the journal already and are not paid for again")
+    if total.paid:
+        lines.append(f"{total.paid} replies are in the journal already and are not paid for again")
     return "\n".join([*lines, f"time: {_time(total, config)}"])
 
 
 def _time(total: Forecast, config: ModelConfig) -> str:
-    """The longest of what the rates allow and what the replies held took."""
+    """The longest of what the rates allow and what the paid replies took."""
     if config.batch_api:
         return "up to 24 h for each of two rounds of batch jobs, the second of what the first gives"
     took: list[tuple[float, str]] = []
@@ -106,8 +105,8 @@ def _time(total: Forecast, config: ModelConfig) -> str:
         tokens = total.prompt + total.completion
         took.append((60 * tokens / config.tpm, f"at --tpm {config.tpm:g}"))
     if total.seconds is not None:
-        said = f"at {config.concurrency} at once and {total.seconds:.1f} s a reply, as measured"
-        took.append((total.calls * total.seconds / config.concurrency, said))
+        pace = f"at {config.concurrency} at once and {total.seconds:.1f} s a reply, as measured"
+        took.append((total.calls * total.seconds / config.concurrency, pace))
     if not took:
         return "not known before the first replies"
     longest, why = max(took)

@@ -1,77 +1,52 @@
 """One reflection: prompt -> journal or teacher -> parsed candidate."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from ...config import ModelConfig
-from ...errors import TeacherFailure
-from ...llm.ask import Asking
-from ...llm.engines.recorded import slot_of
-from ...llm.journal import request_key
-from ...llm.protocol import Reply, Request
-from ...method.parsing import (
-    Parsed,
-    parse_instruction_reply,
-    parse_response_reply,
-    same_text,
-    shield,
-)
-from ...records import Candidate, CandidateKind, Message, user_turn
-from ...templates import TeacherPrompts, fill
+from ...errors import RequestFailed
+from ...llm.ask import Answered, Asker
+from ...llm.protocol import Reply
+from ...method.marks import shield
+from ...method.parsing import Parsed, parse_instruction_reply, parse_response_reply, same_text
+from ...records import Candidate, CandidateKind, CandidateStatus, Message, user_turn
+from ...templates import TeacherPrompts, fill, with_history
 
-Judge = Callable[[Reply], Candidate]
 NO_PAIR = "no instruction pair"
 
 
 class Reflector:
-    """Reflects pairs through `asking`."""
+    """Reflects pairs through `asker`."""
 
-    def __init__(self, asking: Asking, prompts: TeacherPrompts, config: ModelConfig) -> None:
-        self.teacher, self.prompts, self.config = asking.teacher, prompts, config
-        self._asking = asking
+    def __init__(self, asker: Asker, prompts: TeacherPrompts) -> None:
+        self._asker, self._prompts = asker, prompts
 
     async def reflect(self, kind: CandidateKind, pair: Candidate) -> Candidate:
         """The candidate `kind` made from a valid pair; Stopped when the run must end first."""
-        request, judge = self._request(kind, pair)
+        messages = messages_for(kind, pair, self._prompts)
+        read = partial(candidate_of, kind, pair)
         try:
-            return judge(await self._asking.reply(request, lambda reply: judge(reply).status))
-        except TeacherFailure as error:
-            return self.unmade(kind, pair, str(error))
+            answered = await self._asker.ask(messages, id=pair.id, slot=kind, read=read)
+        except RequestFailed as error:
+            return self.failed(kind, pair, str(error))
+        return self._recorded(answered)
 
-    def unmade(self, kind: CandidateKind, pair: Candidate, reason: str) -> Candidate:
+    def failed(self, kind: CandidateKind, pair: Candidate, reason: str) -> Candidate:
         """A candidate that there is no reply for."""
         return Candidate(
-            id=pair.id, candidate=kind, status="failed", reason=reason, teacher=self.teacher.name,
-            system=pair.system,
+            id=pair.id, candidate=kind, status="failed", reason=reason,
+            teacher=self._asker.engine.name, system=pair.system, history=pair.history,
         )  # fmt: skip
 
-    def known(self, kind: CandidateKind, pair: Candidate) -> tuple[Reply, Candidate] | None:
+    def find(self, kind: CandidateKind, pair: Candidate) -> tuple[Reply, Candidate] | None:
         """The journal's reply and the candidate it gives; None where the teacher is to be asked."""
-        request, judge = self._request(kind, pair)
-        reply = self._asking.known(request, lambda reply: judge(reply).status)
-        return None if reply is None else (reply, judge(reply))
+        messages = messages_for(kind, pair, self._prompts)
+        read = partial(candidate_of, kind, pair)
+        found = self._asker.find(messages, id=pair.id, slot=kind, read=read)
+        return None if found is None else (found.reply, self._recorded(found))
 
-    def _request(self, kind: CandidateKind, pair: Candidate) -> tuple[Request, Judge]:
-        messages = messages_for(kind, pair, self.prompts)
-        key = request_key(
-            model=self.teacher.name,
-            revision=self.teacher.revision,
-            messages=messages,
-            prompt_version=self.prompts.version,
-            temperature=self.config.temperature,
-            seed=self.config.seed,
-            slot=slot_of(self.teacher, pair.id, kind),
-        )
-        request = Request(
-            id=pair.id,
-            candidate=kind,
-            messages=messages,
-            max_tokens=self.config.max_tokens,
-            temperature=self.config.temperature,
-            seed=self.config.seed,
-            key=key,
-        )
-        return request, lambda reply: judged(kind, pair, reply, key, self.teacher.name)
+    def _recorded(self, answered: Answered[Candidate]) -> Candidate:
+        teacher = self._asker.engine.name
+        return replace(answered.reading, teacher=teacher, reply_key=answered.key)
 
 
 def messages_for(
@@ -84,47 +59,43 @@ def messages_for(
     """
     assert pair.instruction is not None and pair.output is not None
     prompt = prompts.reflect_instruction if kind == "instruction" else prompts.reflect_response
-    instruction = user_turn(pair.instruction, pair.input or "")
-    if pair.system:
-        instruction = f"{pair.system}\n\n{instruction}"
-    text = fill(prompt, instruction=shield(instruction), response=shield(pair.output))
+    text = fill(prompt, instruction=shield(_asked(pair)), response=shield(pair.output))
     return ({"role": "user", "content": text},)
 
 
-def judged(kind: CandidateKind, pair: Candidate, reply: Reply, key: str, teacher: str) -> Candidate:
+def _asked(pair: Candidate) -> str:
+    """The instruction with all that belongs to it: input, system turn, earlier turns."""
+    instruction = user_turn(pair.instruction or "", pair.input or "")
+    if pair.history:
+        instruction = with_history(instruction, pair.history)
+    return f"{pair.system}\n\n{instruction}" if pair.system else instruction
+
+
+def candidate_of(kind: CandidateKind, pair: Candidate, reply: Reply) -> Candidate:
     """The candidate that a raw reply gives."""
     assert pair.instruction is not None and pair.output is not None
-    made = Candidate(id=pair.id, candidate=kind, teacher=teacher, reply_key=key, system=pair.system)
     texts = (pair.instruction, pair.input or "", pair.output)
-    if kind == "instruction":
-        parsed = parse_instruction_reply(
-            reply.text, finish_reason=reply.finish_reason, example_texts=texts
-        )
-        new = (parsed.instruction, "", parsed.output)
-    else:
-        parsed = parse_response_reply(
-            reply.text, finish_reason=reply.finish_reason, example_texts=texts
-        )
-        new = (pair.instruction, pair.input or "", parsed.output)
-    return _with_pair(made, parsed, new, texts)
-
-
-def _with_pair(
-    made: Candidate,
-    parsed: Parsed,
-    new: tuple[str | None, str, str | None],
-    old: tuple[str, str, str],
-) -> Candidate:
-    if parsed.status != "ok":
-        return replace(made, status=parsed.status, reason=parsed.reason)
-    instruction, input, output = new
-    assert instruction is not None and output is not None
-    same = all(same_text(a, b) for a, b in zip((instruction, input, output), old, strict=True))
-    return replace(
-        made,
-        status="unchanged" if same else "ok",
-        # Equal but for outer white space: the old texts, so that a tie is a tie to the bit.
-        instruction=old[0] if same else instruction,
-        input=old[1] if same else input,
-        output=old[2] if same else output,
+    parse = parse_instruction_reply if kind == "instruction" else parse_response_reply
+    parsed = parse(
+        reply.text,
+        finish_reason=reply.finish_reason,
+        example_texts=texts,
+        reasoning=reply.reasoning,
     )
+    made = Candidate(
+        id=pair.id, candidate=kind, status=parsed.status, reason=parsed.reason,
+        system=pair.system, history=pair.history,
+    )  # fmt: skip
+    return _with_pair(made, parsed, texts) if parsed.status == "ok" else made
+
+
+def _with_pair(made: Candidate, parsed: Parsed, old: tuple[str, str, str]) -> Candidate:
+    assert parsed.output is not None
+    new = (*old[:2], parsed.output)
+    if parsed.instruction is not None:  # which carries all that the input says
+        new = (parsed.instruction, "", parsed.output)
+    same = all(same_text(a, b) for a, b in zip(new, old, strict=True))
+    # Equal but for outer white space: the old texts, so that a tie is a tie to the bit.
+    instruction, input, output = old if same else new
+    status: CandidateStatus = "unchanged" if same else "ok"
+    return replace(made, status=status, instruction=instruction, input=input, output=output)

@@ -1,99 +1,84 @@
-"""What is decided with more than one record in view: evaluation sets, budget, diversity."""
+"""What is decided with more than one record in view: the budget, and diversity."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from ...base.progress import Progress, say
+from ...base.progress import say
 from ...config import SelectConfig
-from ...method.decision import Further, Rules, decide, top
-from ...method.decontamination import EvaluationIndex, Hit
+from ...method.decision import top
 from ...method.diversity import diverse
-from ...records import Candidate, CandidateKind, Score, user_turn
-from ...run.directory import RunDir
-from ...scoring.engine import Record, Scored, ScoringEngine
-from ...scoring.score_files import ScoreFiles, read_records
+from ...run.decisions import DecisionFiles
+from ...scoring.engine import ScoringEngine
+from ...scoring.score_files import ScoreFiles
 from .embeddings import embeddings
 
 POOL = 4
 """Without `--top`, `--diverse` chooses among so many times as many of the best rows."""
+BELOW_TOP, OUTSIDE_POOL, LIKE_OTHERS = 1, 2, 3
+REJECTIONS = {
+    BELOW_TOP: ("below_top", "outside the budget of --top"),
+    OUTSIDE_POOL: ("not_diverse", "--diverse chose among rows that rank higher"),
+    LIKE_OTHERS: ("not_diverse", "--diverse chose rows like it"),
+}
+"""The rule and the reason of a row that passed the filter and is rejected all the same."""
+
+Codes = npt.NDArray[np.int8]
 
 
-def scored_records(run: RunDir, files: ScoreFiles) -> Iterator[tuple[Record, Scored]]:
-    """Every record of a run with its scores, in input order."""
-    for shard in run.shard_paths():
-        records = read_records(run, shard)
-        yield from zip(records, files.read(shard, records), strict=True)
+def apply_corpus_filters(
+    decisions: DecisionFiles, files: ScoreFiles, config: SelectConfig, engine: ScoringEngine
+) -> None:
+    """Reject rows that passed all that is decided row by row.
 
-
-def id_of(record: Record) -> str:
-    """The id that a record's candidates share."""
-    return next(iter(record.values())).id
-
-
-def decide_further(
-    run: RunDir,
-    files: ScoreFiles,
-    rules: Rules,
-    config: SelectConfig,
-    known: EvaluationIndex,
-    engine: ScoringEngine,
-) -> tuple[Further, dict[str, Hit]]:
-    """What rejects records that pass the filter, and where each repeats an evaluation text.
-
-    `--top` takes the best of those that repeat none, `--diverse N` N of these; without `--top` it
-    takes them from the best 4 N.
+    `--top` takes the best of them, `--diverse N` N of these; without `--top` it takes them from
+    the best 4 N.
     """
-    if config.top is None and config.diverse is None and not len(known):
-        return Further(), {}
-    ranked = config.top is not None or config.diverse is not None
-    hits, scores = _passed(run, files, rules, known, ranked=ranked)
-    further = Further(contaminated={id: hit.reason for id, hit in hits.items()})
-    if config.top is not None:
-        further = replace(further, top=top(scores, config.top, by=config.rank_by))
+    if config.top is None and config.diverse is None:
+        return
+    ratio = f"log_{config.rank_by}"
+    rows = decisions.table(["id", "candidate", "reason", ratio])
+    codes = np.zeros(len(rows), np.int8)
+    passed = np.flatnonzero(pc.is_null(rows.column("reason")).to_numpy())
+    ranked = rows.take(passed)
+    budget = config.top or str(POOL * (config.diverse or 0))
+    best = top(ranked.column("id"), ranked.column(ratio), budget, by=config.rank_by)
+    within = passed[best.to_numpy()]
+    codes[np.setdiff1d(passed, within)] = OUTSIDE_POOL if config.top is None else BELOW_TOP
     if config.diverse is not None:
-        pool = top(scores, config.top or str(POOL * config.diverse), by=config.rank_by)
-        kinds = {id: scores[id].candidate for id in pool}
-        chosen = _diverse(run, files, engine, kinds, config.diverse)
-        further = replace(further, pool=pool, diverse=chosen)
-    return further, hits
+        chosen = _diverse(files, engine, rows.take(within), config.diverse)
+        codes[within[~chosen]] = LIKE_OTHERS
+    _reject(decisions, codes)
 
 
 def _diverse(
-    run: RunDir,
-    files: ScoreFiles,
-    engine: ScoringEngine,
-    pool: dict[str, CandidateKind],
-    number: int,
-) -> frozenset[str]:
+    files: ScoreFiles, engine: ScoringEngine, pool: pa.Table, number: int
+) -> npt.NDArray[np.bool_]:
+    """Which of the pool's rows are chosen."""
     if len(pool) <= number:
         say(f"note: --diverse {number} keeps all of its pool, which has {len(pool)} records")
-        return frozenset(pool)
-    ids, vectors = embeddings(run, files, engine, pool)
-    return frozenset(ids[place] for place in diverse(vectors, number))
+        return np.ones(len(pool), np.bool_)
+    kinds = dict(zip(*(pool.column(name).to_pylist() for name in ("id", "candidate")), strict=True))
+    ids, vectors = embeddings(files.run, files, engine, kinds)
+    chosen = {ids[place] for place in diverse(vectors, number)}
+    return np.array([id in chosen for id in kinds])
 
 
-def _passed(
-    run: RunDir, files: ScoreFiles, rules: Rules, known: EvaluationIndex, *, ranked: bool
-) -> tuple[dict[str, Hit], dict[str, Score]]:
-    """Of the records that pass the filter: what repeats an evaluation text, and the others' scores.
-
-    These only where rows are `ranked`: else no more is kept than the hits.
-    """
-    hits, scores = {}, {}
-    with Progress("compare", total=run.num_records, unit="records") as progress:
-        for record, scored in scored_records(run, files):
-            progress.advance()
-            outcome = decide(record, scored, rules)
-            if outcome.reason is not None:
-                continue
-            hit = _repeated(record[outcome.final], known)
-            if hit is not None:
-                hits[id_of(record)] = hit
-            elif ranked:
-                scores[id_of(record)] = scored[outcome.final]
-    return hits, scores
+def _reject(decisions: DecisionFiles, codes: Codes) -> None:
+    """Write the rejections into the shards of decisions."""
+    begin = 0
+    for shard, table in decisions.shards():
+        own = codes[begin : begin + len(table)]
+        begin += len(table)
+        if own.any():
+            decisions.write(shard, _rejected(table, own))
 
 
-def _repeated(pair: Candidate, known: EvaluationIndex) -> Hit | None:
-    asked = user_turn(pair.instruction or "", pair.input or "")
-    return known.find(asked) or known.find(pair.output or "")
+def _rejected(table: pa.Table, codes: Codes) -> pa.Table:
+    for name, part in (("filter_rule", 0), ("reason", 1)):
+        words = pa.array([REJECTIONS[code][part] if code else None for code in codes], pa.string())
+        place = table.schema.get_field_index(name)
+        column = pc.coalesce(words, table.column(name))
+        table = table.set_column(place, table.schema.field(name), column)
+    return table

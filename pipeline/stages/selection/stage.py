@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,33 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from ...base.progress import Progress, say
-from ...base.sharding import WHOLE, Share
-from ...config import SelectConfig, option_words
+from ...config import SelectConfig, recorded_options
 from ...errors import CurateError, UsageError
 from ...inputs.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.examples import input_identity
 from ...inputs.readers import Source, open_source
-from ...method.decision import (
-    Outcome,
-    Rules,
-    decide,
-    first_comparison,
-    surviving_branch,
-)
 from ...method.decontamination import EvaluationIndex
-from ...method.first_token import FirstTokens
-from ...records import CandidateKind
-from ...run.baselines import response_lengths, write_baselines
+from ...run.baselines import write_baselines
 from ...run.card import dataset_card
+from ...run.decisions import DecisionFiles
 from ...run.directory import RunDir, is_run
-from ...run.importing import import_candidates
+from ...run.importing import SHARD, import_candidates, unused_notes
 from ...run.lock import run_lock, turn_lock
-from ...run.selected import SelectedRow, write_sets
-from ...scoring.engine import Record, Scored, ScoringEngine
+from ...run.selected import write_sets
+from ...scoring.engine import ScoringEngine
 from ...scoring.identity import ScoringIdentity, resolve
-from ...scoring.score_files import ScoreFiles, read_records
-from .corpus_filters import decide_further, id_of, scored_records
-from .originals import drawn, originals
+from ...scoring.score_files import ScoreFiles
+from .corpus_filters import apply_corpus_filters
+from .deciding import Decider, rules_of, statuses, wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +53,37 @@ class ShareResult:
     failed_scores: int
 
 
-def select(config: SelectConfig) -> SelectResult:
+def select(config: SelectConfig, *, shard_size: int = SHARD) -> SelectResult:
     """Score what the decision needs, decide, write the data sets.
 
-    Stored scores are used again: with other thresholds no model runs.
+    Stored scores are used again: with other thresholds no model runs. `shard_size` is the number
+    of records in a shard of candidates from elsewhere.
     """
-    with _opened(config) as (run, identity):
+    with _opened(config, shard_size) as (run, identity):
         return _select(run, config, identity)
 
 
-def score_share(config: SelectConfig) -> ShareResult:
+def score_share(config: SelectConfig, *, shard_size: int = SHARD) -> ShareResult:
     """Score the shards of one task's share; `select` decides when all tasks have ended."""
-    with _opened(config) as (run, identity):
-        files = ScoreFiles(run, identity)
+    with _opened(config, shard_size) as (run, identity):
+        files, records, scores = ScoreFiles(run, identity), 0, Counter[str]()
         say(f"scoring share {config.share} with {identity.in_words()}")
-        with closing(ScoringEngine(config.scoring, identity)) as engine:
-            scored = _score(run, files, engine, config.share)
+        with (
+            closing(ScoringEngine(config.scoring, identity)) as engine,
+            Progress("select", total=None, unit="records") as progress,
+        ):
+            for filled in files.complete(engine, progress.advance, wanted(config), config.share):
+                records += len(filled[0])
+                scores.update(statuses(filled[1]))
             if config.share.index == 0:
                 files.noise(engine)  # it takes a model, which the decision then needs no more
-    failed = scored["scores"].get("failed", 0)
     return ShareResult(
-        run=run.path, student=identity.key, records=scored["records"], failed_scores=failed
+        run=run.path, student=identity.key, records=records, failed_scores=scores["failed"]
     )
 
 
 @contextmanager
-def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
+def _opened(config: SelectConfig, shard_size: int) -> Iterator[tuple[RunDir, ScoringIdentity]]:
     """The run with its lock held and its candidates there, and what its scores are known by."""
     data, out = config.input.data, config.out
     if is_run(data) and (out is None or Path(data).resolve() == out.resolve()):
@@ -100,19 +96,20 @@ def _opened(config: SelectConfig) -> Iterator[tuple[RunDir, ScoringIdentity]]:
         source = open_source(f"{data}/candidates" if is_run(data) else data)
         identity = checked(config, out)  # an unknown student must leave nothing behind
         made_from = {"command": "select", **input_identity(source, config.input)}
-        words = {"input": option_words(config.input)}
-        run = RunDir.create(out, made_from, data=source.name, licence=source.licence, options=words)
+        notes = {"data": source.name, "licence": source.licence}
+        run = RunDir.create(out, made_from, **notes, options=recorded_options(config))
     # Where several tasks begin in it, none may take the run away.
     discarded = run.discarded_if_empty() if config.share.whole else nullcontext()
     with discarded, run_lock(run.path, "select", share=config.share):
         if source is not None:
             with turn_lock(run.path, "select"):  # of several tasks the first one imports
-                import_candidates(run, source, config.input)
-            unused = (run.stage("import") or {})["input"]["rejected"]
-            if unused:
-                say(f"note: {unused} input rows were not used, see {run.path}/rejected_input.json")
+                import_candidates(run, source, config.input, shard_size=shard_size)
+            for note in unused_notes((run.stage("import") or {})["input"], f"{run.path}/"):
+                say(note)
         _say_if_unfinished(run)
-        yield run, identity or resolve(config.scoring, run.path / "scores")
+        identity = identity or resolve(config.scoring, run.path / "scores")
+        run.record_selection(identity.key, recorded_options(config))
+        yield run, identity
 
 
 def checked(config: SelectConfig, run: Path) -> ScoringIdentity:
@@ -135,123 +132,56 @@ def _say_if_unfinished(run: RunDir) -> None:
 
 
 def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> SelectResult:
-    files = ScoreFiles(run, identity)
+    files, begun = ScoreFiles(run, identity), time.monotonic()
     sets = open_sets(config.decontaminate)
-    evaluation = _index(sets, config.ngram)
+    settings, student = _settings(config, sets), config.scoring.student
     known = len(list(files.folder.glob("part-*.parquet")))
     taken_up = f"; taking up the scores of {known} shards" if known else ""
     say(f"scoring with {identity.in_words()}{taken_up}")
-    begun = time.monotonic()
     with closing(ScoringEngine(config.scoring, identity)) as engine:
-        scored = _score(run, files, engine)
-        rules = Rules(
-            max_ifd=config.max_ifd,
-            max_rifd=config.max_rifd,
-            only_improved=config.only_improved,
-            noise=files.noise(engine),
-        )
-        further, hits = decide_further(run, files, rules, config, evaluation, engine)
-
-    def rows() -> Iterator[SelectedRow]:
-        for record, known in scored_records(run, files):
-            outcome = decide(record, known, rules)
-            yield _row(record, known, further.applied(id_of(record), outcome))
-
-    settings, student = _settings(config, sets), config.scoring.student
+        decider = _decide(files, config, engine, _index(sets, config.ngram))
     card = partial(dataset_card, run, identity.fields(), settings, student=student)
-    run.forget_stage(f"select/{identity.key}")  # half made anew it is no selection
-    folders = write_sets(run, identity.key, rows, card)
-    pool = partial(originals, run, files)
-    chosen = drawn(pool, response_lengths(folders.selected))
+    folders = write_sets(run, identity.key, card)
+    baselines = write_baselines(run, identity.key, folders.schema)
     counts = {
-        **scored,
+        **decider.counts(),
         **folders.counts,
-        "baselines": {name: int(places.sum()) for name, places in chosen.items()},
+        "baselines": baselines.counts,
         "sequences": engine.sequences,
     }
-    if sets:
-        counts["contaminated"] = dict(Counter(hit.source for hit in hits.values()))
-        counts["evaluation_texts"] = {"compared": len(evaluation), "short": evaluation.too_short}
-    entry = {
-        "student": student,
-        "scoring": identity.fields(),
-        "settings": settings,
-        "counts": counts,
-        "seconds": round(time.monotonic() - begun, 3),
-    }
-    baselines = write_baselines(run, identity.key, pool, chosen, folders)
-    run.finish_stage(f"select/{identity.key}", entry)
+    seconds = round(time.monotonic() - begun, 3)
+    about = {"student": student, "scoring": identity.fields(), "settings": settings}
+    run.finish_stage(f"select/{identity.key}", {**about, "counts": counts, "seconds": seconds})
+    for sentence in decider.first_tokens.in_words(identity.template):
+        say(sentence)
+    _say_if_empty(counts)
     return SelectResult(
         run=run.path,
         student=identity.key,
         selected=folders.selected,
         rejected=folders.rejected,
-        baselines=baselines,
+        baselines=baselines.folder,
         counts=counts,
-        failed_scores=scored["scores"].get("failed", 0),
+        failed_scores=decider.scores["failed"],
     )
 
 
-def choose_branches(config: SelectConfig) -> ScoringIdentity:
-    """Let the student choose between each original and its instruction's reflection, no more.
-
-    The first comparison of the selective schedule; its scores are kept and serve `select`.
-    """
-    run = RunDir.open(config.input.data)
-    with run_lock(run.path, "select"):
-        identity = resolve(config.scoring, run.path / "scores")
-        files = ScoreFiles(run, identity)
-        with (
-            closing(ScoringEngine(config.scoring, identity)) as engine,
-            Progress("choose", total=run.num_records, unit="records") as progress,
-        ):
-            for _ in files.complete(engine, progress.advance, first_comparison):
-                pass
-    return identity
-
-
-def branches_of(
-    config: SelectConfig, identity: ScoringIdentity
-) -> Callable[[int], dict[str, CandidateKind]]:
-    """The chosen branch of each record of a shard, from the scores that `choose_branches` left."""
-    run = RunDir.open(config.input.data)
-    files = ScoreFiles(run, identity)
-
-    def chosen(shard: int) -> dict[str, CandidateKind]:
-        path = run.shard_path(shard)
-        records = read_records(run, path)
-        scored = zip(records, files.read(path, records), strict=True)
-        return {id_of(record): surviving_branch(record, known) for record, known in scored}
-
-    return chosen
-
-
-def _score(
-    run: RunDir, files: ScoreFiles, engine: ScoringEngine, share: Share = WHOLE
-) -> dict[str, Any]:
-    """Fill in the scores of a share's shards; counts of records, candidates, score statuses."""
-    statuses: Counter[str] = Counter()
-    candidates: Counter[str] = Counter()
-    first_tokens = FirstTokens()
-    records = 0
-    total = run.num_records if share.whole else None
-    with Progress("select", total=total, unit="records") as progress:
-        filled = files.complete(engine, progress.advance, share=share)
-        for shard_records, shard_scores in filled:
-            records += len(shard_records)
-            for record, known in zip(shard_records, shard_scores, strict=True):
-                candidates.update(f"{c.candidate} {c.status}" for c in record.values())
-                for score in known.values():
-                    statuses.update(s for s in (score.ifd_status, score.rifd_status) if s)
-                    first_tokens.add(score)
-    for sentence in first_tokens.in_words(engine.identity.template):
-        say(sentence)
-    return {
-        "records": records,
-        "candidates": dict(candidates),
-        "scores": dict(statuses),
-        "first_token": first_tokens.summary(),
-    }
+def _decide(
+    files: ScoreFiles, config: SelectConfig, engine: ScoringEngine, evaluation: EvaluationIndex
+) -> Decider:
+    """Score what is missing and publish the decisions; the selection is unfinished from then on."""
+    run, student = files.run, files.identity.key
+    decisions = DecisionFiles.of(run, student)
+    draft = decisions.begin_draft()
+    decider = Decider(rules_of(config), partial(files.noise, engine), evaluation)
+    with Progress("select", total=run.num_records, unit="records") as progress:
+        filled = files.complete(engine, progress.advance, wanted(config))
+        for shard, (records, scores) in zip(run.shard_paths(), filled, strict=True):
+            draft.write(shard, decider.decide(records, scores))
+    apply_corpus_filters(draft, files, config, engine)
+    run.forget_stage(f"select/{student}")
+    decisions.publish(draft)
+    return decider
 
 
 def _index(sets: Sequence[Source], n: int) -> EvaluationIndex:
@@ -265,21 +195,18 @@ def _index(sets: Sequence[Source], n: int) -> EvaluationIndex:
     return index
 
 
-def _row(record: Record, known: Scored, outcome: Outcome) -> SelectedRow:
-    final: CandidateKind = outcome.final
-    return SelectedRow(
-        id=id_of(record),
-        candidate=record.get(final),
-        kind=final,
-        score=known.get(final),
-        decision=outcome.decision,
-        reason=outcome.reason,
-        extra=record["original"].extra if "original" in record else None,
-    )
+def _say_if_empty(counts: Mapping[str, Any]) -> None:
+    """Say why nothing was kept."""
+    if not counts["selected"]:
+        rules = Counter(counts["by_rule"]).most_common()
+        why = ", ".join(f"{number} {rule}" for rule, number in rules)
+        say(f"note: no record was selected; by the rule that rejected them: {why}")
 
 
 def _settings(config: SelectConfig, sets: Sequence[Source]) -> dict[str, Any]:
-    names = ("max_ifd", "max_rifd", "only_improved", "top", "rank_by", "diverse")
+    names = (
+        "max_ifd", "max_rifd", "only_improved", "prefer_passing", "top", "rank_by", "diverse",
+    )  # fmt: skip
     settings = {name: getattr(config, name) for name in names}
     if sets:
         settings["decontaminate"] = {source.name: source.fingerprint for source in sets}

@@ -3,19 +3,21 @@
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ...base.files import read_notes
-from ...inputs.row_count import count_rows
+from ...config import InputConfig, command_words
+from ...config.options import options_of
+from ...inputs.readers.files import count_rows
 from ...llm.journal_tail import growth
 from ...records import REFLECTIONS, RETRYABLE
 from ...run.directory import RunDir, read_json
 from ...run.lock import Holder, holders
 from ...run.shard_counts import RECENT, newest, per_second, value_counts
 from ...training.checkpoints import CHECKPOINTS, CLAIM, last_complete
-from .rebuild_command import scoring_words, settings_words
+from .sampling import checked, holds_problems, sampled
 
 State = Literal["finished", "running", "unfinished"]
 STALE = "candidates were made after it: select again"
@@ -65,9 +67,7 @@ def status(path: str) -> RunStatus:
     run = RunDir.open(path)
     held = holders(run.path)
     working = {holder.what.split()[0] for holder in held if holder.alive}
-    made = _candidates(run, working)
-    total = made.total if made.state == "finished" else None
-    stages = [made, *(_selection(run, name, total, working) for name in _students(run))]
+    stages = list(_solving(run, working) if holds_problems(run) else _selecting_from(run, working))
     stages += _trainings(run)
     return RunStatus(
         run=path,
@@ -76,6 +76,21 @@ def status(path: str) -> RunStatus:
         stages=stages,
         next=[] if working else list(_next(run, path, stages)),
     )
+
+
+def _solving(run: RunDir, working: set[str]) -> Iterator[StageStatus]:
+    made = sampled(run)
+    finished = run.stage(made["stage"]) is not None
+    yield StageStatus(state=_state(finished, bool(working - {"check"})), **made)
+    for entry in checked(run):
+        yield StageStatus(state=_state(True, "check" in working), **entry)
+
+
+def _selecting_from(run: RunDir, working: set[str]) -> Iterator[StageStatus]:
+    made = _candidates(run, working)
+    total = made.total if made.state == "finished" else None
+    yield made
+    yield from (_selection(run, name, total, working) for name in _students(run))
 
 
 # --- candidates -----------------------------------------------------------------------------------
@@ -110,7 +125,7 @@ def _unfinished_candidates(run: RunDir, known: StageStatus, entry: dict[str, Any
     """With what is left, by the input, and the speed, by the journal."""
     total = entry.get("records") or _input_rows(run)
     left = None if total is None else max(total - known.done, 0)
-    folder = run.path / entry.get("journal", _option(run, "--journal") or "journal")
+    folder = run.path / entry.get("journal", _option(run, "journal") or "journal")
     journal = growth(folder)
     calls = 2 if run.config["identity"].get("schedule") == "selective" else len(REFLECTIONS)
     rate = journal.per_second / calls if journal.per_second else None
@@ -121,21 +136,15 @@ def _unfinished_candidates(run: RunDir, known: StageStatus, entry: dict[str, Any
 
 def _input_rows(run: RunDir) -> int | None:
     """How many rows the input has, within the limit."""
-    rows, limit = count_rows(str(run.config.get("data"))), _option(run, "--limit")
+    rows, limit = count_rows(str(run.config.get("data"))), _option(run, "limit")
     if limit is None:
         return rows
     return int(limit) if rows is None else min(rows, int(limit))
 
 
-def _options(run: RunDir, which: str) -> list[str]:
-    """The options that the run was begun with: those of its `input` or its `teacher`."""
-    words: list[str] = run.config.get("options", {}).get(which, [])
-    return words
-
-
-def _option(run: RunDir, name: str) -> str | None:
-    words = [*_options(run, "input"), *_options(run, "teacher")]
-    return words[words.index(name) + 1] if name in words else None
+def _option(run: RunDir, name: str) -> Any:
+    """An option that the run was begun with."""
+    return run.config.get("options", {}).get(name)
 
 
 # --- selections -----------------------------------------------------------------------------------
@@ -226,42 +235,41 @@ def _next(run: RunDir, path: str, stages: list[StageStatus]) -> Iterator[str]:
     made, *later = stages
     selections = [stage for stage in later if stage.stage.startswith("select/")]
     if made.state != "finished" or made.damaged_shards:
-        yield shlex.join(_making(run, path, made, selections, []))
+        yield shlex.join(_making(run, path, selections))
     elif made.stage == "reflect" and made.failed:
-        troubles = ",".join(name for name in RETRYABLE if made.counts.get(name))
-        yield shlex.join(_making(run, path, made, selections, ["--retry", troubles]))
+        retry = [name for name in RETRYABLE if made.counts.get(name)]
+        yield shlex.join(_making(run, path, selections, retry=retry))
     for stage in selections:
         if stage.state != "finished" or STALE in stage.notes or stage.failed:
-            yield shlex.join(["curate", "select", path, *_scoring(run, stage)])
-    if not selections and run.config["identity"].get("schedule") != "selective":
+            yield shlex.join(command_words("select", {"data": path, **_selecting(run, stage)}))
+    if holds_problems(run):
+        yield f"curate check {shlex.quote(path)}"
+    elif not selections and not _is_selective(run):
         yield f"curate select {shlex.quote(path)} --student STUDENT"
 
 
 def _making(
-    run: RunDir, path: str, made: StageStatus, selections: list[StageStatus], retry: list[str]
+    run: RunDir, path: str, selections: list[StageStatus], retry: Sequence[str] = ()
 ) -> list[str]:
     """The command that made the candidates, again; where it also selects, as that was done."""
-    data, teacher = str(run.config.get("data")), _options(run, "teacher")
-    given = [*_options(run, "input"), *teacher, *retry]
-    only = selections[0] if len(selections) == 1 else None
-    selecting = _scoring(run, only) if only else ["--student", "STUDENT"]
-    if run.config["identity"].get("schedule") == "selective":
-        more = ["--schedule", "selective", *selecting, "--no-finetune"]
-        return ["curate", "run", data, "--out", path, *given, *more]
-    if made.stage == "import":
-        return ["curate", "select", data, "--out", path, *given, *selecting]
-    if retry:
-        return ["curate", "reflect", path, *teacher, *retry]
-    return ["curate", "reflect", data, "--out", path, *given]
+    command = str(run.config["identity"].get("command"))
+    options = {**run.config.get("options", {}), "out": path, "retry": retry}
+    if _is_selective(run):
+        only = _selecting(run, selections[0]) if len(selections) == 1 else {"student": "STUDENT"}
+        options |= {"schedule": "selective", **only, "finetune": False}
+        command = "run"
+    return command_words(command, options)
 
 
-def _scoring(run: RunDir, stage: StageStatus) -> list[str]:
-    """The options that lead to a selection's scores, and those of its decision if it is made."""
-    student = stage.stage.partition("/")[2]
-    fields = read_json(run.path / "scores" / student / "config.json") or {}
-    settings = (run.stage(stage.stage) or {}).get("settings", {})
-    named = ["--student", stage.student or "STUDENT"]
-    return [*named, *scoring_words(fields), *settings_words(settings)]
+def _is_selective(run: RunDir) -> bool:
+    return bool(run.config["identity"].get("schedule") == "selective")
+
+
+def _selecting(run: RunDir, stage: StageStatus) -> dict[str, Any]:
+    """The options that a selection was last begun with, but for its input's."""
+    key = stage.stage.partition("/")[2]
+    options = run.selection_options(key) or {"student": stage.student or "STUDENT"}
+    return {name: options[name] for name in options if name not in options_of(InputConfig)}
 
 
 def in_words(found: RunStatus) -> Iterator[str]:

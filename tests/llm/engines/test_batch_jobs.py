@@ -16,7 +16,7 @@ from curate.pipeline.config import ReflectConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling
 from curate.pipeline.llm.engines import batch_jobs
-from curate.pipeline.llm.engines.choose import make_teacher
+from curate.pipeline.llm.engines.choose import make_engine
 from curate.pipeline.stages.reflection.estimate import estimate
 from curate.pipeline.stages.reflection.stage import reflect
 
@@ -30,7 +30,7 @@ from ...stages.reflection.test_stage import (
     shards,
 )
 from ..batch_server import BatchServer, Row, answered, expired, fine, refused
-from ..records_asked import records, written
+from ..records_asked import journal_lines, records, written
 
 __all__ = ["no_thread_left"]
 QUICK = "import curate.pipeline.llm.engines.batch_jobs as b; b.QUIET = 0.05"
@@ -79,6 +79,7 @@ def test_two_waves_give_what_a_live_run_gives_at_half_the_price(tmp_path: Path, 
         assert server.live == 15 and again.asked == 0
     assert shards(tmp_path / "run") == shards(tmp_path / "live")
     assert result.tokens == direct.tokens == (15 * 11, 15 * 7)
+    assert direct.cost is not None
     assert direct.cost == pytest.approx(15 * (11 + 14) / 1e6)
     assert result.cost == again.cost == pytest.approx(direct.cost / 2)
 
@@ -142,7 +143,7 @@ def test_requests_that_fail_are_named_and_taken_up_by_retry(tmp_path: Path) -> N
         assert result.statuses == {"ok": 3, "failed": 15}
         rows = by_place(run)
         reasons = [rows[f"r{n}", "response"].reason or "" for n in range(5)]
-        assert "longer than the teacher's context" in reasons[0]
+        assert "longer than the model's context" in reasons[0]
         assert "HTTP 500: the server had an error" in reasons[1]
         assert reasons[2] == "no answer in batch batch-0, which is completed"
         assert "before the completion window expired" in reasons[3]
@@ -400,9 +401,9 @@ def test_a_server_without_a_batch_api_says_so(tmp_path: Path, data: Path) -> Non
 def test_what_does_not_go_together(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UsageError, match="--batch-api is for one server"):
         urls = ("http://a/v1", "http://b/v1")
-        make_teacher(config(data, tmp_path, "", base_url=urls, batch_api=True).teacher)
+        make_engine(config(data, tmp_path, "", base_url=urls, batch_api=True).teacher)
     with pytest.raises(UsageError, match="--batch-api is for one server"):
-        make_teacher(config(data, tmp_path, "", base_url=None, batch_api=True).teacher)
+        make_engine(config(data, tmp_path, "", base_url=None, batch_api=True).teacher)
 
 
 def test_a_dry_run_says_half_the_price_and_a_day(tmp_path: Path, data: Path) -> None:
@@ -414,3 +415,34 @@ def test_a_dry_run_says_half_the_price_and_a_day(tmp_path: Path, data: Path) -> 
     half, whole = (float(text.split(", about ")[-1].split(" USD")[0]) for text in (said, full))
     assert half == pytest.approx(whole / 2, abs=0.01)
     assert said.endswith("batch jobs, the second of what the first gives")
+
+
+def test_reasoning_in_a_batch_is_kept_apart(tmp_path: Path, data: Path) -> None:
+    def thinking(line: Row) -> Row:
+        answer = fine(line)
+        message = answer["response"]["body"]["choices"][0]["message"]
+        message["content"] = f"<think>[Better Answer] Draft.</think>{message['content']}"
+        return answer
+
+    with BatchServer(thinking) as server:
+        assert reflect(batched(data, tmp_path / "run", server)).statuses == {"ok": 15}
+    lines = journal_lines(tmp_path / "run" / "journal")
+    assert {line["reasoning"] for line in lines} == {"[Better Answer] Draft."}
+
+
+def test_an_output_that_is_not_there_yet_loses_no_reply(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.pipeline.llm.flow_control.FIRST_DELAY", 0.01)
+    with BatchServer() as server:
+        server.late = 1
+        result = reflect(batched(data, tmp_path / "run", server))
+        assert set(server.asked.values()) == {1}
+    assert result.statuses == {"ok": 15} and notes(tmp_path / "run") == []
+
+
+def test_counts_of_another_type_and_deep_lines_lose_no_reply(tmp_path: Path, data: Path) -> None:
+    with BatchServer() as server:
+        server.counts = {"completed": "many", "total": None}
+        server.tail = b"[" * 100_000 + b"\n"
+        assert reflect(batched(data, tmp_path / "run", server)).statuses == {"ok": 15}

@@ -12,23 +12,23 @@ import pytest
 from curate.pipeline.config import ModelConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.llm.engines import endpoints
-from curate.pipeline.llm.engines.choose import make_teacher
-from curate.pipeline.llm.engines.endpoints import Endpoints
-from curate.pipeline.llm.engines.openai_server import OpenAITeacher
+from curate.pipeline.llm.engines.choose import make_engine
+from curate.pipeline.llm.engines.endpoints import EndpointsEngine
+from curate.pipeline.llm.engines.openai_server import OpenAIEngine
 from curate.pipeline.llm.protocol import Reply
 
 from ..faulty_server import FaultyServer, Received, always, completion, error, slow
 from .test_openai_server import request
 
-Work = Callable[[Endpoints], Awaitable[list[Reply]]]
+Work = Callable[[EndpointsEngine], Awaitable[list[Reply]]]
 
 
 def run(urls: list[str], work: Work, *, ceiling: int = 16, patience: float = 120) -> list[Reply]:
-    def make(url: str, patience: float) -> OpenAITeacher:
-        return OpenAITeacher("m", url, ceiling=ceiling, timeout=10, patience=patience)
+    def make(url: str, patience: float) -> OpenAIEngine:
+        return OpenAIEngine("m", url, ceiling=ceiling, timeout=10, patience=patience)
 
     async def whole() -> list[Reply]:
-        teacher = Endpoints(make, urls, ceiling=ceiling, patience=patience)
+        teacher = EndpointsEngine(make, urls, ceiling=ceiling, patience=patience)
         try:
             return await work(teacher)
         finally:
@@ -38,7 +38,7 @@ def run(urls: list[str], work: Work, *, ceiling: int = 16, patience: float = 120
 
 
 def asked(number: int) -> Work:
-    async def work(teacher: Endpoints) -> list[Reply]:
+    async def work(teacher: EndpointsEngine) -> list[Reply]:
         return await asyncio.gather(*(teacher.ask(request(n)) for n in range(number)))
 
     return work
@@ -75,7 +75,7 @@ def test_a_server_killed_for_good_loses_nothing_and_nothing_is_paid_twice(
 
         first.behaviour = second.behaviour = counting
 
-        async def work(teacher: Endpoints) -> list[Reply]:
+        async def work(teacher: EndpointsEngine) -> list[Reply]:
             tasks = [asyncio.create_task(teacher.ask(request(n))) for n in range(600)]
             while len(first.requests) < 50:
                 await asyncio.sleep(0.005)
@@ -98,7 +98,7 @@ def test_a_server_that_comes_back_is_used_again(
     monkeypatch.setattr(endpoints, "SHORT", 0.5)
     with FaultyServer(lambda r: slow(0.05)) as first, FaultyServer(lambda r: slow(0.05)) as second:
 
-        async def work(teacher: Endpoints) -> list[Reply]:
+        async def work(teacher: EndpointsEngine) -> list[Reply]:
             tasks = [asyncio.create_task(teacher.ask(request(n))) for n in range(600)]
             await asyncio.sleep(0.4)
             first.kill()
@@ -132,7 +132,7 @@ def test_all_servers_lost_for_good_stop_the_run_resumably(monkeypatch: pytest.Mo
     monkeypatch.setattr(endpoints, "SHORT", 0.3)
     with FaultyServer() as first, FaultyServer() as second:
 
-        async def work(teacher: Endpoints) -> list[Reply]:
+        async def work(teacher: EndpointsEngine) -> list[Reply]:
             await asked(20)(teacher)
             first.kill()
             second.kill()
@@ -146,7 +146,7 @@ def test_both_down_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(endpoints, "SHORT", 0.3)
     with FaultyServer() as first, FaultyServer() as second:
 
-        async def work(teacher: Endpoints) -> list[Reply]:
+        async def work(teacher: EndpointsEngine) -> list[Reply]:
             await asked(20)(teacher)
             first.kill()
             second.kill()
@@ -169,6 +169,6 @@ def test_a_wrong_key_at_one_stops_the_run() -> None:
 
 def test_the_engine_of_several_addresses() -> None:
     urls = ("http://localhost:1/v1", "http://localhost:2/v1")
-    assert isinstance(make_teacher(ModelConfig(model="m", base_url=urls)), Endpoints)
+    assert isinstance(make_engine(ModelConfig(model="m", base_url=urls)), EndpointsEngine)
     with pytest.raises(UsageError, match="twice"):
         ModelConfig(model="m", base_url=(urls[0], urls[0]))

@@ -1,8 +1,9 @@
-"""LocalTeacher: continuous batching in process, against generate() one prompt at a time."""
+"""InProcessEngine: continuous batching in process, against generate() one prompt at a time."""
 
 import asyncio
 import ctypes
 import gc
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.pipeline.config import ModelConfig
-from curate.pipeline.errors import CurateError, TeacherFailure, UsageError
+from curate.pipeline.errors import CurateError, RequestFailed, UsageError
 from curate.pipeline.inputs.model_files import folder_hash
-from curate.pipeline.llm.engines.choose import choose_engine, make_teacher
-from curate.pipeline.llm.engines.in_process import LocalTeacher
-from curate.pipeline.llm.engines.openai_server import OpenAITeacher
-from curate.pipeline.llm.protocol import Reply, Request
+from curate.pipeline.llm.engines.choose import choose_engine, make_engine
+from curate.pipeline.llm.engines.in_process import InProcessEngine
+from curate.pipeline.llm.engines.openai_server import OpenAIEngine
+from curate.pipeline.llm.protocol import Reply, Request, with_reasoning_apart
 
 from ..tiny_model import save_tiny_chat_model
 
@@ -45,7 +46,7 @@ def request(
 ) -> Request:
     return Request(
         id=text,
-        candidate="response",
+        slot="response",
         messages=({"role": "user", "content": text},),
         max_tokens=max_tokens,
         temperature=temperature,
@@ -58,7 +59,7 @@ def ask(folder: Path | str, *requests: Request, **options: Any) -> list[Reply | 
     """Ask all at once; what each returned or raised."""
 
     async def run() -> list[Reply | BaseException]:
-        teacher = LocalTeacher(str(folder), **{"ceiling": 8, "device": "cpu", **options})
+        teacher = InProcessEngine(str(folder), **{"ceiling": 8, "device": "cpu", **options})
         try:
             asked = (teacher.ask(one) for one in requests)
             return await asyncio.gather(*asked, return_exceptions=True)
@@ -116,6 +117,19 @@ def test_many_at_once_are_what_generate_gives_one_at_a_time(folder: Path) -> Non
     assert living_models() <= models
 
 
+def test_a_prompt_that_opens_a_block_of_reasoning_makes_the_reply_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "thinker")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    tokenizer.save_pretrained(tmp_path / "thinker")
+    (found,) = replies(ask(tmp_path / "thinker", request("Hi")))
+    apart = with_reasoning_apart(found)
+    assert found.text.startswith("<think>")
+    assert apart.text == "" and apart.reasoning == found.text.removeprefix("<think>").strip()
+
+
 def test_a_cache_too_small_for_all_at_once_changes_nothing(folder: Path) -> None:
     asked = [request(text, max_tokens=200) for text in TEXTS[:6]]
     cache = 4 * 256 * 512  # bytes: four pages of 256 tokens, 512 bytes each
@@ -131,7 +145,7 @@ def test_a_prompt_needs_room_for_one_token(folder: Path) -> None:
     assert isinstance(good, Reply)
     assert (good.prompt_tokens, good.completion_tokens) == (CONTEXT - 1, 1)
     assert good.max_tokens == 50
-    assert isinstance(bad, TeacherFailure)
+    assert isinstance(bad, RequestFailed)
     assert str(bad).startswith("longer than the teacher's context: the prompt has 384 tokens")
 
 
@@ -146,7 +160,7 @@ def test_sampling_varies_and_its_seed_repeats_it(folder: Path) -> None:
 
 
 def test_a_failure_in_the_thread_reaches_every_request(tmp_path: Path) -> None:
-    """A special token that the model has no embedding for: an IndexError in the manager's thread."""
+    """A special token without an embedding: an IndexError in the manager's thread."""
     save_tiny_chat_model(tmp_path / "odd")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "odd")
     tokenizer.add_tokens(["beyond"], special_tokens=True)
@@ -171,7 +185,7 @@ def test_want_of_memory_is_one_sentence(tmp_path: Path) -> None:
 def test_a_thread_that_ends_without_a_word_is_no_hang(folder: Path) -> None:
     async def run() -> None:
         before = set(threading.enumerate())
-        teacher = LocalTeacher(str(folder), ceiling=8, device="cpu")
+        teacher = InProcessEngine(str(folder), ceiling=8, device="cpu")
         await teacher.ask(request("Hello?", max_tokens=1))
         begun = set(threading.enumerate()) - before
         [thread] = [thread for thread in begun if "_run_generation_loop" in thread.name]
@@ -193,7 +207,7 @@ def test_a_thread_that_ends_without_a_word_is_no_hang(folder: Path) -> None:
 
 def test_closing_while_the_model_loads_lets_go_of_it(folder: Path) -> None:
     async def run() -> None:
-        teacher = LocalTeacher(str(folder), ceiling=8, device="cpu")
+        teacher = InProcessEngine(str(folder), ceiling=8, device="cpu")
         asking = asyncio.create_task(teacher.ask(request("Hello?")))
         await asyncio.sleep(0)
         asking.cancel()
@@ -228,9 +242,9 @@ def test_a_device_that_is_not_here(folder: Path) -> None:
 
 
 def test_a_folder_is_known_by_its_name_and_its_files(folder: Path) -> None:
-    teacher = LocalTeacher(f"{folder}/", ceiling=1, revision="ignored")
+    teacher = InProcessEngine(f"{folder}/", ceiling=1, revision="ignored")
     assert (teacher.name, teacher.revision) == ("tiny", folder_hash(folder))
-    hub = LocalTeacher("owner/name", ceiling=1, revision="abc")
+    hub = InProcessEngine("owner/name", ceiling=1, revision="abc")
     assert (hub.name, hub.revision) == ("owner/name", "abc")
     asyncio.run(teacher.close())
 
@@ -239,9 +253,9 @@ def test_auto_takes_what_is_given_or_here(folder: Path, tmp_path: Path) -> None:
     url = "http://localhost:1/v1"
     assert choose_engine(ModelConfig(model="m", base_url=url)) == "openai"
     assert choose_engine(ModelConfig(replies=tmp_path / "r.jsonl")) == "recorded"
-    assert isinstance(make_teacher(ModelConfig(model="m", base_url=url)), OpenAITeacher)
+    assert isinstance(make_engine(ModelConfig(model="m", base_url=url)), OpenAIEngine)
     if not torch.cuda.is_available():
         assert choose_engine(ModelConfig(model="m")) == "transformers"
-        assert isinstance(make_teacher(ModelConfig(model=str(folder))), LocalTeacher)
+        assert isinstance(make_engine(ModelConfig(model=str(folder))), InProcessEngine)
     with pytest.raises(UsageError, match="--engine vllm"):
-        make_teacher(ModelConfig(model="m", engine_args=("--x",), engine="transformers"))
+        make_engine(ModelConfig(model="m", engine_args=("--x",), engine="transformers"))

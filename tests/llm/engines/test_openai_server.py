@@ -1,4 +1,4 @@
-"""OpenAITeacher against a real HTTP server with faults."""
+"""OpenAIEngine against a real HTTP server with faults."""
 
 import asyncio
 import logging
@@ -10,8 +10,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from curate.pipeline.errors import CurateError, TeacherFailure
-from curate.pipeline.llm.engines.openai_server import OpenAITeacher
+from curate.pipeline.errors import CurateError, RequestFailed
+from curate.pipeline.llm.engines.openai_server import OpenAIEngine
 from curate.pipeline.llm.protocol import Reply, Request
 
 from ..faulty_server import (
@@ -40,7 +40,7 @@ def request(
 ) -> Request:
     return Request(
         id=str(number),
-        candidate="instruction",
+        slot="instruction",
         messages=({"role": "user", "content": f"{text} {number}"},),
         max_tokens=64,
         temperature=0.0,
@@ -60,7 +60,7 @@ def ask(
     """Ask all at once; what each returned or raised."""
 
     async def run() -> list[Reply | BaseException]:
-        teacher = OpenAITeacher(
+        teacher = OpenAIEngine(
             "m", url, api_key=api_key, ceiling=ceiling, timeout=timeout, patience=patience
         )
         try:
@@ -143,7 +143,7 @@ def test_an_address_without_a_server_below_it() -> None:
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/y", "", "http://", "http://x:port"])
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(CurateError, match="--base-url"):
-        OpenAITeacher("m", url, ceiling=1)
+        OpenAIEngine("m", url, ceiling=1)
 
 
 def test_refusal_parts_and_nothing_are_texts() -> None:
@@ -281,8 +281,8 @@ TOO_LONG = [
 def test_a_record_longer_than_the_context_fails_alone(answer: Answer) -> None:
     with FaultyServer(script(answer)) as server:
         first, second = ask(server.url, request(0), request(1), ceiling=1)
-    assert isinstance(first, TeacherFailure)
-    assert str(first).startswith("longer than the teacher's context: ")
+    assert isinstance(first, RequestFailed)
+    assert str(first).startswith("longer than the model's context: ")
     assert isinstance(second, Reply)
     assert len(server.requests) == 2
 
@@ -290,14 +290,14 @@ def test_a_record_longer_than_the_context_fails_alone(answer: Answer) -> None:
 def test_a_bad_request_after_a_success_fails_alone() -> None:
     with FaultyServer(script(None, error(400, "odd text"))) as server:
         outcomes = ask(server.url, *map(request, range(3)), ceiling=1)
-    assert isinstance(outcomes[1], TeacherFailure)
+    assert isinstance(outcomes[1], RequestFailed)
     assert isinstance(outcomes[2], Reply)
 
 
 def test_a_filtered_request_fails_alone_even_at_first() -> None:
     with FaultyServer(script(error(400, "filtered", code="content_filter"))) as server:
         first, second = ask(server.url, request(0), request(1), ceiling=1)
-    assert isinstance(first, TeacherFailure)
+    assert isinstance(first, RequestFailed)
     assert isinstance(second, Reply)
 
 
@@ -325,7 +325,7 @@ def test_one_record_that_always_breaks_the_server_fails_alone(quick: None) -> No
     with FaultyServer(poisoned) as server:
         outcomes = ask(server.url, *map(request, range(30)), ceiling=4)
     [failure] = [outcome for outcome in outcomes if not isinstance(outcome, Reply)]
-    assert isinstance(failure, TeacherFailure)
+    assert isinstance(failure, RequestFailed)
     assert str(failure).startswith("no answer in 6 attempts")
     assert str(failure).endswith("HTTP 500: boom")
 
@@ -334,7 +334,7 @@ def test_a_server_killed_and_restarted_loses_nothing() -> None:
     with FaultyServer(lambda received: slow(0.05)) as server:
 
         async def run() -> list[Reply]:
-            teacher = OpenAITeacher("m", server.url, ceiling=16, timeout=10)
+            teacher = OpenAIEngine("m", server.url, ceiling=16, timeout=10)
             asked = asyncio.gather(*(teacher.ask(request(n)) for n in range(400)))
             for _ in range(2):
                 await asyncio.sleep(0.3)
@@ -353,7 +353,7 @@ def test_a_server_that_vanishes_for_good_stops_the_run_resumably() -> None:
     with FaultyServer() as server:
 
         async def run() -> None:
-            teacher = OpenAITeacher("m", server.url, ceiling=4, timeout=10, patience=1.5)
+            teacher = OpenAIEngine("m", server.url, ceiling=4, timeout=10, patience=1.5)
             try:
                 await teacher.ask(request())
                 server.kill()
@@ -377,7 +377,7 @@ def test_the_key_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with FaultyServer(script(error(500, KEY), garbage(KEY.encode()))) as server:
         outcomes = ask(server.url, api_key=KEY)
-        assert KEY not in repr(OpenAITeacher("m", server.url, api_key=KEY, ceiling=1))
+        assert KEY not in repr(OpenAIEngine("m", server.url, api_key=KEY, ceiling=1))
     assert isinstance(outcomes[0], Reply)
     assert KEY not in caplog.text
 
@@ -385,7 +385,7 @@ def test_the_key_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("key", ["sk-\u00e9", "sk-a\nb"])
 def test_a_key_that_no_header_can_carry(key: str) -> None:
     with pytest.raises(CurateError, match="API key") as caught:
-        OpenAITeacher("m", "http://localhost/v1", api_key=key, ceiling=1)
+        OpenAIEngine("m", "http://localhost/v1", api_key=key, ceiling=1)
     assert key not in str(caught.value)
 
 
@@ -404,3 +404,31 @@ def test_a_client_costs_at_most_a_millisecond_and_a_half_of_cpu_a_request() -> N
         ask(server.url, *requests, ceiling=64)
         cost = (time.thread_time() - began) / len(requests)
     assert cost < 0.0045
+
+
+def test_what_broke_off_is_asked_for_again_and_names_no_key(quick: None) -> None:
+    broken = [
+        completion("half of", finish_reason="error"),
+        garbage(b'{"choices": [{"message": {"content": "a"}}], "error": {"code": 502}}'),
+        garbage(b'{"choices": [{"message": {"content": "a"}, "error": {"message": "lost"}}]}'),
+    ]
+    assert text_after(script(*broken)) == "fine"
+    with FaultyServer(always(completion("Yes.", finish_reason=KEY, reasoning=KEY))) as server:
+        (outcome,) = ask(server.url, api_key=KEY)
+    assert isinstance(outcome, Reply)
+    assert KEY not in repr(outcome) and outcome.reasoning == "***"
+
+
+@pytest.mark.parametrize("name", ["date", "retry-after"])
+def test_a_date_beyond_all_calendars_loses_no_reply(name: str) -> None:
+    date = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    answer = completion("Yes.")
+    with FaultyServer(always(replace(answer, headers=(*answer.headers, (name, date))))) as server:
+        (outcome,) = ask(server.url)
+    assert reply(outcome).text == "Yes."
+
+
+def test_an_address_that_is_none_shows_no_password() -> None:
+    with pytest.raises(CurateError) as problem:
+        OpenAIEngine("m", "ftp://user:S3cret@host/v1?key=S3cret", ceiling=1)
+    assert "S3cret" not in str(problem.value) and "host/v1" in str(problem.value)

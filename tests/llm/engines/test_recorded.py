@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
-from curate.pipeline.errors import CurateError, TeacherFailure
-from curate.pipeline.llm.engines.recorded import RecordedTeacher
+from curate.pipeline.errors import CurateError, RequestFailed
+from curate.pipeline.llm.engines.recorded import RecordedEngine
 from curate.pipeline.llm.protocol import Reply, Request
 from curate.pipeline.records import CandidateKind
 from curate.pipeline.run.directory import RunDir
@@ -29,10 +29,10 @@ def stored(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def ask(teacher: RecordedTeacher, id_: str, candidate: CandidateKind) -> Reply:
+def ask(teacher: RecordedEngine, id_: str, candidate: CandidateKind) -> Reply:
     request = Request(
         id=id_,
-        candidate=candidate,
+        slot=candidate,
         messages=(),
         max_tokens=50,
         temperature=0.0,
@@ -44,7 +44,7 @@ def ask(teacher: RecordedTeacher, id_: str, candidate: CandidateKind) -> Reply:
 
 @pytest.mark.parametrize("name", ["replies.jsonl", "replies.jsonl.gz"])
 def test_replies_by_slot_the_last_line_wins(tmp_path: Path, name: str) -> None:
-    teacher = RecordedTeacher(stored(tmp_path / name, ROWS))
+    teacher = RecordedEngine(stored(tmp_path / name, ROWS))
     assert (teacher.name, teacher.revision) == ("recorded", None)
     assert ask(teacher, "a", "instruction") == Reply(
         text="new",
@@ -56,7 +56,7 @@ def test_replies_by_slot_the_last_line_wins(tmp_path: Path, name: str) -> None:
     assert ask(teacher, "a", "response").text == "é\ufffd"
     assert ask(teacher, "a", "response").finish_reason == "length"
     assert ask(teacher, "7", "both").text == ""
-    with pytest.raises(TeacherFailure, match=r"^no recorded reply$"):
+    with pytest.raises(RequestFailed, match=r"^no recorded reply$"):
         ask(teacher, "a", "both")
     asyncio.run(teacher.close())
 
@@ -79,19 +79,19 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: bytes, problem: str) ->
     path = stored(tmp_path / "replies.jsonl", ROWS[:1])
     path.write_bytes(path.read_bytes() + b"\n" + line + b"\n")
     with pytest.raises(CurateError, match=f"replies.jsonl, line 2: {problem}"):
-        RecordedTeacher(path)
+        RecordedEngine(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match=r"cannot read the replies .*: no such file"):
-        RecordedTeacher(tmp_path / "none.jsonl")
+        RecordedEngine(tmp_path / "none.jsonl")
     with pytest.raises(CurateError, match=r"cannot read the replies .*: is a directory"):
-        RecordedTeacher(tmp_path)
+        RecordedEngine(tmp_path)
     whole = stored(tmp_path / "cut.gz", ROWS).read_bytes()
     for damaged in (whole[:-10], b"not packed", whole[:30] + b"\0\0\0\0" + whole[34:]):
         (tmp_path / "cut.gz").write_bytes(damaged)
         with pytest.raises(CurateError, match="cannot read the replies"):
-            RecordedTeacher(tmp_path / "cut.gz")
+            RecordedEngine(tmp_path / "cut.gz")
 
 
 def test_another_file_of_the_same_ids_is_another_teacher_to_a_shared_journal(
@@ -114,3 +114,12 @@ def test_another_file_of_the_same_ids_is_another_teacher_to_a_shared_journal(
     assert reflected("b", "Deep green.") == (0, "Deep green.")
     (tmp_path / "run-a").rename(tmp_path / "gone")
     assert reflected("a", "Red or blue.") == (1, "Red or blue.")
+
+
+def test_reasoning_may_be_recorded_beside_the_reply(tmp_path: Path) -> None:
+    row: dict[str, object] = {"id": "a", "candidate": "both", "reply": "b", "reasoning": "a"}
+    engine = RecordedEngine(stored(tmp_path / "r.jsonl", [row]))
+    assert ask(engine, "a", "both").reasoning == "a"
+    asyncio.run(engine.close())
+    with pytest.raises(CurateError, match="'reasoning' is not a text"):
+        RecordedEngine(stored(tmp_path / "s.jsonl", [row | {"reasoning": 1}]))

@@ -1,4 +1,4 @@
-"""VLLMTeacher: the server's life, with a real process that stands in for vLLM, and with vLLM."""
+"""VLLMEngine: the server's life, with a real process that stands in for vLLM, and with vLLM."""
 
 import asyncio
 import importlib.util
@@ -16,8 +16,8 @@ import pytest
 
 from curate.pipeline.config import ModelConfig
 from curate.pipeline.errors import CurateError
-from curate.pipeline.llm.engines.choose import make_teacher
-from curate.pipeline.llm.engines.vllm_server import VLLMTeacher
+from curate.pipeline.llm.engines.choose import make_engine
+from curate.pipeline.llm.engines.vllm_server import VLLMEngine
 from curate.pipeline.llm.protocol import Reply, Request
 
 from ..tiny_model import save_tiny_chat_model
@@ -29,7 +29,7 @@ STAND_IN = Path(__file__).with_name("stand_in.py")
 def request(number: int = 0, *, max_tokens: int = 16) -> Request:
     return Request(
         id=str(number),
-        candidate="instruction",
+        slot="instruction",
         messages=({"role": "user", "content": f"Number {number}."},),
         max_tokens=max_tokens,
         temperature=0.0,
@@ -43,10 +43,10 @@ def stand_in(pids: Path, *options: str) -> tuple[str, ...]:
 
 
 def with_teacher(
-    command: tuple[str, ...], work: Callable[[VLLMTeacher], Awaitable[T]], **options: Any
+    command: tuple[str, ...], work: Callable[[VLLMEngine], Awaitable[T]], **options: Any
 ) -> T:
     async def run() -> T:
-        teacher = VLLMTeacher("owner/model", ceiling=16, command=command, **options)
+        teacher = VLLMEngine("owner/model", ceiling=16, command=command, **options)
         try:
             return await work(teacher)
         finally:
@@ -55,7 +55,7 @@ def with_teacher(
     return asyncio.run(run())
 
 
-async def ask_many(teacher: VLLMTeacher, number: int) -> list[dict[str, Any]]:
+async def ask_many(teacher: VLLMEngine, number: int) -> list[dict[str, Any]]:
     replies = await asyncio.gather(*(teacher.ask(request(n)) for n in range(number)))
     return [json.loads(reply.text) for reply in replies]
 
@@ -94,7 +94,7 @@ def test_it_waits_until_the_server_is_ready_and_ends_it(tmp_path: Path) -> None:
 
 
 def test_nothing_is_started_when_nothing_is_asked(tmp_path: Path) -> None:
-    async def nothing(teacher: VLLMTeacher) -> str | None:
+    async def nothing(teacher: VLLMEngine) -> str | None:
         return teacher.revision
 
     command = stand_in(tmp_path / "pids")
@@ -103,7 +103,7 @@ def test_nothing_is_started_when_nothing_is_asked(tmp_path: Path) -> None:
 
 
 def test_a_server_that_ends_early_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    async def ask_twice(teacher: VLLMTeacher) -> list[BaseException | Reply]:
+    async def ask_twice(teacher: VLLMEngine) -> list[BaseException | Reply]:
         asked = (teacher.ask(request(n)) for n in range(2))
         return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -156,7 +156,7 @@ def test_a_server_that_ignores_a_polite_end_is_killed(
 def test_an_interrupt_while_it_loads_ends_it(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
 
-    async def give_up(teacher: VLLMTeacher) -> None:
+    async def give_up(teacher: VLLMEngine) -> None:
         asking = asyncio.create_task(teacher.ask(request()))
         while not (pids.exists() and starts(pids)):
             await asyncio.sleep(0.02)
@@ -168,9 +168,9 @@ def test_an_interrupt_while_it_loads_ends_it(tmp_path: Path) -> None:
 
 PARENT = """
 import asyncio, json, sys
-from tests.llm.engines.test_vllm_server import VLLMTeacher, request
+from tests.llm.engines.test_vllm_server import VLLMEngine, request
 async def run():
-    teacher = VLLMTeacher("m", ceiling=2, command=json.loads(sys.argv[1]))
+    teacher = VLLMEngine("m", ceiling=2, command=json.loads(sys.argv[1]))
     await teacher.ask(request())
     print("answered", flush=True)
     await asyncio.sleep(600)
@@ -197,7 +197,7 @@ def test_the_death_of_the_guard_leaves_nothing_behind(tmp_path: Path) -> None:
     """The guard is the leader of the server's process group."""
     pids = tmp_path / "pids"
 
-    async def kill_guard(teacher: VLLMTeacher) -> None:
+    async def kill_guard(teacher: VLLMEngine) -> None:
         await teacher.ask(request())
         os.kill(os.getpgid(starts(pids)[0][0]), signal.SIGKILL)
         await asyncio.sleep(0.2)
@@ -213,7 +213,7 @@ def test_no_key_of_ours_reaches_the_server(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("VLLM_API_KEY", "sk-secret")
     pids = tmp_path / "pids"
 
-    async def environment(teacher: VLLMTeacher) -> bytes:
+    async def environment(teacher: VLLMEngine) -> bytes:
         await teacher.ask(request())
         return Path(f"/proc/{starts(pids)[0][0]}/environ").read_bytes()
 
@@ -225,7 +225,7 @@ def test_no_key_of_ours_reaches_the_server(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_a_missing_vllm_is_one_sentence() -> None:
     with pytest.raises(CurateError) as caught:
-        make_teacher(ModelConfig(model="m", engine="vllm"))
+        make_engine(ModelConfig(model="m", engine="vllm"))
     assert str(caught.value) == (
         'vLLM is not installed here: pip install "curate-reflection[vllm]"'
     )
@@ -248,11 +248,11 @@ def test_real_vllm_answers_restarts_and_ends(
     long = Request(**{**_fields(request()), "messages": _turn("x" * 600)})
 
     async def run() -> tuple[list[Reply], list[Reply], int]:
-        teacher = make_teacher(config)
-        assert isinstance(teacher, VLLMTeacher)
+        teacher = make_engine(config)
+        assert isinstance(teacher, VLLMEngine)
         try:
             before = await asyncio.gather(*(teacher.ask(chat) for chat in chats))
-            with pytest.raises(Exception, match="longer than the teacher's context"):
+            with pytest.raises(Exception, match="longer than the model's context"):
                 await teacher.ask(long)
             assert teacher._server is not None
             group = teacher._server._process.pid

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,14 @@ from datasets import load_dataset, load_from_disk
 from huggingface_hub import DatasetCard
 from safetensors.torch import load_file
 
+from curate.pipeline.base.files import write_json
 from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.inputs.columns import Columns
+from curate.pipeline.inputs.examples import examples
+from curate.pipeline.inputs.ingest import Intake
+from curate.pipeline.inputs.readers import open_source
+from curate.pipeline.run.directory import RunDir
+from curate.pipeline.run.lock import output_lock
 from curate.pipeline.stages.exporting.stage import export
 from curate.pipeline.stages.selection.stage import SelectResult
 from curate.pipeline.templates import Template
@@ -80,6 +88,20 @@ def test_the_card_says_what_from_what_how_and_how_to_load_it(done: SelectResult)
     assert rows.to_list() == selected(done)
 
 
+def test_a_strangers_texts_stay_on_their_lines(done: SelectResult, tmp_path: Path) -> None:
+    run = RunDir.open(done.run)
+    config = {**run.config, "licence": "mit\ntags:\n- x", "data": "a\n---\nb.jsonl"}
+    config.pop("check")
+    shutil.copytree(done.run, tmp_path / "run")
+    write_json(tmp_path / "run" / "config.json", config)
+    card = DatasetCard.load(
+        export(str(tmp_path / "run"), to="jsonl", out=tmp_path / "out").out / "README.md"
+    )
+    assert card.data.license == "mit tags: - x"
+    assert card.data.tags == ["instruction-tuning", "selective-reflection-tuning"]
+    assert "- Input: `a --- b.jsonl` (" in card.text
+
+
 # --- the tools ------------------------------------------------------------------------------------
 
 
@@ -109,6 +131,9 @@ def test_llama_factory(done: SelectResult, tmp_path: Path) -> None:
             == (row["messages"][-2]["content"])
         )
         assert (told["response"], told["system"]) == (row["output"], system_of(row))
+    source = open_source(str(out))
+    for read, row in zip(examples(source, Columns(), Intake()), selected(done), strict=True):
+        assert (read.system or "", read.output) == (system_of(row), row["output"])
     parser = pytest.importorskip("llamafactory.data.parser", reason="llamafactory is not installed")
     (found,) = parser.get_dataset_list([name], str(out))
     assert (found.prompt, found.response) == ("instruction", "output")
@@ -193,6 +218,16 @@ def test_what_cannot_be_exported_is_one_sentence(
     with pytest.raises(CurateError, match="cannot be reached") as caught:
         export(str(done.run), to="jsonl", out=tmp_path / "out", push_to_hub="me/data")
     assert TOKEN not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_one_export_at_a_time(done: SelectResult, tmp_path: Path) -> None:
+    with (
+        output_lock(tmp_path / "out", "export"),
+        pytest.raises(CurateError, match="out is in use"),
+    ):
+        export(str(done.run), to="jsonl", out=tmp_path / "out")
+    assert export(str(done.run), to="jsonl", out=tmp_path / "out").rows == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 # --- the hub --------------------------------------------------------------------------------------

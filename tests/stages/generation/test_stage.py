@@ -17,7 +17,7 @@ from curate.pipeline.inputs.questions import Question
 from curate.pipeline.stages.generation.stage import Generated, Prompts, generate
 
 from ...conftest import shared
-from ...llm.faulty_server import FaultyServer, Received, error
+from ...llm.faulty_server import Answer, FaultyServer, Received, completion, error
 from ...scoring.tiny import byte_level, save_student
 
 NEW = 12
@@ -41,7 +41,9 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def config(data: Path, out: Path, model: Path | str, **more: Any) -> GenerateConfig:
     input = {name: more.pop(name) for name in list(more) if name in InputConfig.__slots__}
-    form = {name: more.pop(name) for name in list(more) if name in ("format", "template")}
+    form = {
+        name: more.pop(name) for name in list(more) if name in ("format", "template", "samples")
+    }
     asked = {"max_tokens": NEW, "device": "cpu", "concurrency": 8, **more}
     return GenerateConfig(
         input=InputConfig(data=str(data), **input),
@@ -245,6 +247,45 @@ def test_what_has_no_answer_is_left_out_and_counted(tmp_path: Path, tiny_student
     assert (done.answers, done.rejected, done.cut) == (1, 2, 1)
     (reason,) = done.failed
     assert reason.startswith("longer than the model's context")
+
+
+SHAPES = {
+    "beside": completion("Yes.", reasoning_content="Hm."),
+    "inside": completion("<think>\nHm.\n</think>\n\nYes."),
+    "unopened": completion("Hm.\n</think>\n\nYes.<|im_end|>"),
+    "about": completion("Write <think> first."),
+    "unclosed": completion("<think>\nYes."),
+    "only": completion(None, reasoning_content="Yes."),
+    "tools": completion(None, tool_calls=[{"id": "x"}]),
+    "filter": completion("Half of", finish_reason="content_filter"),
+    "cut": completion("Half of", finish_reason="MAX_TOKENS"),
+}
+
+
+def test_reasoning_is_no_answer_and_no_text_is_none(tmp_path: Path) -> None:
+    data = written(tmp_path / "set.jsonl", [{"instruction": name} for name in SHAPES])
+    out = tmp_path / "a.json"
+
+    def behaviour(request: Received) -> Answer | None:
+        return SHAPES[request.prompt]
+
+    with FaultyServer(behaviour) as server:
+        done = generate(config(data, out, "m", base_url=server.url, max_tokens=99))
+        asked = len(server.requests)
+        again = generate(config(data, out, "m", base_url=server.url, max_tokens=99))
+        assert len(server.requests) == asked and again.failed == done.failed
+        server.behaviour = None
+        retry = ("unparsed", "refused", "truncated")
+        rescued = generate(config(data, out, "m", base_url=server.url, max_tokens=99, retry=retry))
+        assert len(server.requests) == asked + 5 and rescued.answers == len(SHAPES)
+    assert (done.answers, done.cut) == (5, 1)
+    assert done.failed == {
+        "unparsed: reasoning without a reply": 2,
+        "unparsed: empty reply": 1,
+        "refused: stopped by the server's filter: content_filter": 1,
+    }
+    rows = {row["instruction"]: row["output"] for row in json.loads(out.read_text("utf-8"))}
+    assert [rows[name] for name in list(SHAPES)[:4]] == ["Yes."] * 3 + ["Write <think> first."]
 
 
 @pytest.mark.shared

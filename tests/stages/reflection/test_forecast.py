@@ -5,7 +5,7 @@ import pytest
 from curate.pipeline.config import ModelConfig
 from curate.pipeline.llm.protocol import Reply
 from curate.pipeline.records import Candidate, CandidateKind
-from curate.pipeline.stages.reflection.forecast import duration, forecast, in_words, projected
+from curate.pipeline.stages.reflection.forecast import duration, forecast, forecast_text, projected
 from curate.pipeline.templates import TeacherPrompts
 
 PROMPTS = TeacherPrompts(
@@ -23,13 +23,13 @@ def nothing(kind: CandidateKind, pair: Candidate) -> None:
 
 def test_a_record_is_three_calls_of_four_letters_a_token() -> None:
     total = forecast([original("x")], PROMPTS, nothing)
-    assert (total.records, total.calls, total.held) == (1, 3, 0)
+    assert (total.records, total.calls, total.paid) == (1, 3, 0)
     assert total.prompt == 3 * (80 // 4)
     assert total.completion == 150 + 115 // 4 + 2 * (150 + 60 // 4)
 
 
 def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
-    def held(kind: CandidateKind, pair: Candidate) -> tuple[Reply, Candidate] | None:
+    def find(kind: CandidateKind, pair: Candidate) -> tuple[Reply, Candidate] | None:
         if kind != "instruction":
             return None
         reply = Reply(text="", finish_reason="stop", max_tokens=9, seconds=float(pair.id))
@@ -39,9 +39,9 @@ def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
             instruction="" if valid else None, output="" if valid else None,
         )  # fmt: skip
 
-    total = forecast([original("2"), original("4")], PROMPTS, held)
-    assert (total.calls, total.held, total.seconds) == (3, 2, 3.0)  # no `both` without a pair
-    said = in_words(total, ModelConfig(concurrency=3, rpm=600), 1.234)
+    total = forecast([original("2"), original("4")], PROMPTS, find)
+    assert (total.calls, total.paid, total.seconds) == (3, 2, 3.0)  # no `both` without a pair
+    said = forecast_text(total, ModelConfig(concurrency=3, rpm=600), "about 1.23 USD")
     assert said.split("\n")[1:] == [
         "2 replies are in the journal already and are not paid for again",
         "time: about 3 s at 3 at once and 3.0 s a reply, as measured",
@@ -51,9 +51,13 @@ def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
 
 def test_the_time_is_what_the_rates_allow_where_nothing_was_measured() -> None:
     total = forecast(map(original, "abcd"), PROMPTS, nothing)
-    assert in_words(total, ModelConfig(rpm=1), None).endswith("at least 12 min 0 s at --rpm 1")
-    assert in_words(total, ModelConfig(tpm=1), None).endswith("min at --tpm 1")
-    assert in_words(total, ModelConfig(), None).endswith("not known before the first replies")
+    assert forecast_text(total, ModelConfig(rpm=1), "unknown").endswith(
+        "at least 12 min 0 s at --rpm 1"
+    )
+    assert forecast_text(total, ModelConfig(tpm=1), "unknown").endswith("min at --tpm 1")
+    assert forecast_text(total, ModelConfig(), "unknown").endswith(
+        "not known before the first replies"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling
 from curate.pipeline.records import CANDIDATES, Candidate
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.stages.reflection.estimate import estimate
 from curate.pipeline.stages.reflection.stage import ReflectResult, reflect
 from curate.pipeline.templates import teacher_prompts
@@ -46,7 +46,16 @@ from ...llm.faulty_server import (
     html,
     slow,
 )
-from ...llm.records_asked import MODEL, about, journaled, key_of, naming, records, written
+from ...llm.records_asked import (
+    MODEL,
+    about,
+    journal_lines,
+    journaled,
+    key_of,
+    naming,
+    records,
+    written,
+)
 
 KEY = "sk-very-secret-0123456789"
 TOO_LONG = error(400, "This model's maximum context length is 4096 tokens", code="context_length")
@@ -59,7 +68,7 @@ def config(
     data: Path, out: Path | None, url: str = "", *, limit: int | None = None, **teacher: Any
 ) -> ReflectConfig:
     """The stage's configuration as `curate reflect` makes it."""
-    settings: dict[str, Any] = {"teacher": MODEL, "base_url": url, "max_tokens": 256} | teacher
+    settings: dict[str, Any] = {"model": MODEL, "base_url": url, "max_tokens": 256} | teacher
     return ReflectConfig(
         input=InputConfig(data=str(data), limit=limit), teacher=ModelConfig(**settings), out=out
     )
@@ -268,10 +277,8 @@ def test_what_stays_wrong_is_named_and_never_becomes_the_original(tmp_path: Path
     assert result.troubled == 21 and result.statuses["ok"] == 3
 
 
-def test_the_order_of_completion_changes_no_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reflection, "SHARD", 7)
+def test_the_order_of_completion_changes_no_bit(tmp_path: Path) -> None:
+    small = partial(reflect, shard_size=7)
     data = written(tmp_path / "data.jsonl", records(40))
     results = []
     for concurrency in (1, 5, 64):
@@ -285,7 +292,7 @@ def test_the_order_of_completion_changes_no_bit(
 
         with Server(late) as server:
             run = tmp_path / f"run{concurrency}"
-            reflect(config(data, run, server.url, concurrency=concurrency))
+            small(config(data, run, server.url, concurrency=concurrency))
             assert len(server.requests) == 120
             assert server.most_at_once <= concurrency
             assert concurrency == 1 or server.most_at_once > 1
@@ -353,17 +360,17 @@ def test_equal_requests_in_flight_are_asked_once(tmp_path: Path) -> None:
         assert len({rows[f"twin{n}", kind].output for n in range(6)}) == 1
 
 
-def test_a_raised_limit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflection, "SHARD", 4)
+def test_a_raised_limit_goes_on(tmp_path: Path) -> None:
+    small = partial(reflect, shard_size=4)
     data = written(tmp_path / "data.jsonl", records(13))
     run = tmp_path / "run"
     with Server() as server:
-        assert reflect(config(data, run, server.url, limit=5)).records == 5
+        assert small(config(data, run, server.url, limit=5)).records == 5
         assert len(server.requests) == 15
-        assert reflect(config(data, run, server.url, limit=9)).records == 9
+        assert small(config(data, run, server.url, limit=9)).records == 9
         assert len(server.requests) == 27
-        assert reflect(config(data, run, server.url)).asked == 12
-        reflect(config(data, tmp_path / "at-once", server.url))
+        assert small(config(data, run, server.url)).asked == 12
+        small(config(data, tmp_path / "at-once", server.url))
     assert shards(run) == shards(tmp_path / "at-once")
 
 
@@ -381,7 +388,7 @@ def own_prompts(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
-        ({"teacher": "another"}, "teacher"),
+        ({"model": "another"}, "teacher"),
         ({"temperature": 0.5}, "temperature"),
         ({"seed": 1}, "seed"),
         ({"prompts": "own"}, "prompts"),
@@ -562,6 +569,32 @@ def test_a_retry_that_does_worse_keeps_the_last_usable_reply(tmp_path: Path) -> 
         assert statuses(tmp_path / "run", "r0") == ["ok", "refused", "refused", "failed"]
 
 
+@pytest.mark.parametrize("where", ["beside", "inside", "unclosed"])
+def test_reasoning_is_kept_in_the_journal_and_in_no_candidate(tmp_path: Path, where: str) -> None:
+    """It names parts of its own, which are not to be taken for the reply's."""
+    data, run = written(tmp_path / "data.jsonl", records(2)), tmp_path / "run"
+    draft = "I try: [New Instruction] Draft. [End] [New Answer] Draft. [End] [Better Answer] Draft."
+
+    def behaviour(request: Received) -> Answer:
+        if where == "beside":
+            return completion(naming(request), reasoning_content=draft)
+        close = "" if where == "unclosed" else "</think>\n\n"
+        return completion(f"<think>\n{draft}\n{close}{naming(request)}")
+
+    with Server(behaviour) as server:
+        result = reflect(config(data, run, server.url))
+        assert reflect(config(data, run, server.url)).asked == 0
+    if where == "unclosed":
+        assert result.statuses == {"unparsed": 4, "failed": 2}
+    else:
+        assert result.statuses == {"ok": 6}
+        asked = [completion(naming(request)) for request in server.requests]
+        assert len(asked) == 6 and "Draft" not in str(candidates(run))
+    lines = journal_lines(run / "journal")
+    assert all(line["reasoning"].startswith(draft) for line in lines)
+    assert not any("Draft" in line["text"] for line in lines)
+
+
 # --- money ----------------------------------------------------------------------------------------
 
 
@@ -573,7 +606,7 @@ class Dear:
 
     def __call__(self, request: Received) -> Answer:
         prompt = prompt_ceiling(request.body["messages"]) - 7
-        completed = request.body["max_tokens"] - request.number % 50
+        completed = request.body["max_tokens"] - 1 - request.number % 50
         self.used[0] += prompt
         self.used[1] += completed
         answer = json.loads(completion(naming(request)).body)
@@ -611,10 +644,37 @@ def test_the_cost_budget_is_never_exceeded(tmp_path: Path, data: Path) -> None:
     assert result.cost == pytest.approx((2 * dear.used[0] + 10 * dear.used[1]) / 1e6)
 
 
+def costs(run: Path) -> tuple[float | None, str]:
+    stage = RunDir.open(run).manifest["stages"]["reflect"]
+    return stage["cost_usd"], stage["cost"]
+
+
+def test_a_price_that_is_not_known_is_unknown_everywhere(
+    tmp_path: Path, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Server() as server:
+        incomplete: list[dict[str, Any]] = [{}, {"price_in": 1.0}, {"price_out": 1.0}]
+        for name, prices in zip(("none", "in", "out"), incomplete, strict=True):
+            setup = config(data, tmp_path / name, server.url, **prices)
+            assert "cost unknown" in estimate(setup)
+            assert reflect(setup).cost is None
+            assert costs(tmp_path / name) == (None, "unknown")
+            assert "cost unknown" in capfd.readouterr().err
+        asked = len(server.requests)
+        for prices in incomplete:
+            with pytest.raises(CurateError, match="--price-"):
+                reflect(config(data, tmp_path / "capped", server.url, max_cost=1.0, **prices))
+        assert len(server.requests) == asked and not (tmp_path / "capped").exists()
+        setup = config(data, tmp_path / "both", server.url, price_in=1.0, price_out=2.0)
+        result = reflect(setup)
+        assert result.cost == costs(tmp_path / "both")[0]
+        assert result.cost == pytest.approx((result.tokens[0] + 2 * result.tokens[1]) / 1e6)
+
+
 def test_a_well_known_model_needs_no_prices(tmp_path: Path, data: Path) -> None:
     run, dear = tmp_path / "run", Dear()
     with Server(dear) as server:
-        setup = config(data, run, server.url, teacher="gpt-4o-2024-08-06", max_cost=5.0)
+        setup = config(data, run, server.url, model="gpt-4o-2024-08-06", max_cost=5.0)
         result = reflect(setup)
     assert result.cost == pytest.approx((2.5 * dear.used[0] + 10 * dear.used[1]) / 1e6)
 
@@ -671,13 +731,13 @@ def test_a_dry_run_asks_and_writes_nothing(tmp_path: Path, data: Path) -> None:
     assert counts.startswith("5 records, 15 calls, about ") and counts.endswith(" USD")
     assert "(an estimate)" in counts and time == "time: not known before the first replies"
     said = estimate(config(data, None, "", limit=3))
-    assert "3 records, 9 calls" in said and "price not known" in said
+    assert "3 records, 9 calls" in said and "cost unknown" in said
 
 
 def test_a_dry_run_of_a_run_counts_its_records(tmp_path: Path, data: Path) -> None:
     with Server() as server:
         reflect(config(data, tmp_path / "run", server.url))
-        setup = config(tmp_path / "run", None, server.url, teacher="another")
+        setup = config(tmp_path / "run", None, server.url, model="another")
         assert estimate(setup).startswith("5 records, 15 calls")
 
 
@@ -812,15 +872,13 @@ def test_what_is_in_flight_when_the_run_stops_is_kept(tmp_path: Path) -> None:
         assert len(server.requests) == first + 5  # the refused one, and four `both`
 
 
-def test_an_error_in_the_input_further_on_loses_no_reply(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reflection, "SHARD", 4)
+def test_an_error_in_the_input_further_on_loses_no_reply(tmp_path: Path) -> None:
+    small = partial(reflect, shard_size=4)
     rows = [*records(9), {**records(1)[0], "output": "Something else."}]
     data = written(tmp_path / "data.jsonl", rows)
     with Server(lambda r: replace(completion(naming(r)), delay=0.2)) as server:
         with pytest.raises(CurateError, match=r"data\.jsonl:10: the id 'r0' stands for two"):
-            reflect(config(data, tmp_path / "run", server.url))
+            small(config(data, tmp_path / "run", server.url))
         assert journaled(tmp_path / "run" / "journal") == {key_of(r) for r in server.requests}
 
 
@@ -855,7 +913,7 @@ def test_usage_that_does_not_go_together(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UsageError, match="--base-url"):
         reflect(config(data, tmp_path / "run", engine="openai", base_url=None))
     with pytest.raises(UsageError, match="--teacher is needed"):
-        reflect(config(data, tmp_path / "run", "http://localhost:1/v1", teacher=None))
+        reflect(config(data, tmp_path / "run", "http://localhost:1/v1", model=None))
     with pytest.raises(UsageError, match="--replies"):
         reflect(config(data, tmp_path / "run", engine="recorded"))
     with Server() as server, pytest.raises(UsageError, match="--out is needed"):
@@ -922,7 +980,7 @@ def test_recorded_replies_belong_to_their_place(tmp_path: Path) -> None:
         {"id": "r1", "candidate": "both", "reply": "[Better Answer] never read [End]"},
     ]
     file = written(tmp_path / "replies.jsonl", replies)
-    setup = config(data, tmp_path / "run", teacher=None, base_url=None, replies=file)
+    setup = config(data, tmp_path / "run", model=None, base_url=None, replies=file)
     result = reflect(setup)
     rows = by_place(tmp_path / "run")
     assert rows["a", "instruction"].output == "Yes a."
@@ -934,7 +992,8 @@ def test_recorded_replies_belong_to_their_place(tmp_path: Path) -> None:
     assert rows["r1", "both"].reason == "no instruction pair"
     assert statuses(tmp_path / "run", "r2") == ["ok", "failed", "failed", "failed"]
     assert {c.teacher for c in rows.values() if c.candidate != "original"} == {"recorded"}
-    assert result.tokens == (0, 0)
+    assert result.tokens == (0, 0) and result.cost is None
+    assert costs(tmp_path / "run") == (None, "not sold by the token")
     assert reflect(setup).asked == 0
 
 
@@ -955,7 +1014,8 @@ def reflect_command(
 ) -> list[str]:
     """`curate reflect` in a process of its own, with small shards; `first` is done before it."""
     program = (
-        f"import curate.pipeline.stages.reflection.stage as r; r.SHARD = {shard}\n"
+        f"import curate.pipeline.stages.reflection.stage as r; "
+        f"r.reflect.__kwdefaults__['shard_size'] = {shard}\n"
         f"{first}\nfrom curate.cli import main; main()"
     )
     return [
@@ -1108,11 +1168,9 @@ def test_a_disk_that_is_really_full_loses_no_more_than_was_in_flight(tmp_path: P
         assert len(server.requests) == asked + 180 - kept
 
 
-def test_a_disk_too_full_for_a_shard_keeps_the_replies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_too_full_for_a_shard_keeps_the_replies(tmp_path: Path) -> None:
     """The folder of shards cannot be made; what was asked by then is in the journal."""
-    monkeypatch.setattr(reflection, "SHARD", 3)
+    small = partial(reflect, shard_size=3)
     data = written(tmp_path / "data.jsonl", records(9))
     run = tmp_path / "run"
     delay = {"rec-000": 0.0, "rec-001": 0.0, "rec-002": 0.0}
@@ -1132,12 +1190,12 @@ def test_a_disk_too_full_for_a_shard_keeps_the_replies(
         thread = threading.Thread(target=in_the_way)
         thread.start()
         with pytest.raises(CurateError, match=r"cannot write .*candidates"):
-            reflect(config(data, run, server.url))
+            small(config(data, run, server.url))
         thread.join()
         assert journaled(run / "journal") == {key_of(r) for r in server.requests}
         obstacle.unlink()
         asked = len(server.requests)
-        reflect(config(data, run, server.url))
+        small(config(data, run, server.url))
         assert len(server.requests) == 27 and asked >= 9
 
 

@@ -17,7 +17,6 @@ from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig, Sele
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import RETRYABLE
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.stages.reflection import stage as reflection
 from curate.pipeline.stages.reflection.stage import reflect
 from curate.pipeline.stages.selection.stage import select
 from curate.pipeline.stages.status.stage import StageStatus, in_words, status
@@ -26,6 +25,7 @@ from ...llm.faulty_server import Answer, FaultyServer, Received
 from ...llm.records_asked import records, written
 from ...training.data import rejected, scores_of, scoring_with, select_from
 from ..reflection.test_stage import CURATE, candidates
+from ..small_shards import small_shards
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BETTER = "[New Instruction] Say {0} twice. [End]\n[New Answer] {0} {0}. [End]\n[Better Answer] {0}!"
@@ -34,7 +34,7 @@ BETTER = "[New Instruction] Say {0} twice. [End]\n[New Answer] {0} {0}. [End]\n[
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished reflection of five records in three shards; one reply is missing."""
-    monkeypatch.setattr(reflection, "SHARD", 2)
+    small_shards(monkeypatch, 2)
     data = written(tmp_path / "data.jsonl", [*records(5), {"id": "odd"}])
     replies = [
         {"id": f"r{n}", "candidate": kind, "reply": BETTER.format(n)}
@@ -63,8 +63,9 @@ def test_a_finished_reflection_is_told_as_its_files_have_it(run: Path) -> None:
     assert made.failed == sum(told[name] for name in RETRYABLE) > 0
     assert made.notes == ("1 input rows were not used",)
     assert not found.holders
-    retry = f"curate reflect {run} --replies {run.parent / 'replies.jsonl'} --retry "
-    assert found.next[0].startswith(retry)
+    assert found.next[0].startswith(f"curate reflect {run.parent / 'data.jsonl'} ")
+    assert f"--replies {run.parent / 'replies.jsonl'} " in found.next[0]
+    assert f"--out {run} --retry failed" in found.next[0]
     assert found.next[1] == f"curate select {run} --student STUDENT"
     json.dumps(found.as_dict())
     assert any("finished  5 of 5 records" in line for line in in_words(found))
@@ -84,8 +85,9 @@ def test_a_selection_is_told_as_its_files_have_it(run: Path, tiny_student: Path)
 
     time.sleep(0.02)  # made again, later than the selection
     RunDir(run).write_shard(0, RunDir(run).read_shard(RunDir(run).shard_path(0)), step="all")
-    again = f"curate select {run} --student {tiny_student} --template wizardlm --max-length 256"
-    assert again in status(str(run)).next
+    (again,) = [line for line in status(str(run)).next if " select " in line]
+    assert again.startswith(f"curate select {run} --student {tiny_student} ")
+    assert "--template wizardlm" in again and "--device cpu" in again
 
     stages = json.loads((run / "manifest.json").read_text("utf-8"))
     del stages["check"]
@@ -102,14 +104,16 @@ def test_a_selection_is_told_as_its_files_have_it(run: Path, tiny_student: Path)
 def test_a_selection_is_made_again_as_it_was(run: Path, tiny_student: Path) -> None:
     settings: dict[str, Any] = {"max_ifd": 50.0, "top": "3", "rank_by": "rifd", "diverse": 2}
     evaluation = written(run.parent / "evaluation.jsonl", [{"question": "never asked " * 9}])
-    sets = {"decontaminate": (str(evaluation),), "ngram": 9}
+    sets: dict[str, Any] = {"decontaminate": (str(evaluation),), "ngram": 9}
     select_from(run, None, scoring_with(tiny_student), **settings, **sets)
     time.sleep(0.02)
     RunDir(run).write_shard(0, RunDir(run).read_shard(RunDir(run).shard_path(0)), step="all")
     (again,) = [line for line in status(str(run)).next if " select " in line]
-    assert again.endswith(
-        f" --max-ifd 50.0 --top 3 --rank-by rifd --diverse 2 --ngram 9 --decontaminate {evaluation}"
-    )
+    for words in (
+        "--max-ifd 50.0", "--top 3", "--rank-by rifd", "--diverse 2", "--ngram 9",
+        f"--decontaminate {evaluation}",
+    ):  # fmt: skip
+        assert words in again
 
 
 def test_an_import_goes_on_by_the_command_it_tells(tmp_path: Path, tiny_student: Path) -> None:
@@ -134,11 +138,12 @@ def test_a_selective_run_goes_on_without_a_training_of_other_settings(
     config["identity"]["schedule"] = "selective"
     (run / "config.json").write_text(json.dumps(config), "utf-8")
     (again,) = status(str(run)).next
-    assert again.startswith(f"curate run {run.parent / 'data.jsonl'} --out {run} --replies ")
-    assert again.endswith(
-        f" --schedule selective --student {tiny_student} --template wizardlm --max-length 256 "
-        "--top 3 --no-finetune"
-    )
+    assert again.startswith(f"curate run {run.parent / 'data.jsonl'} ")
+    for words in (
+        f"--out {run}", "--replies ", "--schedule selective", f"--student {tiny_student}",
+        "--template wizardlm", "--top 3", "--no-finetune",
+    ):  # fmt: skip
+        assert words in again
 
 
 def test_half_written_things_are_counted_not_fatal(run: Path, tiny_student: Path) -> None:
@@ -152,7 +157,7 @@ def test_half_written_things_are_counted_not_fatal(run: Path, tiny_student: Path
     found = status(str(run))
     assert [stage.damaged_shards for stage in found.stages] == [1, 1, 0]
     assert found.stages[0].done == 3 and found.stages[2].state == "unfinished"
-    assert found.next[0].startswith(f"curate reflect {run.parent / 'data.jsonl'} --out {run} ")
+    assert found.next[0].startswith(f"curate reflect {run.parent / 'data.jsonl'} ")
     (run / "manifest.json").write_text('{"stages"', "utf-8")
     with pytest.raises(CurateError, match=r"manifest.json is damaged: remove it and run"):
         status(str(run))

@@ -1,0 +1,85 @@
+"""`curate compare`."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..base.ranks import are_several
+from ..errors import UsageError
+from .answers import JUDGE_TOKENS
+from .fields import check_fields, embedded, option
+from .inputs import run_argument, selection_option
+from .models import ModelConfig, asked_model
+from .training import FinetuneConfig
+
+SetName = Literal["selected", "random", "length", "candidates", "all"]
+SETS: tuple[SetName, ...] = get_args(SetName)
+BASELINE: SetName = "random"
+"""What the other sets are compared with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairwiseConfig:
+    """Who judges, and what the trained models are asked; the judge has limits of its own."""
+
+    judge: ModelConfig = asked_model(
+        "Judge",
+        "judge",
+        default={"max_tokens": JUDGE_TOKENS},
+        rename={"seed": "judge_seed"},
+        without=("prompts",),
+    )
+    questions: str | None = option(
+        None,
+        name="judge_questions",
+        help="What they are asked: data with instructions [default: the held-out records'].",
+        place="in",
+    )
+    max_tokens: int = option(
+        1024, name="answer_max_tokens", help="At most so many new tokens an answer.", min=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareConfig:
+    """`curate compare`: `finetuning.out` holds a folder for each set and seed."""
+
+    run: str = run_argument()
+    finetuning: FinetuneConfig = embedded(
+        "Options",
+        help={"out": "A folder for the trained models and compare.json."},
+        without=("input", "selection", "seed"),
+    )
+    selection: str | None = selection_option()
+    sets: tuple[SetName, ...] = option(
+        SETS,
+        help="What to train on, all for as many steps: the selection, as many random originals, "
+        "originals of like length or random candidates, all originals.",
+    )
+    seeds: tuple[int, ...] = option(
+        (0, 1, 2), help="A training of each set for each of these.", min=0
+    )
+    pairwise: PairwiseConfig | None = embedded("Judge", needs=("judge", "replies"))
+    """Have the answers of the first seed's models judged, too."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, given in (("--sets", self.sets), ("--seeds", self.seeds)):
+            if not given or len(set(given)) < len(given):
+                raise UsageError(f"{name} takes distinct values, separated by commas")
+        if self.pairwise is not None:
+            _check_pairwise(self.pairwise, self.sets)
+
+
+def _check_pairwise(config: PairwiseConfig, sets: tuple[SetName, ...]) -> None:
+    if BASELINE not in sets or len(sets) < 2:
+        raise UsageError(f"--judge sets the others against `{BASELINE}`: --sets must have both")
+    if config.judge.replies is not None and len(sets) > 2:
+        raise UsageError(
+            "--replies are told apart by the question alone, so they judge one set: take "
+            f"--sets selected,{BASELINE}"
+        )
+    if are_several():
+        raise UsageError(
+            "--judge works in one process: train with torchrun first, then give the same command "
+            "without it and with --judge; finished trainings are not done again"
+        )

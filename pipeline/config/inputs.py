@@ -1,0 +1,52 @@
+"""Data, runs and folders: how DATA is read, and the options that many commands have."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .fields import check_fields, option
+
+Turns = Literal["last", "all"]
+LIMIT = "Take only the first N records."
+
+
+def out_option(*default: Any, help: str) -> Any:
+    """Where a command writes."""
+    return option(*default, help=help, flags=("-o",), place="out")
+
+
+def run_argument(help: str = "The run directory.") -> Any:
+    """The run that a command reads."""
+    return option(help=help, argument=True, place="in")
+
+
+def selection_option() -> Any:
+    """Which student's part of a run a command reads."""
+    return option(
+        None,
+        help="Which selection of a run with several: a folder's name in selected/.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputConfig:
+    """How DATA is read. An unusable row is counted, or with `strict` an error."""
+
+    data: str = option(
+        help="A file or folder of JSON, JSONL (also .gz), CSV, Parquet or Arrow, a save_to_disk "
+        "folder, a URL of one of these (s3://…), a hub id owner/name[:split], or - for JSONL on "
+        "standard input.",
+        argument=True,
+        place="in",
+    )
+    instruction_column: str | None = option(None, help="The column of the instruction.")
+    input_column: str | None = option(None, help="The column of the input, if there is one.")
+    output_column: str | None = option(None, help="The column of the response.")
+    turns: Turns = option(
+        "last",
+        help="Of a conversation: its last exchange is the record, or every one, as ID#1, ID#2, …",
+    )
+    strict: bool = option(False, help="Stop at the first unusable row instead of counting it.")
+    limit: int | None = option(None, help=LIMIT, min=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)

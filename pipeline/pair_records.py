@@ -1,0 +1,158 @@
+"""Prompts, samples of answers, preference pairs and what became none, with their Arrow schemas."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from .records import MESSAGES_TYPE, Message, user_turn
+
+PairSource = Literal["selection", "verdicts", "ratings", "rso", "demonstrations"]
+NoPair = Literal[
+    "no_rival", "unparsed", "truncated", "refused", "failed", "empty", "unscored", "identical",
+    "tie", "below_margin", "length", "contaminated",
+]  # fmt: skip
+"""Why answers to one prompt became no preference pair."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an answer comes from: a run's candidate, or the number of a sample."""
+
+    candidate: str | None = None
+    sample: int | None = None
+    model: str | None = None
+    reply_key: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Which of a prompt's answers this is, for a person."""
+        return self.candidate or f"sample {self.sample}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What an answer follows: an instruction, perhaps with an input, a system and earlier turns."""
+
+    instruction: str
+    input: str = ""
+    system: str | None = None
+    history: Sequence[Message] = ()
+
+    @property
+    def turn(self) -> str:
+        """The user's last turn."""
+        return user_turn(self.instruction, self.input)
+
+    @property
+    def messages(self) -> list[Message]:
+        """All turns."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *self.history, {"role": "user", "content": self.turn}]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One of several answers to a prompt; `rating` is the mean of `ratings`, None without one."""
+
+    id: str
+    prompt: Prompt
+    output: str
+    sample: int | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    reply_key: str | None = None
+    rating: float | None = None
+    ratings: Sequence[float] = ()
+    rating_reason: str | None = None
+
+    def values(self) -> dict[str, Any]:
+        """The row as a file of samples has it."""
+        texts = {name: getattr(self.prompt, name) for name in ("instruction", "input", "system")}
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return {name: (own | texts)[name] for name in SAMPLE_SCHEMA.names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePair:
+    """Two answers to one prompt, one preferred.
+
+    The scores are those of the source: r-IFDs of a selection (the lower one is preferred), a
+    judge's means of verdicts, ratings of samples; demonstrations have none. `margin` is how far
+    they are apart, of r-IFDs the difference of the logarithms; it is positive.
+    """
+
+    id: str
+    prompt: Sequence[Message]
+    chosen: str
+    rejected: str
+    source: PairSource
+    margin: float | None
+    chosen_score: float | None
+    rejected_score: float | None
+    chosen_from: Origin
+    rejected_from: Origin
+    near_tie: bool = False
+    """The margin is smaller than rounding in half precision explains."""
+
+    def values(self) -> dict[str, Any]:
+        """The row as the data set's columns have it: the answers as messages."""
+        row = {name: getattr(self, name) for name in PAIR_SCHEMA.names}
+        for name in ("chosen", "rejected"):
+            row[name] = [{"role": "assistant", "content": row[name]}]
+            origin = row[f"{name}_from"]
+            row[f"{name}_from"] = {key: getattr(origin, key) for key in Origin.__slots__}
+        return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpaired:
+    """Answers to one prompt that became no pair, and why; `answers` says which they were."""
+
+    id: str
+    reason: NoPair
+    detail: str
+    source: PairSource
+    answers: Sequence[str] = ()
+    margin: float | None = None
+
+    def values(self) -> dict[str, Any]:
+        """The row as the data set's columns have it."""
+        return {name: getattr(self, name) for name in UNPAIRED_SCHEMA.names}
+
+
+def _text(*names: str) -> list[pa.Field]:
+    return [pa.field(name, pa.string()) for name in names]
+
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        *_text("id"),
+        pa.field("sample", pa.int64()),
+        *_text("instruction", "input", "output", "system", "model", "finish_reason", "reply_key"),
+        pa.field("rating", pa.float64()),
+        pa.field("ratings", pa.list_(pa.float64())),
+        *_text("rating_reason"),
+    ]
+)
+_ORIGIN_TYPE = pa.struct(
+    [*_text("candidate"), pa.field("sample", pa.int64()), *_text("model", "reply_key")]
+)
+PAIR_SCHEMA = pa.schema(
+    [
+        *_text("id"),
+        *(pa.field(name, MESSAGES_TYPE) for name in ("prompt", "chosen", "rejected")),
+        *_text("source"),
+        *(pa.field(name, pa.float64()) for name in ("margin", "chosen_score", "rejected_score")),
+        *(pa.field(name, _ORIGIN_TYPE) for name in ("chosen_from", "rejected_from")),
+        pa.field("near_tie", pa.bool_()),
+    ]
+)
+UNPAIRED_SCHEMA = pa.schema(
+    [
+        *_text("id", "reason", "detail", "source"),
+        pa.field("answers", pa.list_(pa.string())),
+        pa.field("margin", pa.float64()),
+    ]
+)

@@ -1,0 +1,1 @@
+"""`curate check`: which sampled replies are right, decided from what is on disk."""

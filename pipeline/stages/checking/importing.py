@@ -1,0 +1,132 @@
+"""Replies from elsewhere -> the problems and samples of a run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from ...base.foreign_text import whole
+from ...config import CheckConfig
+from ...errors import CurateError
+from ...inputs.column_names import columns_of, require_column
+from ...inputs.examples import chunks
+from ...inputs.ingest import Intake, require_records, usable_rows
+from ...inputs.problems import QUESTIONS
+from ...inputs.readers import Source
+from ...inputs.texts import (
+    content_id,
+    json_text,
+    optional_text,
+    present,
+    required_text,
+    row_id,
+)
+from ...method.replies import incomplete
+from ...run.directory import RunDir
+from ...run.importing import SHARD, write_unused
+from ...run.samples import (
+    SAMPLE_STATUSES,
+    Attempted,
+    Problem,
+    Sample,
+    SampleStatus,
+    sample_status,
+    write_problems,
+    write_samples,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One reply's row: its problem's id and texts, and all of its values."""
+
+    id: str
+    question: str
+    answer: str
+    values: Mapping[str, Any]
+
+
+REPLIES = ("reply", "output")
+
+
+def import_samples(run: RunDir, source: Source, config: CheckConfig) -> None:
+    """Write the data set as shards; does nothing when that is done."""
+    if run.stage("import") is not None:
+        return
+    intake = Intake()
+    records = 0
+    for index, chunk in enumerate(chunks(_attempted(source, config, intake), SHARD)):
+        write_problems(run, index, [one.problem for one in chunk])
+        write_samples(run, index, [sample for one in chunk for sample in one.samples])
+        records += len(chunk)
+    require_records(source, intake)
+    write_unused(run.path, intake)
+    run.finish_stage("import", {"from": source.name, "input": intake.counts(), "records": records})
+
+
+def _attempted(source: Source, config: CheckConfig, intake: Intake) -> Iterator[Attempted]:
+    columns = columns_of(source)
+    input = config.input
+    names = {
+        "answer": require_column(source, columns, config.answer_column, (), "--answer-column"),
+        "reply": require_column(source, columns, input.output_column, REPLIES, "--output-column"),
+        "question": require_column(
+            source, columns, input.instruction_column, QUESTIONS, "--instruction-column"
+        ),
+        "input": input.input_column or "input",
+    }
+    seen: set[str] = set()
+    found = usable_rows(source, intake, partial(_read, names=names), strict=input.strict)
+    rows = (row for _, row in found)
+    for id, group in groupby(rows, key=lambda row: row.id):
+        if id in seen:
+            raise CurateError(
+                f"the rows of {id!r} in {source.name} do not stand together: sort them by id"
+            )
+        if input.limit is not None and len(seen) >= input.limit:
+            return
+        seen.add(id)
+        intake.records += 1
+        yield _one(id, list(group), config, names)
+
+
+def _read(values: Mapping[str, Any], names: Mapping[str, str]) -> _Row:
+    question, answer = (required_text(values, names[name]) for name in ("question", "answer"))
+    content = {"instruction": question, "output": answer}
+    return _Row(row_id(values) or content_id(content), question, answer, values)
+
+
+def _one(id: str, rows: list[_Row], config: CheckConfig, names: Mapping[str, str]) -> Attempted:
+    first, values = rows[0], rows[0].values
+    used = ("id", "sample", "status", "finish_reason", *names.values(), config.task_column)
+    task = present(values, config.task_column)
+    problem = Problem(
+        id=id,
+        instruction=whole(first.question),
+        input=whole(optional_text(values, names["input"]) or ""),
+        answer=whole(first.answer),
+        task=None if task is None else str(task),
+        extra=_further(values, used),
+    )
+    samples = (_sample(id, n, row.values, names["reply"]) for n, row in enumerate(rows))
+    return Attempted(problem, tuple(samples))
+
+
+def _further(values: Mapping[str, Any], used: Sequence[str]) -> str | None:
+    left = {name: value for name, value in values.items() if name not in used}
+    return whole(json_text(left)) if left else None
+
+
+def _sample(id: str, number: int, values: Mapping[str, Any], column: str) -> Sample:
+    reply = present(values, column)
+    text = whole(reply) if isinstance(reply, str) else None
+    status: SampleStatus = "ok" if text is not None else "failed"
+    if values.get("status") in SAMPLE_STATUSES:
+        status = values["status"]
+    if ended := incomplete(optional_text(values, "finish_reason")):
+        status = sample_status(ended[0])
+    given = values.get("sample")
+    return Sample(
+        id=id, sample=given if isinstance(given, int) else number, reply=text, status=status
+    )

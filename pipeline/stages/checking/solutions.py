@@ -1,0 +1,130 @@
+"""Checked problems -> the rows of `solved/` and `unsolved/`."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from ...config import CheckRules
+from ...records import MESSAGES_TYPE, conversation
+from ...run.samples import SAMPLE_STATUSES, Attempted, Problem, Sample
+from ...run.selected import further
+from .verdicts import ProblemVerdicts
+
+_TEXTS = ("id", "instruction", "input", "output")
+BAD_ANSWER = "bad_answer"
+COUNTED = ("correct", "wrong", "ambiguous", "unanswered", *SAMPLE_STATUSES[1:])
+"""What a sample counts as: its verdict, or why there is none; `unchecked` beside a bad answer."""
+SOLVED_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXTS),
+        ("messages", MESSAGES_TYPE),
+        *((name, pa.string()) for name in ("answer", "task", "strategy", "checker")),
+        ("sample", pa.int64()),
+        ("pass_rate", pa.float64()),
+        ("num_samples", pa.int64()),
+    ]
+)
+UNSOLVED_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in (*_TEXTS[:3], "answer", "task", "strategy")),
+        ("reason", pa.string()),
+        ("pass_rate", pa.float64()),
+        ("num_samples", pa.int64()),
+        *((f"num_{name}", pa.int64()) for name in COUNTED),
+    ]
+)
+
+
+def outcomes(attempted: Attempted, verdicts: ProblemVerdicts) -> Counter[str]:
+    """How many samples count as what."""
+    return Counter(
+        verdict.verdict or (sample.status if sample.status != "ok" else "unchecked")
+        for sample, verdict in zip(attempted.samples, verdicts.samples, strict=True)
+    )
+
+
+def pass_rate(counts: Counter[str]) -> float | None:
+    """The right ones among all samples that came; None where none came."""
+    came = sum(counts.values()) - counts["failed"]
+    return counts["correct"] / came if came else None
+
+
+def unsolved_reason(
+    verdicts: ProblemVerdicts, counts: Counter[str], rules: CheckRules
+) -> str | None:
+    """Why a problem gives no training row; None where it gives one."""
+    if verdicts.bad_answer is not None:
+        return f"{BAD_ANSWER}: {verdicts.bad_answer}"
+    rate = pass_rate(counts)
+    if rate is None:
+        return "failed" if counts else "no samples"
+    if not counts["correct"]:
+        return next(name for name in COUNTED if counts[name])
+    if rate < rules.min_pass_rate:
+        return "below_min_pass_rate"
+    return "above_max_pass_rate" if rate > rules.max_pass_rate else None
+
+
+def solved_rows(
+    attempted: Attempted, verdicts: ProblemVerdicts, rules: CheckRules, strategy: str
+) -> Iterator[dict[str, Any]]:
+    """The first right solutions, each text once: the bare question and the rationale."""
+    problem, counts = attempted.problem, outcomes(attempted, verdicts)
+    for number, sample in enumerate(right_samples(attempted, verdicts)[: rules.keep]):
+        assert sample.reply is not None
+        reply = sample.reply.strip()
+        turns = conversation(
+            [problem.instruction], [reply], input=problem.input, system=problem.system
+        )
+        yield {
+            **_further(problem, SOLVED_SCHEMA),
+            **_about(problem, strategy),
+            "id": problem.id if number == 0 else f"{problem.id}#{sample.sample}",
+            "output": reply,
+            "messages": [dict(turn) for turn in turns],
+            "checker": verdicts.kind,
+            "sample": sample.sample,
+            "pass_rate": pass_rate(counts),
+            "num_samples": sum(counts.values()),
+        }
+
+
+def unsolved_row(
+    attempted: Attempted, verdicts: ProblemVerdicts, reason: str, strategy: str
+) -> dict[str, Any]:
+    """The problem with its reason and counts."""
+    counts = outcomes(attempted, verdicts)
+    return {
+        **_further(attempted.problem, UNSOLVED_SCHEMA),
+        **_about(attempted.problem, strategy),
+        "reason": reason,
+        "pass_rate": pass_rate(counts),
+        "num_samples": sum(counts.values()),
+        **{f"num_{name}": counts[name] for name in COUNTED},
+    }
+
+
+def right_samples(attempted: Attempted, verdicts: ProblemVerdicts) -> list[Sample]:
+    """The samples that are right, of equal texts the first."""
+    found: dict[str, Sample] = {}
+    for sample, verdict in zip(attempted.samples, verdicts.samples, strict=True):
+        if verdict.verdict == "correct":
+            found.setdefault(" ".join((sample.reply or "").split()), sample)
+    return list(found.values())
+
+
+def _about(problem: Problem, strategy: str) -> dict[str, Any]:
+    return {
+        "id": problem.id,
+        "instruction": problem.instruction,
+        "input": problem.input,
+        "answer": problem.answer,
+        "task": problem.task,
+        "strategy": strategy,
+    }
+
+
+def _further(problem: Problem, schema: pa.Schema) -> dict[str, Any]:
+    return further(problem.extra, schema)

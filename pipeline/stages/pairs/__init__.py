@@ -1,0 +1,1 @@
+"""`curate pairs`: preference pairs of runs, verdicts, rated samples and demonstrations."""

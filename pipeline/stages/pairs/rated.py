@@ -1,0 +1,63 @@
+"""Rated samples -> rivals: all answers to a prompt, wherever they stand in the data."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from statistics import pvariance
+from typing import Any
+
+from ...config import InputConfig
+from ...inputs.ingest import Intake
+from ...inputs.readers import Source
+from ...inputs.samples import read_samples
+from ...method.preferences.rivals import Answer, Rivals
+from ...method.replies import incomplete
+from ...pair_records import NoPair, Origin, PairSource, Prompt, Sample
+from .grouping import grouped
+
+
+def rated_rivals(
+    source: Source, columns: InputConfig, intake: Intake, made_by: PairSource
+) -> Iterator[Rivals]:
+    """The samples of each id, in the order in which they were sampled where that is known."""
+    samples = read_samples(source, columns, intake)
+    for id, group in grouped((sample.id, asdict(sample)) for sample in samples):
+        found = sorted(map(sample_from, group), key=_number)
+        yield Rivals(
+            id=id,
+            prompt=found[0].prompt.messages,
+            answers=[sampled_answer(sample, place) for place, sample in enumerate(found)],
+            source=made_by,
+        )
+
+
+def sampled_answer(sample: Sample, place: int) -> Answer:
+    """The sample as a rival, numbered by its place where it has no number of its own."""
+    return Answer(
+        text=sample.output,
+        origin=Origin(
+            sample=place if sample.sample is None else sample.sample,
+            model=sample.model,
+            reply_key=sample.reply_key,
+        ),
+        reward=sample.rating,
+        score=sample.rating,
+        variance=pvariance(sample.ratings) if len(sample.ratings) > 1 else 0.0,
+        fault=_fault(sample),
+    )
+
+
+def sample_from(fields: Mapping[str, Any]) -> Sample:
+    """The inverse of `asdict`."""
+    return Sample(**{**fields, "prompt": Prompt(**fields["prompt"])})
+
+
+def _fault(sample: Sample) -> NoPair | None:
+    broken = incomplete(sample.finish_reason)
+    if broken is None or broken[0] == "ok" or broken[0] == "unchanged":
+        return None
+    return broken[0]
+
+
+def _number(sample: Sample) -> float:
+    return math.inf if sample.sample is None else sample.sample

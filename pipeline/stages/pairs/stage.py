@@ -1,0 +1,174 @@
+"""`curate pairs`: answers that compete -> a data set of pairs, and reasons for all that is none."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...base.files import replace_folder, write_text
+from ...base.progress import Progress, say
+from ...config import PairsConfig, recorded_options
+from ...errors import CurateError
+from ...inputs.evaluation_sets import evaluation_texts, open_sets
+from ...inputs.ingest import Intake
+from ...inputs.readers import Source
+from ...method.decontamination import EvaluationIndex
+from ...method.preferences.choosing import best_and_worst, demonstrated, rejection_sampled
+from ...method.preferences.filters import PairFilter
+from ...method.preferences.lengths import Mask, balanced, length_auc
+from ...method.preferences.rivals import Rivals
+from ...pair_records import PairSource, PreferencePair, Unpaired
+from ...reporting.pairs import PairsPage
+from ...run.directory import refuse_changes
+from ...run.importing import unused_notes, write_unused
+from ...run.lock import output_lock
+from ...run.pair_card import pairs_card
+from ...run.pair_set import PairSet, is_pair_set, write_manifest
+from .collecting import Collector, PairNumbers
+from .sources import PairData, open_pair_data
+
+_OUT_OF_BALANCE = "--balance-length: of the more frequent kind it is among the smallest margins"
+_RULES = ("min_margin", "max_length_ratio", "balance_length")
+_RULES_OF: dict[PairSource, tuple[str, ...]] = {
+    "ratings": ("tier",),
+    "rso": ("beta", "keep", "seed"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairsResult:
+    """Where the pairs are and how many there are, as the manifest has it."""
+
+    out: Path
+    counts: dict[str, Any] = field(default_factory=dict)
+    already_made: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {"out": str(self.out), **self.counts, "already_made": self.already_made}
+
+
+def pairs(config: PairsConfig) -> PairsResult:
+    """Make the folder of pairs, whole or not at all.
+
+    Raises CurateError for data of which no row can be used, and for a folder that holds something
+    else or other pairs.
+    """
+    data = open_pair_data(config)
+    sets = open_sets(config.decontaminate)
+    named = (*_RULES_OF.get(data.source, ()), *_RULES)
+    settings = {name: getattr(config, name) for name in named}
+    if sets:
+        settings["ngram"] = config.ngram
+        settings["decontaminate"] = {source.name: source.fingerprint for source in sets}
+    identity = {"command": "pairs", "source": data.source, **data.identity, **settings}
+    with output_lock(config.out, "pairs"):
+        if (counts := _known(config.out, identity)) is not None:
+            return PairsResult(out=config.out, counts=counts, already_made=True)
+        rules = PairFilter(
+            min_margin=config.min_margin,
+            max_length_ratio=config.max_length_ratio,
+            evaluation=_index(sets, config.ngram),
+        )
+        intake = Intake()
+        making = _Making(config, data, identity, settings, intake)
+        replace_folder(config.out, lambda folder: making.fill(folder, rules))
+    for note in unused_notes(intake.counts(), f"{config.out}/"):
+        say(note)
+    return PairsResult(out=config.out, counts=making.counts)
+
+
+@dataclass(slots=True)
+class _Making:
+    """A folder being made."""
+
+    config: PairsConfig
+    data: PairData
+    identity: dict[str, Any]
+    settings: dict[str, Any]
+    intake: Intake
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def fill(self, folder: Path, rules: PairFilter) -> None:
+        """Write both data sets, what of the input was not used, card, report and manifest."""
+        collector = Collector(folder)
+        for outcome in _outcomes(self.config, self.data, rules, self.intake):
+            collector.add(outcome)
+        numbers = collector.numbers()
+        stay = _staying(numbers, balance=self.config.balance_length)
+        collector.write(folder, stay, _OUT_OF_BALANCE)
+        write_unused(folder, self.intake)
+        self.counts = _counts(numbers.of(stay), collector, self.intake)
+        self._describe(folder, numbers.of(stay))
+
+    def _describe(self, folder: Path, numbers: PairNumbers) -> None:
+        given = {name: v for name, v in self.settings.items() if v not in (None, False)}
+        data, licence = self.data, self.data.licence
+        about: dict[str, Any] = {"name": data.name, "source": data.source, "settings": given}
+        about |= {"origin": dict(data.origin), "counts": self.counts}
+        write_text(folder / "README.md", pairs_card({**about, "licence": licence}))
+        page = PairsPage(
+            **about,
+            margins=numbers.margins,
+            chosen=numbers.chosen.astype(np.float64),
+            rejected=numbers.rejected.astype(np.float64),
+        )
+        write_text(folder / "report.html", page.text())
+        options = recorded_options(self.config)
+        write_manifest(folder, self.identity, options, **about, licence=licence)
+
+
+def _known(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The counts of the same pairs, made already; CurateError where `out` holds anything else."""
+    if is_pair_set(out):
+        manifest = PairSet(out).manifest
+        refuse_changes(out, manifest["identity"], identity)
+        counts: dict[str, Any] = manifest["counts"]
+        return counts
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CurateError(f"{out} is there and holds no pairs of curate: choose another --out")
+    return None
+
+
+def _index(sets: list[Source], n: int) -> EvaluationIndex | None:
+    texts = (text for one in sets for text in evaluation_texts(one))
+    return EvaluationIndex(texts, n=n) if sets else None
+
+
+def _outcomes(
+    config: PairsConfig, data: PairData, rules: PairFilter, intake: Intake
+) -> Iterator[PreferencePair | Unpaired]:
+    with Progress("pairs", total=None, unit="prompts") as progress:
+        for rivals in data.rivals(intake):
+            made = _made(rivals, config, data) if isinstance(rivals, Rivals) else [rivals]
+            for one in made:
+                yield rules.applied(one) if isinstance(one, PreferencePair) else one
+            progress.advance()
+
+
+def _made(rivals: Rivals, config: PairsConfig, data: PairData) -> list[PreferencePair | Unpaired]:
+    if data.source == "demonstrations":
+        return [demonstrated(rivals)]
+    if data.source == "rso":
+        return rejection_sampled(rivals, keep=config.keep, beta=config.beta, seed=config.seed)
+    return [best_and_worst(rivals, tier=config.tier, noise=data.noise)]
+
+
+def _staying(numbers: PairNumbers, *, balance: bool) -> Mask:
+    if not balance:
+        return np.ones(numbers.margins.size, np.bool_)
+    return balanced(numbers.chosen - numbers.rejected, numbers.margins, numbers.keys)
+
+
+def _counts(numbers: PairNumbers, collector: Collector, intake: Intake) -> dict[str, Any]:
+    counts = {
+        "pairs": numbers.margins.size,
+        "left_out": dict(sorted(collector.reasons.items())),
+        "near_ties": int(numbers.near_ties.sum()),
+        "chosen_longer": int((numbers.chosen > numbers.rejected).sum()),
+        "chosen_shorter": int((numbers.chosen < numbers.rejected).sum()),
+        "length_auc": length_auc(numbers.chosen, numbers.rejected),
+    }
+    return counts | ({"input": intake.counts()} if intake.rows else {})

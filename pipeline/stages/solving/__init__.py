@@ -1,0 +1,1 @@
+"""`curate solve`: samples of a model for problems with answers."""

@@ -1,0 +1,80 @@
+"""The model card of a trained model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CARD = """---
+{front}
+tags: [curate, sft]
+---
+
+# {name}, fine-tuned
+
+Supervised fine-tuning on curated data. The loss counts the response and its end only; losses are
+mean negative log-likelihoods of a token, in nats.
+
+| | |
+|---|---|
+{facts}
+
+## Settings (preset {preset})
+
+| setting | value |
+|---|---|
+{settings}
+
+![loss curve](loss.png)
+
+The curve's numbers are in `loss.csv`; the library versions and the rest are in `training.json`.
+"""
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """The README of a trained model, from its training.json."""
+    result, settings, model = manifest["result"], manifest["settings"], manifest["model"]
+    facts = {
+        "base model": f"`{model}`",
+        **{str(name): f"`{value}`" for name, value in manifest["source"].items()},
+        "data fingerprint": f"`{manifest['data']}`",
+        "records trained on": result["rows"],
+        "of all, cut": f"{result['cut']} at {result['max_length']} tokens",
+        "input rows not used": _not_used(manifest["rows"]["input"]),
+        "records dropped": _counts(result["dropped"]),
+        "prompt template": f"`{manifest['template']}`",
+        "steps": result["steps"],
+        "training loss, first and last step": _ends(result["train_loss"]),
+        "held-out loss, before and after": _held_out(result),
+    }
+    front = ["library_name: transformers", "pipeline_tag: text-generation"]
+    if not Path(model).exists():
+        front.append(f"base_model: {model}")
+    table = [f"| {name} | {value} |" for name, value in facts.items()]
+    chosen = [f"| {name} | {value} |" for name, value in settings.items() if value is not None]
+    return CARD.format(
+        front="\n".join(front),
+        name=Path(model).name,
+        facts="\n".join(table),
+        preset=manifest["preset"],
+        settings="\n".join(chosen),
+    )
+
+
+def _not_used(counts: Mapping[str, int]) -> str:
+    return f"{counts['duplicates'] + counts['rejected']} of {counts['rows']}"
+
+
+def _counts(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
+
+
+def _ends(curve: Any) -> str:
+    return f"{curve[0][1]:.4f}, {curve[-1][1]:.4f}" if curve else "no step"
+
+
+def _held_out(result: Mapping[str, Any]) -> str:
+    if result["held_out_before"] is None:
+        return "none was held out"
+    before, after = result["held_out_before"], result["held_out_after"]
+    rows, tokens = result["held_out_rows"], result["held_out_tokens"]
+    return f"{before:.4f}, {after:.4f} ({rows} records, {tokens} tokens)"

@@ -1,0 +1,27 @@
+"""`curate solve`: sample, then check what was sampled."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import SolveConfig
+from ..run.directory import RunDir
+from ..stages.checking.stage import CheckResult, check_run
+from ..stages.solving.stage import SolveResult, solve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """What each stage did."""
+
+    sampled: SolveResult
+    checked: CheckResult
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {"sampled": self.sampled.as_dict(), "checked": self.checked.as_dict()}
+
+
+def solve_and_check(config: SolveConfig) -> Solved:
+    """Both stages; `curate check` decides anew without a call."""
+    sampled = solve(config)
+    return Solved(sampled=sampled, checked=check_run(RunDir(sampled.run), config.rules))
