@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import typer.main
 
 from curate.cli import app
+from curate.pipeline.config import TemplateName
 
 from .llm.batch_server import BatchServer
 from .llm.faulty_server import Answer, FaultyServer, Received, always, completion, error
@@ -118,7 +119,7 @@ def test_every_option_is_explained(name: str) -> None:
         ("reflect", "engine", "auto"),
         ("reflect", "max_tokens", 2048),
         ("reflect", "temperature", 0.0),
-        ("select", "template", "vicuna"),
+        ("select", "template", "auto"),
         ("select", "tokenization", "exact"),
         ("select", "rank_by", "ifd"),
         ("select", "max_ifd", 1.0),
@@ -676,7 +677,6 @@ def test_interrupted_is_130(place: Path) -> None:
     ("name", "option", "choices"),
     [
         ("reflect", "--engine", "auto|openai|vllm|transformers|recorded"),
-        ("select", "--template", "vicuna|alpaca|wizardlm|chat"),
         ("select", "--tokenization", "exact|reference"),
         ("select", "--dtype", "auto|float32|bfloat16|float16"),
         ("select", "--rank-by", "ifd|rifd"),
@@ -684,12 +684,16 @@ def test_interrupted_is_130(place: Path) -> None:
         ("finetune", "--preset", "paper-7b|paper-13b|lora|demo"),
         ("run", "--schedule", "all|selective"),
         ("generate", "--format", "alpaca_eval|mt_bench|jsonl"),
-        ("generate", "--template", "vicuna|alpaca|wizardlm|chat"),
     ],
 )
 def test_the_promised_choices(curate: Curate, name: str, option: str, choices: str) -> None:
     told = re.sub(r"\s", "", curate(name, "--help").out)
     assert re.search(rf"{option}[<\[(]{re.escape(choices)}[>\])]", told)
+
+
+def test_the_templates_are_named(curate: Curate) -> None:
+    told = curate("select", "--help").out
+    assert all(name in told for name in get_args(TemplateName))
 
 
 def test_version_and_help(curate: Curate) -> None:

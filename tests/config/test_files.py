@@ -39,7 +39,7 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
         ("max_idf: 1", r"max_idf in .*own\.yaml; the nearest one is max_ifd"),
         ("max_ifd: high", r"max_ifd in .*own\.yaml takes a number, not 'high'"),
         ("max_ifd: [1, 2]", r"max_ifd in .*own\.yaml takes a number"),
-        ("template: latin", r"template in .*own\.yaml takes vicuna, .*'latin'"),
+        ("tokenization: latin", r"tokenization in .*own\.yaml takes exact, .*'latin'"),
         ("limit: 0", r"limit in .*own\.yaml must be at least 1"),
         ("student: {a: b}", r"student in .*own\.yaml takes a text"),
         ("shard: [0, 2]", r"shard in .*own\.yaml takes a text"),
