@@ -93,16 +93,14 @@ class Scorer:
         values = [missing if nlls is None else nlls for nlls in found]
         return np.array(values, dtype=np.float64).reshape(-1, 2)
 
-    def token_nlls(self, spans: Sequence[Span], tick: Tick = lambda _: None) -> list[Values | None]:
+    def token_nlls(self, spans: Sequence[Span]) -> list[Values | None]:
         """The NLL of each scored token in nats [n]; None where memory ran out.
 
         A function of each span alone, as `nll` is.
         """
-        return self._each(spans, _Work(self.student.log_probs, _token_nlls), tick)
+        return self._each(spans, _Work(self.student.log_probs, _token_nlls))
 
-    def mean_states(
-        self, spans: Sequence[Span], tick: Tick = lambda _: None
-    ) -> list[Values | None]:
+    def mean_states(self, spans: Sequence[Span]) -> list[Values | None]:
         """The mean last hidden state [D] of the positions that predict each span's targets.
 
         None where memory ran out. A function of each span alone, as `nll` is.
@@ -112,9 +110,9 @@ class Scorer:
             parts = torch.split(self.student.hidden(pack), list(pack.lengths))
             return torch.stack([part.double().mean(dim=0) for part in parts])
 
-        return self._each(spans, _Work(means, lambda _, rows: rows), tick)
+        return self._each(spans, _Work(means, lambda _, rows: rows))
 
-    def _each(self, spans: Sequence[Span], work: _Work, tick: Tick) -> list[Any]:
+    def _each(self, spans: Sequence[Span], work: _Work, tick: Tick = lambda _: None) -> list[Any]:
         """What the work makes of each span; None where memory ran out."""
         unique, where = distinct(spans)
         result: list[Any] = [None] * len(unique)
