@@ -27,7 +27,7 @@ from ..method.judge_results import (
     rating_outcome,
 )
 from ..method.tally import Tally
-from ..method.verdicts import ASKED, RECORDED, Scale, Verdict, pair_verdict
+from ..method.verdicts import ASKED, Verdict, pair_verdict, recorded_scale
 from ..records import user_turn
 from ..run.directory import RunDir, folder_beside
 from ..templates import JudgePrompt, judge_prompt
@@ -103,12 +103,7 @@ def recompute(path: Path) -> Outcome:
         return preference_outcome(log.rows)
     if log.kind == "ratings":
         return rating_outcome(log.rows)
-    return pair_outcome(log.rows, _scale(log.about.get("scale")))
-
-
-def _scale(given: Any) -> Scale:
-    numbers = isinstance(given, list) and [x for x in given if isinstance(x, int | float)]
-    return (numbers[0], numbers[1]) if numbers and len(numbers) == 2 else RECORDED
+    return pair_outcome(log.rows, recorded_scale(log.about))
 
 
 def _create_run(

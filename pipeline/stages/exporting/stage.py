@@ -12,12 +12,13 @@ from ...config import ExportFormat
 from ...errors import CurateError, UsageError
 from ...inputs.hub import hub_token, push_data_set
 from ...inputs.model_files import short_name
+from ...run.arrow_set import read_rows
 from ...run.card import TITLE, dataset_card
 from ...run.directory import RunDir
 from ...run.lock import output_lock
 from ...run.pair_card import PAIRS_TITLE, pairs_card
 from ...run.pair_set import PairSet, is_pair_set
-from ...run.selected import finished_selection, selected_rows
+from ...run.selected import finished_selection
 from .formats import DATA, Fields, export_for
 from .pair_formats import pair_export_for
 
@@ -75,7 +76,7 @@ def export(
         run, scoring, entry["settings"], entry["counts"],
         student=student, loading=made.loading, data_file=DATA,
     )  # fmt: skip
-    lines = map(made.line, selected_rows(run.path / "selected" / name))
+    lines = map(made.line, read_rows(run.path / "selected" / name))
     return _published(out, lines, {**made.files, "README.md": card}, push_to_hub, token)
 
 

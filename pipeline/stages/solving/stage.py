@@ -17,7 +17,7 @@ from ...llm.ask import Asker, Stopped
 from ...llm.job import Job, asking_job
 from ...llm.protocol import Engine
 from ...run.directory import RunDir
-from ...run.samples import Problem, all_attempted
+from ...run.samples import all_attempted
 from ...templates import solving_prompt
 from .context import check_context
 from .problems import LeftOut, import_problems, wanted_problems
@@ -102,10 +102,6 @@ def _create_run(config: SolveConfig, source: Source, prompt: Prompt, engine: Eng
     return RunDir.create(config.out, identity, **notes, options=recorded_options(config))
 
 
-def _problems(run: RunDir) -> Iterator[Problem]:
-    return (attempted.problem for attempted in all_attempted(run))
-
-
 def _write_shots(run: RunDir, shots: Shots, prompt: Prompt, config: SolveConfig) -> None:
     if not shots.drawn:
         return
@@ -121,7 +117,8 @@ def _sample(config: SolveConfig, job: Job, prompt: Prompt) -> None:
     if config.strategy != "pseudocode":
         job.complete(lambda: Sampler(config, job, prompt).sample_all())
         return
-    examples = examples_by_task(_problems(job.run), seed=config.shots_seed)
+    problems = (attempted.problem for attempted in all_attempted(job.run))
+    examples = examples_by_task(problems, seed=config.shots_seed)
     if None in examples:
         say(
             f"note: no problem names its task in a column {config.task_column!r}: one program is "
