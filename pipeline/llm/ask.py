@@ -23,6 +23,15 @@ class Reading(Protocol):
         """What it is worth; `ok` and `unchanged` are usable."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadText:
+    """A reply's text as it is used, and what the reply is worth."""
+
+    text: str
+    status: CandidateStatus = "ok"
+    reason: str | None = None
+
+
 R = TypeVar("R", bound=Reading)
 
 

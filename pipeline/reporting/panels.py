@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from .summaries import Histogram, Numbers
+from .summaries import Histogram, Numbers, log_edges
 from .svg import COLOUR, figure, inline
 
 WIDTH, HEIGHT = 360, 250
@@ -34,6 +34,12 @@ class Axis:
     limit: float | None = None
     begin: float = 0.0
     log: bool = False
+
+
+def length_axis(label: str, groups: Sequence[Numbers]) -> tuple[Numbers, Axis]:
+    """The edges of bins of lengths, and their axis."""
+    edges = log_edges(groups)
+    return edges, Axis(f"{label}, characters", float(edges[-1]), begin=float(edges[0]), log=True)
 
 
 def distributions(

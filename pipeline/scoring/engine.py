@@ -15,11 +15,12 @@ from ..method.decision import Needs, needs
 from ..method.diversity import Units, units
 from ..method.ifd import SideResult, with_side
 from ..method.spans import SIDES, Pair, Side, pair
+from ..models.devices import release_memory
 from ..models.loading import load_tokenizer
 from ..records import Candidate, CandidateKind, Score
 from ..templates import Template, student_template
 from .identity import ScoringIdentity
-from .model import device_here, load_student, release_memory
+from .model import device_here, load_student
 from .packing import Span
 from .rounding import SAMPLE, rounding_noise
 from .scorer import Scorer, Tick, Values

@@ -19,7 +19,7 @@ from ...run.lock import output_lock
 from ...run.pair_card import PAIRS_TITLE, pairs_card
 from ...run.pair_set import PairSet, is_pair_set
 from ...run.selected import finished_selection
-from .formats import DATA, Fields, export_for
+from .formats import DATA, Export, Fields, Row, export_for
 from .pair_formats import pair_export_for
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -76,8 +76,8 @@ def export(
         run, scoring, entry["settings"], entry["counts"],
         student=student, loading=made.loading, data_file=DATA,
     )  # fmt: skip
-    lines = map(made.line, read_rows(run.path / "selected" / name))
-    return _published(out, lines, {**made.files, "README.md": card}, push_to_hub, token)
+    rows = read_rows(run.path / "selected" / name)
+    return _published(out, made, rows, card, push_to_hub, token)
 
 
 def _export_pairs(
@@ -89,19 +89,19 @@ def _export_pairs(
     name = short_name(str(pairs.path.resolve()))
     made = pair_export_for(to, name=name, unpaired=unpaired)
     card = pairs_card(manifest, loading=made.loading, data=DATA)
-    lines = chain.from_iterable(map(made.lines, pairs.rows()))
-    return _published(out, lines, {**made.files, "README.md": card}, repository, token)
+    return _published(out, made, pairs.rows(), card, repository, token)
 
 
 def _published(
-    out: Path, lines: Iterable[Fields], files: dict[str, str], repository: str | None, token: str
+    out: Path, made: Export, rows: Iterable[Row], card: str, repository: str | None, token: str
 ) -> ExportResult:
     """Write the folder whole or not at all, and put it on the hub where that is asked for."""
+    files = {**made.files, "README.md": card}
     with output_lock(out, "export"):
         _check_free(out)
-        rows = _written(lines, out, files)
+        written = _written(chain.from_iterable(map(made.lines, rows)), out, files)
         pushed = push_data_set(out, repository, token) if repository else None
-    return ExportResult(out=out, files=(DATA, *files), rows=rows, pushed=pushed)
+    return ExportResult(out=out, files=(DATA, *files), rows=written, pushed=pushed)
 
 
 def _check_free(out: Path) -> None:
@@ -112,8 +112,7 @@ def _check_free(out: Path) -> None:
         raise CurateError(f"{out} is a file: give a folder as --out")
     card = out / "README.md"
     text = card.read_text("utf-8", "replace") if card.is_file() else ""
-    ours = TITLE in text or PAIRS_TITLE in text
-    ours = ours and (out / DATA).is_file()
+    ours = (TITLE in text or PAIRS_TITLE in text) and (out / DATA).is_file()
     if any(out.iterdir()) and not ours:
         raise CurateError(f"{out} is not empty and no export of curate: choose another --out")
 
