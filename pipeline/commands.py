@@ -113,14 +113,7 @@ def export(config: configs.ExportConfig) -> "ExportResult":
     """A selection, or preference pairs, as a training tool reads it, with its card."""
     from .stages.exporting.stage import export
 
-    return export(
-        config.run,
-        to=config.to,
-        out=config.out,
-        selection=config.selection,
-        push_to_hub=config.push_to_hub,
-        unpaired=config.unpaired,
-    )
+    return export(config)
 
 
 def generate(config: configs.GenerateConfig) -> "Generated":
