@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
@@ -90,6 +90,11 @@ def _publish_first(temporary: Path, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, atomically; what is no character becomes U+FFFD."""
     write_atomically(path, _writes(text))
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write a line of JSON a row, atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _writes(text: str) -> Callable[[Path], object]:

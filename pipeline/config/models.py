@@ -33,10 +33,6 @@ def _harmless_words(words: tuple[str, ...]) -> str:
     return "" if "key" in text.lower() else text
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(shlex.split(text))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """Which model is asked, how it is reached and what it may cost."""
@@ -118,7 +114,7 @@ class ModelConfig:
     engine_args: tuple[str, ...] = option(
         (),
         help="Options of the vLLM server, such as '--tensor-parallel-size 2'.",
-        parse=_words,
+        parse=lambda text: tuple(shlex.split(text)),
         text=_harmless_words,
     )
 

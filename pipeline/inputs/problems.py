@@ -30,11 +30,9 @@ def read_problems(
     )
     named = replace(config, instruction_column=question, output_column=answer, turns="last")
     found = read_examples(source, named, intake)
-    return (replace(example, output=_final(example.output)) for example in found)
-
-
-def _final(answer: str) -> str:
-    return answer.rpartition(_MARKER)[2].strip()
+    return (
+        replace(example, output=example.output.rpartition(_MARKER)[2].strip()) for example in found
+    )
 
 
 def task_of(example: Example, column: str) -> str | None:

@@ -177,7 +177,7 @@ class Scorer:
 
         def start(pack: Pack) -> Callable[[], Values | None]:
             if self._pool is not None:
-                return self._pool.submit(_values, log_probs, pack).result
+                return self._pool.submit(_in_memory, lambda: _on_host(log_probs(pack))).result
             with self._queueing:
                 values = _in_memory(partial(log_probs, pack))
             return lambda: None if values is None else _in_memory(partial(_on_host, values))
@@ -200,10 +200,6 @@ def _keep_memory() -> None:
         for parameter, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 512 << 20),
                                  (M_ARENA_MAX, 1)):  # fmt: skip
             libc.mallopt(parameter, value)
-
-
-def _values(log_probs: Compute, pack: Pack) -> Values | None:
-    return _in_memory(lambda: _on_host(log_probs(pack)))
 
 
 def _on_host(values: torch.Tensor) -> Values:

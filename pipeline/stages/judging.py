@@ -26,7 +26,6 @@ from ..method.judge_results import (
     preference_outcome,
     rating_outcome,
 )
-from ..method.tally import Tally
 from ..method.verdicts import ASKED, Verdict, pair_verdict, recorded_scale
 from ..records import user_turn
 from ..run.directory import RunDir, folder_beside
@@ -197,7 +196,8 @@ def _pair_lines(outcome: PairOutcome) -> Iterator[str]:
     yield f"{'':{width}}  {'wins':>5} {'ties':>5} {'losses':>6}  winning score"
     for name, tally in rows.items():
         interval = _interval(outcome.interval, ".3f") if name == "all" else ""
-        yield f"{name:{width}}  {_counts(tally)}  {_number(tally.winning_score, '.3f')}{interval}"
+        counts = f"{tally.wins:5} {tally.ties:5} {tally.losses:6}"
+        yield f"{name:{width}}  {counts}  {_number(tally.winning_score, '.3f')}{interval}"
     yield from _missing("pairs without both verdicts", outcome.unparsed, outcome.reasons)
 
 
@@ -221,10 +221,6 @@ def _rating_lines(outcome: RatingOutcome) -> Iterator[str]:
             f"{rating.rated} ratings; {turns}"
         )
     yield from _missing("judgements without a rating", outcome.unparsed, outcome.reasons)
-
-
-def _counts(tally: Tally) -> str:
-    return f"{tally.wins:5} {tally.ties:5} {tally.losses:6}"
 
 
 def _interval(interval: tuple[float, float] | None, form: str) -> str:

@@ -64,7 +64,9 @@ def rows_in_parts(
             number += len(rows)
             yield from rows
         for index, rows in enumerate(_grouped(measure(number), part_rows), start=len(parts)):
-            write_parquet(folder / f"{index:06d}.parquet", _table(rows))
+            write_parquet(
+                folder / f"{index:06d}.parquet", pa.Table.from_pylist(rows, schema=SCHEMA)
+            )
             yield from rows
         write_atomically(out, lambda path: _join(folder, path, identity))
     shutil.rmtree(folder, ignore_errors=True)
@@ -83,10 +85,6 @@ def _grouped(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
         yield group
 
 
-def _table(rows: list[Row]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
 def _read(part: Path) -> list[Row]:
     found = read_parquet(part)
     if found is None:
@@ -99,7 +97,7 @@ def _join(folder: Path, path: Path, identity: Mapping[str, Any]) -> None:
     schema = SCHEMA.with_metadata({"curate": json.dumps(identity)})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in sorted(folder.glob("*.parquet")):
-            writer.write_table(_table(_read(part)).cast(schema))
+            writer.write_table(pa.Table.from_pylist(_read(part), schema=schema))
 
 
 def _finished_rows(out: Path, identity: Mapping[str, Any]) -> list[Row]:

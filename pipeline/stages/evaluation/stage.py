@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from math import hypot
 from typing import Any
 
@@ -167,8 +168,8 @@ def in_words(found: Evaluated) -> Iterator[str]:
     base = [found.base, "difference"] if found.base else []
     rows = [["task", "metric", found.model, *base]]
     results = found.as_dict()["results"]
-    named = [part for task, parts in found.tasks.items() for part in _shown(task, parts)]
-    for part in dict.fromkeys(named):
+    named = ([task] if parts.get(task) else parts for task, parts in found.tasks.items())
+    for part in dict.fromkeys(chain.from_iterable(named)):
         for metric, cell in results[part].items():
             rows.append([part, metric, _number(cell["value"], cell["stderr"])])
             if found.base:
@@ -178,10 +179,6 @@ def in_words(found: Evaluated) -> Iterator[str]:
     for row in rows:
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
     yield "± is one standard error"
-
-
-def _shown(task: str, parts: Measured) -> list[str]:
-    return [task] if parts.get(task) else list(parts)
 
 
 def _number(value: Any, error: float | None, form: str = ".4f") -> str:

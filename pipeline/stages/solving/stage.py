@@ -1,13 +1,12 @@
 """`curate solve`: problems with answers -> samples of a model, journaled; nothing is decided."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...base.files import write_json, write_text
+from ...base.files import write_json, write_json_lines
 from ...base.progress import say
 from ...config import SolveConfig, recorded_options
 from ...inputs.examples import input_identity
@@ -106,8 +105,7 @@ def _write_shots(run: RunDir, shots: Shots, prompt: Prompt, config: SolveConfig)
     if not shots.drawn:
         return
     about = {"seed": config.shots_seed, "hash": digest(prompt.shots)}
-    lines = [json.dumps(asdict(shot) | about, ensure_ascii=False) for shot in shots.drawn]
-    write_text(run.path / SHOTS, "".join(f"{line}\n" for line in lines))
+    write_json_lines(run.path / SHOTS, (asdict(shot) | about for shot in shots.drawn))
 
 
 # --- asking ---------------------------------------------------------------------------------------
