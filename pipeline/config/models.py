@@ -101,9 +101,7 @@ class ModelConfig:
         None, help="Prices by model, JSON, over those that come with the package."
     )
     retry: tuple[Retry, ...] = option(
-        (),
-        help="Ask again where the status is one of these.",
-        record=False,
+        (), help="Ask again where the status is one of these.", record=False
     )
     prompts: Path | None = option(None, help="A folder with prompts of your own.")
     device: str = option(

@@ -113,12 +113,7 @@ class Asker:
         return Answered(request.key, reply, read(reply))
 
     def find(
-        self,
-        messages: tuple[Message, ...],
-        *,
-        id: str,
-        slot: str,
-        read: Callable[[Reply], R],
+        self, messages: tuple[Message, ...], *, id: str, slot: str, read: Callable[[Reply], R]
     ) -> Answered[R] | None:
         """What `ask` would take from the journal; None where it would ask the model."""
         return self._find(self._request(messages, id, slot, None, None), read)

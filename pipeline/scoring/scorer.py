@@ -128,12 +128,7 @@ class Scorer:
             torch.set_num_threads(self._threads)
 
     def _round(
-        self,
-        spans: Sequence[Span],
-        todo: Sequence[int],
-        result: list[Any],
-        tick: Tick,
-        work: _Work,
+        self, spans: Sequence[Span], todo: Sequence[int], result: list[Any], tick: Tick, work: _Work
     ) -> list[int]:
         """Work on the spans `todo`; those that found no memory come back."""
         chosen = [spans[index] for index in todo]

@@ -20,13 +20,7 @@ from ..inputs.readers import open_source
 from ..method.first_token import FirstTokens
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..run.directory import RunDir, is_run, work_folder
-from ..run.importing import (
-    DUPLICATES,
-    REJECTED_INPUT,
-    SHARD,
-    import_candidates,
-    unused_notes,
-)
+from ..run.importing import DUPLICATES, REJECTED_INPUT, SHARD, import_candidates, unused_notes
 from ..run.lock import output_lock
 from ..scoring.engine import ScoringEngine
 from ..scoring.identity import ScoringIdentity, resolve

@@ -57,9 +57,7 @@ def _answer(candidate: Candidate, score: Score | None) -> Answer:
     return Answer(
         text=candidate.output or "",
         origin=Origin(
-            candidate=candidate.candidate,
-            model=candidate.teacher,
-            reply_key=candidate.reply_key,
+            candidate=candidate.candidate, model=candidate.teacher, reply_key=candidate.reply_key
         ),
         reward=None if ratio is None else -ratio,
         score=None if ratio is None or score is None else score.rifd,

@@ -14,14 +14,7 @@ from ...inputs.examples import chunks
 from ...inputs.ingest import Intake, require_records, usable_rows
 from ...inputs.problems import QUESTIONS
 from ...inputs.readers import Source
-from ...inputs.texts import (
-    content_id,
-    json_text,
-    optional_text,
-    present,
-    required_text,
-    row_id,
-)
+from ...inputs.texts import content_id, json_text, optional_text, present, required_text, row_id
 from ...method.replies import incomplete
 from ...run.directory import RunDir
 from ...run.importing import SHARD, write_unused

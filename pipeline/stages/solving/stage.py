@@ -20,14 +20,7 @@ from ...run.samples import all_attempted
 from ...templates import solving_prompt
 from .context import check_context
 from .problems import LeftOut, import_problems, wanted_problems
-from .pseudocode import (
-    PROMPTS,
-    Examples,
-    Program,
-    examples_by_task,
-    instructor_of,
-    write_programs,
-)
+from .pseudocode import PROMPTS, Examples, Program, examples_by_task, instructor_of, write_programs
 from .sampling import Sampler, slot_of
 from .shot_sources import Shots, read_shots
 from .strategies import Prompt, digest, shot_block
