@@ -130,6 +130,11 @@ class ModelConfig:
             return (self.base_url,)
         return self.base_url or ()
 
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What of a run's identity says how replies are sampled."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
+
 
 def asked_model(title: str, role: Role, **more: Any) -> Any:
     """The field of a model that is asked; --ROLE is its name, --ROLE-revision its revision."""

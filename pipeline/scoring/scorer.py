@@ -19,6 +19,7 @@ from ..models.loading import is_out_of_memory
 from .head import ROW_MULTIPLE
 from .model import Student
 from .packing import Ids, Pack, Span, distinct, plan
+from .widened import Widened
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,22 @@ class Scorer:
         missing = (np.nan, np.nan)
         values = [missing if nlls is None else nlls for nlls in found]
         return np.array(values, dtype=np.float64).reshape(-1, 2)
+
+    def rounding_noise(self, spans: Sequence[Span]) -> float:
+        """The standard deviation (nats) of a mean NLL's error in half precision.
+
+        The same weights are run once more with float32 arithmetic.
+        """
+        if not spans:
+            return 0.0
+
+        def widened(pack: Pack) -> torch.Tensor:
+            with Widened():
+                return self.student.log_probs(pack)
+
+        error = self.nll(spans) - self.nll(spans, log_probs=widened)
+        known = error[np.isfinite(error)]
+        return float(np.sqrt((known**2).mean())) if len(known) else 0.0
 
     def token_nlls(self, spans: Sequence[Span]) -> list[Values | None]:
         """The NLL of each scored token in nats [n]; None where memory ran out.

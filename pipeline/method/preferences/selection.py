@@ -6,8 +6,8 @@ the lower r-IFD is preferred, which says that it belongs to its instruction, not
 
 from collections.abc import Iterator, Mapping
 
-from ...pair_records import NoPair, Origin, Unpaired
-from ...records import Candidate, CandidateKind, Message, Score, user_turn
+from ...pair_records import NoPair, Origin, Prompt, Unpaired
+from ...records import Candidate, CandidateKind, Message, Score
 from ..ifd import log_ratio
 from .rivals import Answer, Rivals
 
@@ -47,9 +47,8 @@ def _rivals(
 
 
 def _prompt(candidate: Candidate) -> list[Message]:
-    system = [{"role": "system", "content": candidate.system}] if candidate.system else []
-    text = user_turn(candidate.instruction or "", candidate.input or "")
-    return [*system, {"role": "user", "content": text}]
+    instruction, input = candidate.instruction or "", candidate.input or ""
+    return Prompt(instruction=instruction, input=input, system=candidate.system).messages
 
 
 def _answer(candidate: Candidate, score: Score | None) -> Answer:

@@ -97,9 +97,7 @@ def _create_run(
         "model": engine.name,
         "revision": engine.revision,
         "template": prompts.name,
-        "temperature": config.model.temperature,
-        "top_p": config.model.top_p,
-        "seed": config.model.seed,
+        **config.model.sampling,
     }
     return RunDir.create(folder, identity)
 
