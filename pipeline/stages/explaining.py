@@ -181,16 +181,17 @@ def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
         ("response", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
     )
     for step, score, old, old_score, new, new_score in steps:
-        code = decision[f"{step}_rule"]
-        yield (
-            f"  {step}_rule: {code}: {rule_label(step, code)} ({score} {old} "
-            f"{_number(decision[old_score])}, {new} {_number(decision[new_score])})"
-        )
-    code = decision["filter_rule"]
-    yield (
-        f"  filter_rule: {code}: {rule_label('filter', code)} (IFD {_number(row['ifd'])}, "
-        f"r-IFD {_number(row['rifd'])})"
-    )
+        scores = f"{old} {_number(decision[old_score])}, {new} {_number(decision[new_score])}"
+        yield f"  {_rule(step, decision)} ({score} {scores})"
+    scores = f"IFD {_number(row['ifd'])}, r-IFD {_number(row['rifd'])}"
+    yield f"  {_rule('filter', decision)} ({scores})"
+
+
+def _rule(step: RuleStep, decision: dict[str, Any]) -> str:
+    """A rule's code, and what it did where the code does not say so."""
+    code = decision[f"{step}_rule"]
+    label = rule_label(step, code)
+    return f"{step}_rule: {code}" + (f": {label}" if label != code else "")
 
 
 def _scores(kind: str, students: dict[str, dict[str, Any]]) -> Iterator[str]:
