@@ -6,29 +6,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from .pipeline import commands
+from .pipeline import config as configs
 from .pipeline.base.progress import say
 from .pipeline.commandline import printing
 from .pipeline.commandline.running import Output, register
-from .pipeline.config import (
-    BpcConfig,
-    CheckConfig,
-    CompareConfig,
-    DemoConfig,
-    EvaluateConfig,
-    ExplainConfig,
-    ExportConfig,
-    FinetuneConfig,
-    GenerateConfig,
-    JudgeConfig,
-    PairsConfig,
-    ReflectConfig,
-    ReportConfig,
-    RunConfig,
-    ScoreConfig,
-    SelectConfig,
-    SolveConfig,
-    StatusConfig,
-)
 
 app = typer.Typer(
     name="curate",
@@ -60,7 +41,7 @@ def command(
 @command(
     commands.reflect, "data.jsonl --out run --teacher MODEL --base-url http://localhost:8000/v1"
 )
-def _reflect(config: ReflectConfig) -> Output:
+def _reflect(config: configs.ReflectConfig) -> Output:
     result = commands.reflect(config)
     if isinstance(result, str):
         return Output(result={"estimate": result}, lines=[result])
@@ -69,27 +50,27 @@ def _reflect(config: ReflectConfig) -> Output:
 
 
 @command(commands.select, "run --student STUDENT --max-ifd 0.9")
-def _select(config: SelectConfig) -> Output:
+def _select(config: configs.SelectConfig) -> Output:
     result = commands.select(config)
     lines = printing.chosen(result, config.share)
     return Output(result=result, lines=lines, failed=bool(result.failed_scores))
 
 
 @command(commands.score, "data.jsonl --student STUDENT --out scores.parquet")
-def _score(config: ScoreConfig) -> Output:
+def _score(config: configs.ScoreConfig) -> Output:
     result = commands.score(config)
     failed = bool(result.statuses.get("failed"))
     return Output(result=result, lines=printing.scored(result), failed=failed)
 
 
 @command(commands.finetune, "run --model STUDENT --out tuned --preset paper-7b", trains=True)
-def _finetune(config: FinetuneConfig) -> Output:
+def _finetune(config: configs.FinetuneConfig) -> Output:
     result = commands.finetune(config)
     return Output(result=result, lines=printing.trained(result))
 
 
 @command(commands.run, "data.jsonl --out run --teacher TEACHER --student STUDENT")
-def _run(config: RunConfig) -> Output:
+def _run(config: configs.RunConfig) -> Output:
     result = commands.run(config)
     failed = bool(result.reflected.troubled or result.selected.failed_scores)
     return Output(result=result, lines=printing.whole_run(result), failed=failed)
@@ -98,7 +79,7 @@ def _run(config: RunConfig) -> Output:
 @command(
     commands.compare, "run --model STUDENT --out compared --held-out-data good.jsonl", trains=True
 )
-def _compare(config: CompareConfig) -> Output:
+def _compare(config: configs.CompareConfig) -> Output:
     from .pipeline.workflows.compare import in_words
 
     result = commands.compare(config)
@@ -107,7 +88,7 @@ def _compare(config: CompareConfig) -> Output:
 
 
 @command(commands.explain, "run demo-101")
-def _explain(config: ExplainConfig) -> Output:
+def _explain(config: configs.ExplainConfig) -> Output:
     from .pipeline.stages.explaining import in_words
 
     result = commands.explain(config)
@@ -115,7 +96,7 @@ def _explain(config: ExplainConfig) -> Output:
 
 
 @command(commands.report, "run --out report.html")
-def _report(config: ReportConfig) -> Output:
+def _report(config: configs.ReportConfig) -> Output:
     result = commands.report(config)
     for notice in result.notices:
         say(f"note: {notice}")
@@ -125,7 +106,7 @@ def _report(config: ReportConfig) -> Output:
 
 
 @command(commands.status, "run --json")
-def _status(config: StatusConfig) -> Output:
+def _status(config: configs.StatusConfig) -> Output:
     from .pipeline.stages.status.stage import in_words
 
     result = commands.status(config)
@@ -133,19 +114,19 @@ def _status(config: StatusConfig) -> Output:
 
 
 @command(commands.export, "run --to llama-factory --out exported")
-def _export(config: ExportConfig) -> Output:
+def _export(config: configs.ExportConfig) -> Output:
     result = commands.export(config)
     return Output(result=result, lines=printing.exported(result))
 
 
 @command(commands.generate, "questions.jsonl --model tuned --out answers.json")
-def _generate(config: GenerateConfig) -> Output:
+def _generate(config: configs.GenerateConfig) -> Output:
     result = commands.generate(config)
     return Output(result=result, lines=printing.generated(result), failed=bool(result.failed))
 
 
 @command(commands.judge, "a.json b.json --judge JUDGE --base-url http://localhost:8000/v1")
-def _judge(config: JudgeConfig) -> Output:
+def _judge(config: configs.JudgeConfig) -> Output:
     from .pipeline.stages.judging import Judged, outcome_lines
     from .pipeline.stages.rating import Rated, rating_lines
 
@@ -159,13 +140,13 @@ def _judge(config: JudgeConfig) -> Output:
 
 
 @command(commands.pairs, "run --out pairs --balance-length")
-def _pairs(config: PairsConfig) -> Output:
+def _pairs(config: configs.PairsConfig) -> Output:
     result = commands.pairs(config)
     return Output(result=result, lines=printing.paired(result))
 
 
 @command(commands.evaluate, "--model tuned --base STUDENT --tasks arc_challenge,hellaswag")
-def _evaluate(config: EvaluateConfig) -> Output:
+def _evaluate(config: configs.EvaluateConfig) -> Output:
     from .pipeline.stages.evaluation.stage import in_words
 
     result = commands.evaluate(config)
@@ -173,7 +154,7 @@ def _evaluate(config: EvaluateConfig) -> Output:
 
 
 @command(commands.bpc, "corpus.jsonl --student STUDENT --by source")
-def _bpc(config: BpcConfig) -> Output:
+def _bpc(config: configs.BpcConfig) -> Output:
     from .pipeline.stages.compression.stage import lines
 
     result = commands.bpc(config)
@@ -181,7 +162,7 @@ def _bpc(config: BpcConfig) -> Output:
 
 
 @command(commands.solve, "problems.jsonl --out run --teacher MODEL --strategy cot --samples 4")
-def _solve(config: SolveConfig) -> Output:
+def _solve(config: configs.SolveConfig) -> Output:
     from .pipeline.stages.checking.card import lines as checked_lines
     from .pipeline.stages.solving.stage import lines as sampled_lines
 
@@ -193,7 +174,7 @@ def _solve(config: SolveConfig) -> Output:
 
 
 @command(commands.check, "run --checker number --min-pass-rate 0.25")
-def _check(config: CheckConfig) -> Output:
+def _check(config: configs.CheckConfig) -> Output:
     from .pipeline.stages.checking.card import lines
 
     result = commands.check(config)
@@ -201,7 +182,7 @@ def _check(config: CheckConfig) -> Output:
 
 
 @command(commands.demo, "--out demo-run")
-def _demo(config: DemoConfig) -> Output:
+def _demo(config: configs.DemoConfig) -> Output:
     result = commands.demo(config)
     return Output(result=result, lines=printing.demonstrated(result))
 

@@ -4,26 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from .config import (
-    BpcConfig,
-    CheckConfig,
-    CompareConfig,
-    DemoConfig,
-    EvaluateConfig,
-    ExplainConfig,
-    ExportConfig,
-    FinetuneConfig,
-    GenerateConfig,
-    JudgeConfig,
-    PairsConfig,
-    ReflectConfig,
-    ReportConfig,
-    RunConfig,
-    ScoreConfig,
-    SelectConfig,
-    SolveConfig,
-    StatusConfig,
-)
+from . import config as configs
 from .inputs.urls import names_a_url
 
 if TYPE_CHECKING:
@@ -60,7 +41,7 @@ def local_paths(
     return with_local_paths(command, options)
 
 
-def reflect(config: ReflectConfig) -> "ReflectResult | str":
+def reflect(config: configs.ReflectConfig) -> "ReflectResult | str":
     """Stage 1: ask the teacher to criticise and rewrite each record."""
     if config.dry_run:
         from .stages.reflection.estimate import estimate
@@ -71,28 +52,28 @@ def reflect(config: ReflectConfig) -> "ReflectResult | str":
     return reflect(config)
 
 
-def select(config: SelectConfig) -> "SelectResult | ShareResult":
+def select(config: configs.SelectConfig) -> "SelectResult | ShareResult":
     """Stage 2: let the student choose a version of each record, by IFD and r-IFD."""
     from .stages.selection.stage import score_share, select
 
     return select(config) if config.share.whole else score_share(config)
 
 
-def score(config: ScoreConfig) -> "ScoreResult":
+def score(config: configs.ScoreConfig) -> "ScoreResult":
     """IFD and r-IFD of any data set, as a Parquet file."""
     from .stages.scoring import score
 
     return score(config)
 
 
-def finetune(config: FinetuneConfig) -> "TrainingResult":
+def finetune(config: configs.FinetuneConfig) -> "TrainingResult":
     """Stage 3: fine-tune the student on a selection, or on any data set; loss on responses only."""
     from .stages.finetuning import finetune_run
 
     return finetune_run(config)
 
 
-def run(config: RunConfig) -> "RunResult":
+def run(config: configs.RunConfig) -> "RunResult":
     """Reflect, select and fine-tune in one go."""
     from .workflows.run import run
 
@@ -100,56 +81,49 @@ def run(config: RunConfig) -> "RunResult":
     return run(config.reflecting, config.selecting, finetuning, schedule=config.schedule)
 
 
-def compare(config: CompareConfig) -> "CompareResult":
+def compare(config: configs.CompareConfig) -> "CompareResult":
     """Train the student on the selection and on baselines, and measure which is best."""
     from .workflows.compare import compare
 
     return compare(config)
 
 
-def explain(config: ExplainConfig) -> "Explanation":
+def explain(config: configs.ExplainConfig) -> "Explanation":
     """Why this record came out as it did."""
     from .stages.explaining import explain
 
     return explain(config.run, config.id, journal=config.journal)
 
 
-def report(config: ReportConfig) -> "ReportResult":
+def report(config: configs.ReportConfig) -> "ReportResult":
     """What was kept and why, as one HTML page to look at."""
     from .stages.report import report
 
     return report(config.run, out=config.out, student=config.selection)
 
 
-def status(config: StatusConfig) -> "RunStatus":
+def status(config: configs.StatusConfig) -> "RunStatus":
     """What of a run is done, failed and left, how fast it goes, and who works on it."""
     from .stages.status.stage import status
 
     return status(config.run)
 
 
-def export(config: ExportConfig) -> "ExportResult":
+def export(config: configs.ExportConfig) -> "ExportResult":
     """A selection, or preference pairs, as a training tool reads it, with its card."""
     from .stages.exporting.stage import export
 
-    return export(
-        config.run,
-        to=config.to,
-        out=config.out,
-        selection=config.selection,
-        push_to_hub=config.push_to_hub,
-        unpaired=config.unpaired,
-    )
+    return export(config)
 
 
-def generate(config: GenerateConfig) -> "Generated":
+def generate(config: configs.GenerateConfig) -> "Generated":
     """A model's answers to an evaluation set, in AlpacaEval's or MT-Bench's format."""
     from .stages.generation.stage import generate
 
     return generate(config)
 
 
-def judge(config: JudgeConfig) -> "Judged | Outcome | Rated":
+def judge(config: configs.JudgeConfig) -> "Judged | Outcome | Rated":
     """Compare two models' answers by a judge, in both orders; or rate those of one."""
     if config.rate:
         from .stages.rating import rate
@@ -160,35 +134,35 @@ def judge(config: JudgeConfig) -> "Judged | Outcome | Rated":
     return recompute(config.from_log) if config.from_log is not None else judge(config)
 
 
-def pairs(config: PairsConfig) -> "PairsResult":
+def pairs(config: configs.PairsConfig) -> "PairsResult":
     """Preference pairs of a run, a judge's verdicts, rated samples, or demonstrations."""
     from .stages.pairs.stage import pairs
 
     return pairs(config)
 
 
-def evaluate(config: EvaluateConfig) -> "Evaluated":
+def evaluate(config: configs.EvaluateConfig) -> "Evaluated":
     """Benchmark tasks through lm-eval, beside the base model's."""
     from .stages.evaluation.stage import evaluate
 
     return evaluate(config)
 
 
-def bpc(config: BpcConfig) -> "BpcResult":
+def bpc(config: configs.BpcConfig) -> "BpcResult":
     """Bits per character and per byte of a corpus under a student."""
     from .stages.compression.stage import measure
 
     return measure(config)
 
 
-def check(config: CheckConfig) -> "CheckResult":
+def check(config: configs.CheckConfig) -> "CheckResult":
     """Decide which sampled replies are right, from what is on disk, without a call."""
     from .stages.checking.stage import check
 
     return check(config)
 
 
-def solve(config: SolveConfig) -> "Solved | str":
+def solve(config: configs.SolveConfig) -> "Solved | str":
     """Ask a model for solutions of problems with answers, and keep those that are right."""
     if config.dry_run:
         from .stages.solving.estimate import estimate
@@ -199,7 +173,7 @@ def solve(config: SolveConfig) -> "Solved | str":
     return solve_and_check(config)
 
 
-def demo(config: DemoConfig) -> "DemoResult":
+def demo(config: configs.DemoConfig) -> "DemoResult":
     """The whole job in a minute on a CPU: recorded teacher replies, a small student."""
     from .workflows.demo import demo
 

@@ -4,8 +4,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -51,67 +51,60 @@ def writable(place: Path) -> Iterator[None]:
         ) from None
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place."""
+def write_atomically(
+    path: Path,
+    write: Callable[[Path], object],
+    *,
+    publish: Callable[[Path, Path], None] = os.replace,
+) -> None:
+    """Let `write` fill a temporary file beside `path`, then `publish` it in place."""
     _check(path)
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
             write(temporary)
-            _sync(temporary)
+            sync(temporary)
             _check(path)
-            os.replace(temporary, path)
-            _sync(path.parent)
+            publish(temporary, path)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people to read, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def create_json(path: Path, value: Any) -> None:
+    """Write JSON where no file is yet; nothing where another process was first."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: _write_text(temporary, text))
+    write_atomically(path, _writes(text), publish=_publish_first)
 
 
-def create_json(path: Path, value: Any) -> bool:
-    """Write JSON where no file is yet; False where another process was first."""
-
-    def link(temporary: Path) -> bool:
-        _write_text(temporary, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-        _sync(temporary)
-        _check(path)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        _sync(path.parent)
-        return True
-
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
-        try:
-            return link(temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
+def _publish_first(temporary: Path, path: Path) -> None:
+    with suppress(FileExistsError):
+        os.link(temporary, path)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, atomically; what is no character becomes U+FFFD."""
-    write_atomically(path, lambda temporary: _write_text(temporary, text))
+    write_atomically(path, _writes(text))
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write a line of JSON a row, atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _writes(text: str) -> Callable[[Path], object]:
+    return lambda temporary: temporary.write_text(whole(text), "utf-8")
 
 
 def _temporary(path: Path) -> Path:
     """A name beside `path` that no other writer has: neither a thread here nor a host elsewhere."""
     return path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.{uuid.uuid4().hex[:8]}.tmp")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(whole(text), "utf-8")
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def write_parquet(path: Path, table: pa.Table, **notes: Any) -> None:
@@ -121,7 +114,7 @@ def write_parquet(path: Path, table: pa.Table, **notes: Any) -> None:
     made = pa.BufferOutputStream()
     pq.write_table(table.cast(schema), made, compression="zstd", write_page_checksum=True)
     data = checks.seal_parquet(made.getvalue().to_pybytes())
-    write_atomically(path, lambda temporary: _write_bytes(temporary, data))
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 def read_parquet(
@@ -169,18 +162,19 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
         try:
             fill(temporary)
             for written in temporary.iterdir():
-                _sync(written)
+                sync(written)
             _check(path)
             if path.exists():
                 os.rename(path, old)
             os.rename(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _sync(path.parent)
+        sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -8,24 +8,10 @@ from .models import EngineName, ModelConfig, Role
 from .options import configured
 from .preferences import PairsConfig
 from .reading import ExplainConfig, ExportConfig, ExportFormat, ReportConfig, StatusConfig
-from .reasoning import (
-    BpcConfig,
-    CheckConfig,
-    CheckerName,
-    CheckRules,
-    SolveConfig,
-    Strategy,
-)
+from .reasoning import BpcConfig, CheckConfig, CheckerName, CheckRules, SolveConfig, Strategy
 from .recording import command_words, recorded_options
 from .reflection import ReflectConfig, Schedule
-from .scoring import (
-    Dtype,
-    DtypeOption,
-    ScoreConfig,
-    ScoringConfig,
-    TemplateName,
-    TokenizationName,
-)
+from .scoring import Dtype, DtypeOption, ScoreConfig, ScoringConfig, TemplateName, TokenizationName
 from .selection import RankBy, SelectConfig
 from .training import FinetuneConfig
 from .whole import DemoConfig, RunConfig

@@ -27,8 +27,7 @@ class GenerateConfig:
     model: ModelConfig = asked_model("Model that answers", "model", without=("replies", "prompts"))
     out: Path = out_option(help="The file to write.")
     format: AnswerFormat | None = option(
-        None,
-        help="What is written [default: alpaca_eval; for .jsonl jsonl, mt_bench with turns].",
+        None, help="What is written [default: alpaca_eval; for .jsonl jsonl, mt_bench with turns]."
     )
     samples: int | None = option(
         None,
@@ -36,8 +35,7 @@ class GenerateConfig:
         min=1,
     )
     template: str | None = option(
-        None,
-        help="The prompt of a model run here [default: what it was fine-tuned with, or auto].",
+        None, help="The prompt of a model run here [default: what it was fine-tuned with, or auto]."
     )
 
     def __post_init__(self) -> None:
@@ -76,9 +74,7 @@ class JudgeConfig:
         "Judge", "judge", default={"max_tokens": JUDGE_TOKENS}, without=("prompts",)
     )
     columns: InputConfig = embedded(
-        "Input",
-        supply={"data": lambda options: options["a"]},
-        without=("strict", "turns"),
+        "Input", supply={"data": lambda options: options["a"]}, without=("strict", "turns")
     )
     from_log: Path | None = option(
         None,
@@ -86,8 +82,7 @@ class JudgeConfig:
         "MT-Bench ratings, told by their columns.",
     )
     rate: bool = option(
-        False,
-        help="Rate each answer of A, perhaps several to an instruction, from 0 to 5.",
+        False, help="Rate each answer of A, perhaps several to an instruction, from 0 to 5."
     )
     times: int = option(1, help="Of --rate: so many ratings an answer, averaged.", min=1)
     questions: str | None = option(

@@ -39,11 +39,6 @@ class Embedding:
     supply: Mapping[str, Callable[[Options], Any]]
     needs: Collection[str]
 
-    @property
-    def hidden(self) -> set[str]:
-        """The fields that are no options here."""
-        return {*self.without, *self.supply}
-
 
 def option(
     default: Any = MISSING,

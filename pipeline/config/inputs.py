@@ -21,10 +21,7 @@ def run_argument(help: str = "The run directory.") -> Any:
 
 def selection_option() -> Any:
     """Which student's part of a run a command reads."""
-    return option(
-        None,
-        help="Which selection of a run with several: a folder's name in selected/.",
-    )
+    return option(None, help="Which selection of a run with several: a folder's name in selected/.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

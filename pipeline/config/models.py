@@ -33,10 +33,6 @@ def _harmless_words(words: tuple[str, ...]) -> str:
     return "" if "key" in text.lower() else text
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(shlex.split(text))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """Which model is asked, how it is reached and what it may cost."""
@@ -105,9 +101,7 @@ class ModelConfig:
         None, help="Prices by model, JSON, over those that come with the package."
     )
     retry: tuple[Retry, ...] = option(
-        (),
-        help="Ask again where the status is one of these.",
-        record=False,
+        (), help="Ask again where the status is one of these.", record=False
     )
     prompts: Path | None = option(None, help="A folder with prompts of your own.")
     device: str = option(
@@ -118,7 +112,7 @@ class ModelConfig:
     engine_args: tuple[str, ...] = option(
         (),
         help="Options of the vLLM server, such as '--tensor-parallel-size 2'.",
-        parse=_words,
+        parse=lambda text: tuple(shlex.split(text)),
         text=_harmless_words,
     )
 
@@ -135,6 +129,11 @@ class ModelConfig:
         if isinstance(self.base_url, str):
             return (self.base_url,)
         return self.base_url or ()
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What of a run's identity says how replies are sampled."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
 
 
 def asked_model(title: str, role: Role, **more: Any) -> Any:

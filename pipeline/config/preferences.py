@@ -25,8 +25,7 @@ class PairsConfig:
     )
     out: Path = out_option(help="The folder of pairs.")
     student: str | None = option(
-        None,
-        help="Whose r-IFD of a run chooses: a folder's name in scores/, or its start.",
+        None, help="Whose r-IFD of a run chooses: a folder's name in scores/, or its start."
     )
     against: str | None = option(
         None, help="A model's answers, over which the data's own are preferred.", place="in"
@@ -49,9 +48,7 @@ class PairsConfig:
     )
     keep: int = option(8, help="Of rso: the samples of a prompt that are accepted.", min=2)
     min_margin: float | None = option(
-        None,
-        help="Leave out pairs whose scores are closer; of a run, whose log r-IFDs are.",
-        min=0,
+        None, help="Leave out pairs whose scores are closer; of a run, whose log r-IFDs are.", min=0
     )
     max_length_ratio: float | None = option(
         None, help="Leave out pairs of which one answer is more times as long.", min=1

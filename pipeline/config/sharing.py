@@ -15,14 +15,10 @@ def share_option() -> Any:
         name="shard",
         help="Do one task's share of the shards, i/n with i from 0, or all; several tasks work "
         "into one run [default: that of a Slurm array's task, else all].",
-        parse=_share,
+        parse=lambda text: share_of(text, os.environ),
         absent=_share_of_task,
         record=False,
     )
-
-
-def _share(text: str) -> Share:
-    return share_of(text, os.environ)
 
 
 def _share_of_task() -> Share:

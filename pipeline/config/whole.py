@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .fields import Options, embedded, option
+from .fields import embedded, option
 from .inputs import InputConfig, out_option
 from .reflection import ReflectConfig, Schedule
 from .selection import SelectConfig
 from .training import FinetuneConfig
-
-
-def _the_run(options: Options) -> InputConfig:
-    return InputConfig(data=str(options["out"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +25,9 @@ class RunConfig:
         without=("schedule", "share", "dry_run"),
     )
     selecting: SelectConfig = embedded(
-        "Selection", supply={"input": _the_run}, without=("out", "share")
+        "Selection",
+        supply={"input": lambda options: InputConfig(data=str(options["out"]))},
+        without=("out", "share"),
     )
     finetuning: FinetuneConfig = embedded(
         "Training",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.files import write_json, write_text
+from ..base.files import write_json, write_json_lines
 from ..config import AnswerFormat
 from ..pair_records import Prompt, Sample
 from ..records import conversation
@@ -47,8 +47,7 @@ def write_answers(out: Path, form: AnswerFormat, answers: list[Answer], model: s
         write_json(out, [_instruct_row(answer, model) for answer in answers])
         return
     row = _mt_bench_row if form == "mt_bench" else _plain_row
-    lines = [json.dumps(row(answer, model), ensure_ascii=False) for answer in answers]
-    write_text(out, "".join(f"{line}\n" for line in lines))
+    write_json_lines(out, (row(answer, model) for answer in answers))
 
 
 def _instruct_row(answer: Answer, model: str) -> dict[str, Any]:

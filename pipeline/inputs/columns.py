@@ -1,9 +1,9 @@
 """Rows -> the texts of records, by the columns that a data set has."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ..config import InputConfig
 from ..errors import CurateError
 from .ingest import Unusable
 from .readers import Source
@@ -17,17 +17,6 @@ Extract = Callable[[Mapping[str, Any]], list[Texts]]
 _ANSWERED = ("prompt", "completion")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
-    """The input's column names; None where the usual one is looked for."""
-
-    instruction: str | None = None
-    input: str | None = None
-    output: str | None = None
-    every_exchange: bool = False
-    """Whether each exchange of a conversation is a record, not only the last one."""
-
-
 class _NoColumns(Unusable):
     """A row without the texts' columns: all the data set, or this row alone."""
 
@@ -35,8 +24,8 @@ class _NoColumns(Unusable):
 class Layout:
     """How a data set names its texts, told from the first row that has them."""
 
-    def __init__(self, source: Source, columns: Columns) -> None:
-        self._source, self._columns = source, columns
+    def __init__(self, source: Source, config: InputConfig) -> None:
+        self._source, self._config = source, config
         self._extract: Extract | None = None
         self._misfits = 0
         self._misfit = ""
@@ -62,17 +51,17 @@ class Layout:
             raise CurateError(self._misfit)
 
     def _told(self, row: Mapping[str, Any]) -> Extract:
-        columns = self._columns
+        config = self._config
         named = {
-            "instruction": columns.instruction or "instruction",
-            "input": columns.input or "input",
-            "output": columns.output or "output",
+            "instruction": config.instruction_column or "instruction",
+            "input": config.input_column or "input",
+            "output": config.output_column or "output",
         }
         if named["instruction"] in row and named["output"] in row:
-            if columns.input and columns.input not in row:
-                raise self._no_columns(row, [columns.input])
+            if config.input_column and config.input_column not in row:
+                raise self._no_columns(row, [config.input_column])
             return lambda values: [_from_columns(values, named)]
-        if not (columns.instruction or columns.output):
+        if not (config.instruction_column or config.output_column):
             if any(name in row for name in TURNS):
                 return lambda values: self._chosen(_from_turns(values))
             if all(name in row for name in _ANSWERED):
@@ -81,7 +70,7 @@ class Layout:
         raise self._no_columns(row, missing)
 
     def _chosen(self, exchanges: list[Texts]) -> list[Texts]:
-        return exchanges if self._columns.every_exchange else exchanges[-1:]
+        return exchanges if self._config.turns == "all" else exchanges[-1:]
 
     def _no_columns(self, row: Mapping[str, Any], missing: list[str]) -> _NoColumns:
         return _NoColumns(

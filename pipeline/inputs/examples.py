@@ -10,7 +10,7 @@ from ..base.multimap import Multimap
 from ..config import InputConfig
 from ..errors import CurateError
 from ..records import Candidate, Example
-from .columns import Columns, Layout, Texts
+from .columns import Layout, Texts
 from .ingest import Duplicate, Intake, require_records, usable_rows
 from .readers import Source
 from .texts import content_id, json_text, row_id, whole_values
@@ -32,42 +32,24 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def read_examples(source: Source, config: InputConfig, intake: Intake) -> Iterator[Example]:
-    """The records of a data set, as an input configuration asks for them."""
-    columns = Columns(
-        instruction=config.instruction_column,
-        input=config.input_column,
-        output=config.output_column,
-        every_exchange=config.turns == "all",
-    )
-    return examples(source, columns, intake, strict=config.strict, limit=config.limit)
-
-
-def examples(
-    source: Source,
-    columns: Columns,
-    intake: Intake,
-    *,
-    strict: bool = False,
-    limit: int | None = None,
-) -> Iterator[Example]:
     """The source's records, each once; unusable rows are counted in `intake`, or fatal if strict.
 
     Raises CurateError when the columns are not found, when no row is usable, and when one id comes
     with two contents.
     """
-    seen, layout = Multimap(), Layout(source, columns)
+    seen, layout = Multimap(), Layout(source, config)
 
     def read(values: Mapping[str, Any]) -> list[Example]:
         records = [_mended(texts, intake) for texts in layout.texts(values)]
-        return _named(records, row_id(values), every_exchange=columns.every_exchange)
+        return _named(records, row_id(values), every_exchange=config.turns == "all")
 
-    for place, records in usable_rows(source, intake, read, strict=strict):
+    for place, records in usable_rows(source, intake, read, strict=config.strict):
         intake.rows += len(records) - 1  # an exchange counts as a row
         for example in records:
             if _is_new(example, seen, place):
                 intake.records += 1
                 yield example
-                if limit is not None and intake.records >= limit:
+                if config.limit is not None and intake.records >= config.limit:
                     return
             else:
                 intake.duplicates.append(Duplicate(example.input_row or 0, place, example.id))

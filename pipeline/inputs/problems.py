@@ -7,8 +7,7 @@ from typing import Any
 from ..config import InputConfig
 from ..records import Example
 from .column_names import columns_of, require_column
-from .columns import Columns
-from .examples import examples
+from .examples import read_examples
 from .ingest import Intake
 from .readers import Source
 
@@ -29,13 +28,11 @@ def read_problems(
     question = require_column(
         source, columns, config.instruction_column, QUESTIONS, "--instruction-column"
     )
-    named = Columns(instruction=question, input=config.input_column, output=answer)
-    found = examples(source, named, intake, strict=config.strict, limit=config.limit)
-    return (replace(example, output=_final(example.output)) for example in found)
-
-
-def _final(answer: str) -> str:
-    return answer.rpartition(_MARKER)[2].strip()
+    named = replace(config, instruction_column=question, output_column=answer, turns="last")
+    found = read_examples(source, named, intake)
+    return (
+        replace(example, output=example.output.rpartition(_MARKER)[2].strip()) for example in found
+    )
 
 
 def task_of(example: Example, column: str) -> str | None:

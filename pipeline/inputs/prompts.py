@@ -39,9 +39,7 @@ def _of_turns(value: Any, name: str) -> Prompt:
         raise Unusable(f"{name!r} does not end with the user's turn")
     systems = [turn["content"] for turn in said if turn["role"] == "system"]
     return Prompt(
-        instruction=others[-1]["content"],
-        system="\n".join(systems) or None,
-        history=others[:-1],
+        instruction=others[-1]["content"], system="\n".join(systems) or None, history=others[:-1]
     )
 
 

@@ -1,14 +1,14 @@
 """Sampled answers: ours, in and out; UltraFeedback's `completions`, distilabel's `generations`."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ..base.files import write_parquet, write_text
+from ..base.files import write_json_lines, write_parquet
 from ..config import InputConfig
 from ..pair_records import SAMPLE_SCHEMA, Sample
 from .ingest import Intake, Unusable, require_records, usable_rows
@@ -24,10 +24,7 @@ def read_samples(source: Source, columns: InputConfig, intake: Intake) -> Iterat
 
     Raises CurateError where no row is usable.
     """
-
-    def read(values: Values) -> list[Sample]:
-        return _samples(whole_values(values), columns)
-
+    read = partial(_samples, columns=columns)
     for _, samples in usable_rows(source, intake, read, strict=columns.strict):
         intake.records += 1
         yield from samples
@@ -40,11 +37,11 @@ def write_samples(out: Path, samples: Sequence[Sample]) -> None:
     if out.suffix == ".parquet":
         write_parquet(out, pa.Table.from_pylist(rows, SAMPLE_SCHEMA))
     else:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_text(out, "".join(lines))
+        write_json_lines(out, rows)
 
 
 def _samples(values: Values, columns: InputConfig) -> list[Sample]:
+    values = whole_values(values)
     prompt = prompt_of(values, columns)
     id = id_of(values, prompt)
     if isinstance(values.get("completions"), list):

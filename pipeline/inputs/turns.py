@@ -81,7 +81,8 @@ def _refuse_disorder(roles: Sequence[str], column: str) -> None:
 
 def says_more(value: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a turn has further fields."""
-    return any(_has_more(turn) for turn in value)
+    more = (v for turn in value for name, v in turn.items() if name not in _OF_TURNS)
+    return any(v is not None for v in more)
 
 
 def messages_of_pairs(value: Any, column: str) -> tuple[Message, ...]:
@@ -159,7 +160,3 @@ def _part(part: Any) -> str | None:
 def _first(turn: Mapping[str, Any], *names: str) -> Any:
     """The first of the values that is not null."""
     return next((turn[name] for name in names if turn.get(name) is not None), None)
-
-
-def _has_more(turn: Mapping[str, Any]) -> bool:
-    return any(value is not None for name, value in turn.items() if name not in _OF_TURNS)

@@ -23,6 +23,15 @@ class Reading(Protocol):
         """What it is worth; `ok` and `unchanged` are usable."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadText:
+    """A reply's text as it is used, and what the reply is worth."""
+
+    text: str
+    status: CandidateStatus = "ok"
+    reason: str | None = None
+
+
 R = TypeVar("R", bound=Reading)
 
 
@@ -104,12 +113,7 @@ class Asker:
         return Answered(request.key, reply, read(reply))
 
     def find(
-        self,
-        messages: tuple[Message, ...],
-        *,
-        id: str,
-        slot: str,
-        read: Callable[[Reply], R],
+        self, messages: tuple[Message, ...], *, id: str, slot: str, read: Callable[[Reply], R]
     ) -> Answered[R] | None:
         """What `ask` would take from the journal; None where it would ask the model."""
         return self._find(self._request(messages, id, slot, None, None), read)

@@ -120,17 +120,12 @@ class Flow:
         self._in_flight: dict[int, float] = {}  # call number -> start, oldest first
         self._resume_at = 0.0
         self._refusals = 0  # rounds of them since the last answer
-        self._answered = False
+        self.answered = False  # whether any attempt has succeeded yet
         self._failures = 0  # since the last answer, as are the next three
         self._used_up = 0
         self._failing: set[int] = set()
         self._failing_since: float | None = None
         self._fatal: CurateError | None = None
-
-    @property
-    def answered(self) -> bool:
-        """Whether any attempt has succeeded yet."""
-        return self._answered
 
     async def call(self, attempt: Callable[[], Awaitable[T]], *, tokens: float = 0) -> T:
         """The attempt's result; repeated while that makes sense. `tokens` counts towards tpm.
@@ -150,7 +145,7 @@ class Flow:
                     self._used_up += 1
                     raise RequestFailed(f"no answer in {tries} attempts: {trouble}") from trouble
                 if trouble.kind not in REFUSALS:  # those wait together, in `_turn`
-                    greeting = trouble.kind == "unreachable" and not self._answered
+                    greeting = trouble.kind == "unreachable" and not self.answered
                     await self._sleep(backoff(1 if greeting else tries))
 
     def halt(self, error: CurateError) -> None:
@@ -179,7 +174,7 @@ class Flow:
                 raise
             finally:
                 self._in_flight.pop(number, None)
-            self._answered = True
+            self.answered = True
             self._lives()
             self.limit.success(self._clock() - began, full=self._active >= self.limit.value)
             return result
@@ -231,7 +226,7 @@ class Flow:
 
         Records that always fail are the last to be left, and look like an outage then.
         """
-        known = self._answered or self.proven
+        known = self.answered or self.proven
         if not known or trouble.kind != "fault" or self._failing_since is None:
             return False
         few = self._used_up < 4 * self.ceiling
@@ -266,9 +261,9 @@ class Flow:
         """Why the run must stop, if it must."""
         if (trouble.retry_after or 0) > self._patience:
             return f"{trouble}, and asks to wait {trouble.retry_after:.0f} s; {RESUME} after that"
-        if not self._answered and trouble.kind == "unreachable" and lasting >= GREETING:
+        if not self.answered and trouble.kind == "unreachable" and lasting >= GREETING:
             return f"{trouble}; is the server running?"
-        never = not (self._answered or self.proven) and self._failures >= max(20, self._most_active)
+        never = not (self.answered or self.proven) and self._failures >= max(20, self._most_active)
         if never and STRIKES[trouble.kind] == 1:
             return f"every request fails: {trouble}; {RESUME}"
         oldest = next(iter(self._in_flight.values()), now)

@@ -46,18 +46,13 @@ class Journal:
         self._index = Multimap()
         self._totals: dict[str, list[int]] = {}  # by run: all tokens, then those at half price
         self._count = 0
-        self._damaged = 0
+        self.damaged = 0  # torn or corrupt lines that were skipped
         self._writer: SegmentWriter | None = None
         self._reader: tuple[int, BinaryIO] | None = None
         self._last_time = 0.0
         self._has_parent = self._folder.parent.exists()  # a run that is moved is not made anew
         for path in segments_of(self._folder):
             self._scan(path)
-
-    @property
-    def damaged(self) -> int:
-        """How many torn or corrupt lines were skipped."""
-        return self._damaged
 
     def __len__(self) -> int:
         return self._count
@@ -144,7 +139,7 @@ class Journal:
     def _index_line(self, segment: int, offset: int, line: bytes) -> None:
         head = _HEAD.match(line) if intact(line) else None
         if head is None:
-            self._damaged += 1
+            self.damaged += 1
             return
         spent = int(head[3]), int(head[4])
         half = head[5] is not None
@@ -166,7 +161,7 @@ class Journal:
         if intact(line):
             entry: dict[str, Any] = json.loads(line)
             return entry
-        self._damaged += 1
+        self.damaged += 1
         return None
 
     def _opened_segment(self, segment: int) -> BinaryIO:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, BinaryIO
 
+from ..base.files import sync
 from ..errors import CurateError
 
 SYNC_REPLIES = 64
@@ -42,7 +43,8 @@ class SegmentWriter:
         self._closing = False
         self._error: OSError | None = None
         self._changed = Condition()
-        _sync_folder(folder)
+        with suppress(OSError):  # so that its name survives a power cut, where that can be
+            sync(folder)
         self._thread = Thread(target=self._sync_groups, name="journal-fsync", daemon=True)
         self._thread.start()
 
@@ -147,16 +149,6 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CurateError(f"cannot read the journal {path}: {reason_of(error)}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new segment's name survive a power cut, where the file system can."""
-    with suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def reason_of(error: OSError) -> str:

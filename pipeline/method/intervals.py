@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 2000
+LEVEL = 0.95
 
 
 class Interval(NamedTuple):
@@ -18,12 +19,12 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+def t_interval(values: Sequence[float]) -> Interval:
     """mean ± t · s / √n, with n - 1 degrees of freedom."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Interval(mean, None, None)
-    reach = t_quantile(level, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    reach = t_quantile(LEVEL, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return Interval(mean, mean - reach, mean + reach)
 
 
@@ -53,11 +54,7 @@ def _within(angle: float, freedom: int) -> float:
 
 
 def ratio_interval(
-    numerators: Sequence[float],
-    denominators: Sequence[float],
-    *,
-    level: float = 0.95,
-    seed: int = 0,
+    numerators: Sequence[float], denominators: Sequence[float]
 ) -> tuple[float, float] | None:
     """The percentile bootstrap's interval of sum(numerators) / sum(denominators).
 
@@ -66,17 +63,17 @@ def ratio_interval(
     if len(numerators) < 2:
         return None
     above, below = np.asarray(numerators, float), np.asarray(denominators, float)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     ratios = np.empty(RESAMPLES)
     for index in range(RESAMPLES):
         drawn = random.integers(0, len(above), len(above))
         ratios[index] = above[drawn].sum() / below[drawn].sum()
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.quantile(ratios, (tail, 1 - tail))
     return float(low), float(high)
 
 
-def share_interval(share: float, number: int, *, level: float = 0.95) -> tuple[float, float]:
+def share_interval(share: float, number: int) -> tuple[float, float]:
     """Wilson's score interval of a share of `number` items, one or more.
 
     Of items that are shares themselves it is at least as wide as it need be: their variance is at
@@ -85,7 +82,7 @@ def share_interval(share: float, number: int, *, level: float = 0.95) -> tuple[f
     >>> [round(bound, 3) for bound in share_interval(0.9, 10)]
     [0.596, 0.982]
     """
-    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    z = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
     centre = (share + z * z / (2 * number)) / (1 + z * z / number)
     root = math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
     reach = z * root / (1 + z * z / number)

@@ -2,11 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .tally import Tally, mean_interval, pair_value, preference_share, standard_error
-from .verdicts import ASKED, RECORDED, Scale, Verdict, pair_verdict, single_verdict
+from .verdicts import RECORDED, Scale, Verdict, pair_verdict, single_verdict
 
 Row = Mapping[str, Any]
 Interval = tuple[float, float] | None
@@ -83,12 +83,7 @@ class RatingOutcome:
         """For programs."""
         return {
             "models": {
-                name: {
-                    "mean": rating.mean,
-                    "interval": rating.interval,
-                    "rated": rating.rated,
-                    "turns": {str(turn): mean for turn, mean in rating.turns.items()},
-                }
+                name: asdict(rating) | {"turns": {str(k): mean for k, mean in rating.turns.items()}}
                 for name, rating in self.models.items()
             },
             "unparsed": self.unparsed,
@@ -101,12 +96,7 @@ Outcome = PairOutcome | PreferenceOutcome | RatingOutcome
 
 def tally_fields(tally: Tally) -> dict[str, Any]:
     """A tally for programs."""
-    return {
-        "wins": tally.wins,
-        "ties": tally.ties,
-        "losses": tally.losses,
-        "winning_score": tally.winning_score,
-    }
+    return {**asdict(tally), "winning_score": tally.winning_score}
 
 
 def pair_outcome(rows: Iterable[Row], scale: Scale = RECORDED) -> PairOutcome:
@@ -176,13 +166,13 @@ def _preference(value: object) -> float | None:
     return value if value == 0 or 1 <= value <= 2 else None
 
 
-def rating_outcome(rows: Iterable[Row], scale: Scale = ASKED) -> RatingOutcome:
+def rating_outcome(rows: Iterable[Row]) -> RatingOutcome:
     """Each review's rating, read from its text."""
     models: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     reasons: Counter[str] = Counter()
     for row in rows:
         judgment = row.get("judgment")
-        verdict = single_verdict(judgment if isinstance(judgment, str) else "", scale=scale)
+        verdict = single_verdict(judgment if isinstance(judgment, str) else "")
         if verdict.scores:
             models[str(row["model"])][_turn(row)].append(verdict.scores[0])
         else:

@@ -55,9 +55,7 @@ def preference_share(preference: float) -> float:
     return 0.5 if preference == 0 else float(preference) - 1
 
 
-def mean_interval(
-    values: Sequence[float], *, seed: int = 0, level: float = LEVEL
-) -> tuple[float, float] | None:
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The percentile bootstrap's interval of the mean; None of nothing.
 
     Drawing n values again with replacement is one draw of how often each distinct value comes.
@@ -65,10 +63,9 @@ def mean_interval(
     if not values:
         return None
     distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(values), counts / len(values), size=RESAMPLES
-    )
-    tail = (1 - level) / 2
+    random = np.random.default_rng(0)
+    drawn = random.multinomial(len(values), counts / len(values), size=RESAMPLES)
+    tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn @ distinct / len(values), (tail, 1 - tail))
     return float(low), float(high)
 

@@ -4,7 +4,9 @@ What cannot be told is never guessed: it is `unparsed`, and the reason says what
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..records import CandidateStatus
 from .replies import answer_text, incomplete
@@ -26,6 +28,13 @@ _NUMBER = r"[+-]?\b\d{1,6}(?:\.\d{1,6})?"  # bounded: a line may be all digits
 _OF_TEN = re.compile(rf"({_NUMBER})\s*/\s*10\b")
 _PAIR = re.compile(rf"({_NUMBER})(?:\s*[,;&|]\s*(?:and\s+)?|\s+(?:and\s+)?)({_NUMBER})\.?")
 _RATING = re.compile(rf"\[\[\s*({_NUMBER})\s*\]\]|\brating\W{{1,4}}\[\s*({_NUMBER})\s*\]", re.I)
+
+
+def recorded_scale(about: Mapping[str, Any]) -> Scale:
+    """The scale that a log of reviews names."""
+    given = about.get("scale")
+    numbers = isinstance(given, list) and [x for x in given if isinstance(x, int | float)]
+    return (numbers[0], numbers[1]) if numbers and len(numbers) == 2 else RECORDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

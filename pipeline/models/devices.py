@@ -1,5 +1,6 @@
 """Devices by their names, and the number format that suits them."""
 
+import gc
 from typing import TYPE_CHECKING
 
 from ..config import Dtype
@@ -40,6 +41,15 @@ def pick_device(name: str, *, option: str = "--device") -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CurateError(f"{option} {name}: only {torch.cuda.device_count()} GPUs are here")
     return device
+
+
+def release_memory() -> None:
+    """Let others have the memory of a model that nobody holds any more."""
+    import torch
+
+    gc.collect()  # a trainer is in reference cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def pick_dtype(device: "torch.device", *, otherwise: Dtype = "float32") -> Dtype:

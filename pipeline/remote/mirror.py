@@ -219,7 +219,9 @@ class Mirror:
         self.guard()
         if finishing and manifest is not None:
             self._retract(manifest)
-        uploaded = all([self._upload(name, files[name]) for name in self._in_order(due, files)])
+        # What says what the run is comes first; then what is older, so that it is older there.
+        due.sort(key=lambda name: (name != CONFIG, files[name][1], name))
+        uploaded = all([self._upload(name, files[name]) for name in due])
         for name in gone:
             self._remove(name)
         if finishing and uploaded and manifest is not None:
@@ -262,10 +264,6 @@ class Mirror:
         size, when = self._journals.get(name, (0, 0.0))
         waited = time.monotonic() - when
         return stat[0] >= size * (1 + GROWN) or waited >= AGE * max(1, stat[0] / PART)
-
-    def _in_order(self, names: list[str], files: Mapping[str, Stat]) -> list[str]:
-        """What says what the run is comes first; then what is older, so that it is older there."""
-        return sorted(names, key=lambda name: (name != CONFIG, files[name][1], name))
 
     def _upload(self, name: str, stat: Stat) -> bool:
         """Whether the file is there now as it was listed."""

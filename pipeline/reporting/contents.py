@@ -82,9 +82,8 @@ def run_numbers(run: RunDir, candidates: pa.Table) -> RunNumbers:
     reflected = run.stage("reflect")
     stage = reflected or run.stage("import") or {}
     reflections = candidates.filter(pc.not_equal(candidates.column("candidate"), "original"))
-    reasons = list(
-        counted(reflections.filter(_has_reason(reflections)), "status", "reason").items()
-    )
+    with_reason = reflections.filter(pc.is_valid(reflections.column("reason")))
+    reasons = list(counted(with_reason, "status", "reason").items())
     tokens = stage.get("tokens", {})
     return RunNumbers(
         records=records,
@@ -96,10 +95,6 @@ def run_numbers(run: RunDir, candidates: pa.Table) -> RunNumbers:
         tokens=tokens.get("prompt", 0) + tokens.get("completion", 0),
         notices=_unfinished(run, stage, records),
     )
-
-
-def _has_reason(table: pa.Table) -> pa.ChunkedArray:
-    return pc.is_valid(table.column("reason"))
 
 
 def _unfinished(run: RunDir, stage: Mapping[str, Any], records: int) -> list[str]:
@@ -151,13 +146,14 @@ def student_numbers(
 ) -> StudentNumbers:
     """Everything about one student."""
     rows, kept, limits = student.rows, student.kept, limits_of(student)
+    before = (versions_step(about.statuses),)
     return StudentNumbers(
         selected=len(kept),
         rejected=len(rows) - len(kept),
         versions={kind: n for (kind,), n in counted(kept, "candidate").items()},
         drops=_drops(student.dropped),
         near_ties=int(pc.sum(rows.column("near_tie")).as_py() or 0),
-        flow=_flow(about, rows) if student.decided else None,
+        flow=flow_of(rows, about.records, about.intake, before) if student.decided else None,
         limits=limits,
         scores={
             (side, group): distribution(values, limits[side])
@@ -171,10 +167,6 @@ def student_numbers(
         examples=examples(run, candidates, rows),
         notices=_student_notices(student, about),
     )
-
-
-def _flow(about: RunNumbers, rows: pa.Table) -> Flow:
-    return flow_of(rows, about.records, about.intake, (versions_step(about.statuses),))
 
 
 def _drops(dropped: pa.Table) -> dict[tuple[str, ...], int]:

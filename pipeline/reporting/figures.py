@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 from ..records import CANDIDATE_STATUSES, CANDIDATES
 from .contents import RunNumbers, StudentNumbers, groups_of, lengths_of, points
 from .labels import CANDIDATES as CANDIDATE_WORDS
-from .panels import Axis, Panel, bars, cloud, distributions
+from .panels import Axis, Panel, bars, cloud, distributions, length_axis
 from .reading import StudentTables
 from .record_flow_figure import ribbons, stacked
-from .summaries import frame, histogram, linear_edges, log_edges, numbers
+from .summaries import frame, histogram, linear_edges, numbers
 
 Panels = Mapping[str, list[Panel]]
 NAMES = {"ifd": "IFD", "rifd": "r-IFD"}
@@ -81,8 +81,7 @@ def _by_length(
     student: StudentTables, found: StudentNumbers, ends: Mapping[str, float], prefix: str
 ) -> Iterator[Panel]:
     """Each score against the response's length, of kept and of dropped pairs."""
-    edges = log_edges([numbers(student.rows.column("response_chars"))])
-    x = Axis("response, characters", float(edges[-1]), begin=float(edges[0]), log=True)
+    _, x = length_axis("response", [numbers(student.rows.column("response_chars"))])
     tables = {"kept": student.kept, "dropped": student.dropped}
     for side, label in NAMES.items():
         y = Axis(label, ends[side], found.limits[side])
@@ -96,8 +95,6 @@ def _lengths(candidates: pa.Table, student: StudentTables, prefix: str) -> Itera
     colours = {"before": "original", "after": "kept"}
     for text, title in (("instruction", "Instructions"), ("response", "Responses")):
         groups = {name: found[text, name] for name in colours}
-        edges = log_edges(list(groups.values()))
-        ends = (float(edges[0]), float(edges[-1]))
-        axis = Axis(f"{text}, characters", ends[1], begin=ends[0], log=True)
+        edges, axis = length_axis(text, list(groups.values()))
         found_bins = histogram(groups, edges)
         yield distributions(f"{prefix}{text}-length", title, found_bins, colours, axis)

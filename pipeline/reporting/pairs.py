@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from .page import rendered
-from .panels import Axis, Panel, distributions
-from .summaries import Numbers, distribution, histogram, linear_edges, log_edges
+from .panels import Axis, Panel, distributions, length_axis
+from .summaries import Numbers, distribution, histogram, linear_edges
 
 REASONS = {
     "no_rival": "there is no second answer to the prompt",
@@ -71,9 +71,7 @@ def _margins(source: str, margins: Numbers) -> list[Panel]:
 def _lengths(lengths: Mapping[str, Numbers]) -> list[Panel]:
     if not lengths["chosen"].size:
         return []
-    edges = log_edges(list(lengths.values()))
-    ends = (float(edges[0]), float(edges[-1]))
-    axis = Axis("answer, characters", ends[1], begin=ends[0], log=True)
+    edges, axis = length_axis("answer", list(lengths.values()))
     colours = {"chosen": "kept", "rejected": "dropped"}
     found = histogram(lengths, edges)
     return [distributions("lengths", "Lengths of the answers", found, colours, axis)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from .summaries import Histogram, Numbers
+from .summaries import Histogram, Numbers, log_edges
 from .svg import COLOUR, figure, inline
 
 WIDTH, HEIGHT = 360, 250
@@ -34,6 +34,12 @@ class Axis:
     limit: float | None = None
     begin: float = 0.0
     log: bool = False
+
+
+def length_axis(label: str, groups: Sequence[Numbers]) -> tuple[Numbers, Axis]:
+    """The edges of bins of lengths, and their axis."""
+    edges = log_edges(groups)
+    return edges, Axis(f"{label}, characters", float(edges[-1]), begin=float(edges[0]), log=True)
 
 
 def distributions(
@@ -79,6 +85,8 @@ def cloud(
 
 def _hexagons(ax: Any, xs: Numbers, ys: Numbers, x: Axis, y: Axis, colour: str) -> None:
     """One colour, the denser the less transparent: it works on light and on dark paper."""
+    from matplotlib.colors import to_rgb
+
     frame = (np.log10(x.begin), np.log10(x.end)) if x.log else (x.begin, x.end)
     bins = ax.hexbin(
         xs, ys, gridsize=(38, 22), mincnt=1, linewidths=0, extent=(*frame, 0.0, y.end),
@@ -87,11 +95,7 @@ def _hexagons(ax: Any, xs: Numbers, ys: Numbers, x: Axis, y: Axis, colour: str) 
     counts = np.asarray(bins.get_array(), dtype=float)
     steps = np.round(0.1 + 0.9 * np.sqrt(counts / counts.max()), 2)
     bins.set_array(None)
-    bins.set_facecolor([(*_rgb(COLOUR[colour]), alpha) for alpha in steps])
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    return (int(colour[1:3], 16) / 255, int(colour[3:5], 16) / 255, int(colour[5:7], 16) / 255)
+    bins.set_facecolor([(*to_rgb(COLOUR[colour]), alpha) for alpha in steps])
 
 
 def _axes(ax: Any, x: Axis, y: Axis | None) -> None:

@@ -1,6 +1,5 @@
 """What a report reads of a run: columns, a shard at a time, as Arrow tables."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..errors import CurateError
 from ..records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
 from ..run.arrow_set import batches
 from ..run.decisions import DecisionFiles
-from ..run.directory import RunDir
+from ..run.directory import RunDir, read_json
 
 _TEXTS = ["instruction", "input", "output"]
 _CANDIDATES = pa.schema(
@@ -103,12 +102,12 @@ def read_student(run: RunDir, key: str) -> StudentTables:
     decided = decisions.folder.is_dir()
     rows = decisions.table(_DECIDED)
     rows = rows.append_column("selected", pc.is_null(rows.column("reason")))
-    entry = run.stage(f"select/{key}") or {}
+    entry, folder = run.stage(f"select/{key}") or {}, run.path / "scores" / key
     return StudentTables(
         key=key,
-        scoring=entry.get("scoring") or _json(run.path / "scores" / key / "config.json"),
+        scoring=entry.get("scoring") or read_json(folder / "config.json") or {},
         entry=entry,
-        scores=_scores(run.path / "scores" / key),
+        scores=_scores(folder),
         decided=decided,
         rows=rows,
         kept=rows.filter(rows.column("selected")),
@@ -124,14 +123,6 @@ def _sets(run: RunDir, key: str) -> Iterator[tuple[str, pa.Table]]:
         yield "selected", _set(run.path / "selected" / key)
     for folder in folders:
         yield folder.name, _set(folder)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
 
 
 def _scores(folder: Path) -> pa.Table:

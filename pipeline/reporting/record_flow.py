@@ -155,10 +155,6 @@ def passed(code: str) -> bool:
     return code == "kept" or code in AFTER_FILTER
 
 
-def _colour(code: str) -> str:
-    return "kept" if code == "kept" else "dropped"
-
-
 def _rules(groups: Groups, step: Literal["instruction", "response"], title: str) -> Step:
     found = groups.by(1 if step == "instruction" else 2)
     outcomes = [StepOutcome(code, rule_label(step, code), n) for code, n in found.items()]
@@ -211,8 +207,8 @@ def _top(groups: Groups) -> Iterator[Step]:
     through = {code: n for code, n in found.items() if passed(code)}
     if set(through) & set(AFTER_FILTER):
         outcomes = [
-            StepOutcome(code, rule_label("filter", code), through[code], _colour(code))
-            for code in (*AFTER_FILTER, "kept")
+            StepOutcome(code, rule_label("filter", code), through[code], kind)
+            for code, kind in (*((code, "dropped") for code in AFTER_FILTER), ("kept", "kept"))
             if code in through
         ]
         yield Step("top", "4. Among those that passed", sum(through.values()), tuple(outcomes))

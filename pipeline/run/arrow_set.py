@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..base.checksums import crc32_of, with_checksum
 from ..inputs.readers.saved_folders import CHECKSUM, STATE, saved_files
@@ -53,3 +55,10 @@ def batches(folder: Path) -> Iterator[pa.RecordBatch]:
     for path in saved_files(folder) if folder.exists() else ():
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
             yield from stream
+
+
+def read_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a set; only those of one id if it is given."""
+    for batch in batches(folder):
+        chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
+        yield from chosen.to_pylist()

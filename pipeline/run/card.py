@@ -56,15 +56,7 @@ def dataset_card(
         "",
         *counts_table("version kept", counts["by_candidate"]),
         *counts_table("filter", counts["by_rule"]),
-        "## How to load it",
-        "",
-        loading,
-        "",
-        "## Terms",
-        "",
-        "The texts keep the licence of the source; new texts are the teacher's output, and its "
-        "terms of use apply to them.",
-        "",
+        *ending(loading, "new texts are the teacher's output, and its terms of use apply to them."),
     ]
     return "\n".join(lines)
 
@@ -80,6 +72,12 @@ def front(licence: str | None, rows: int, data_file: str, tags: Sequence[str]) -
     yield from ("tags:", *(f"- {tag}" for tag in tags))
     yield from ("size_categories:", f"- {size}", "configs:", "- config_name: default")
     yield from (f'  data_files: "{data_file}"', "---")
+
+
+def ending(loading: str, terms: str) -> Iterator[str]:
+    """How the data are loaded, and whose terms hold for them beside the source's."""
+    yield from ("## How to load it", "", loading, "")
+    yield from ("## Terms", "", f"The texts keep the licence of the source; {terms}", "")
 
 
 def _source(run: RunDir) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The run directory: what it is (config.json), what is done (manifest.json), where things lie."""
 
+import hashlib
 import json
 import platform
 import uuid
@@ -185,7 +186,7 @@ class RunDir:
     def shard_paths(self, share: Share = WHOLE) -> list[Path]:
         """The finished candidate shards, in input order; those of one task's share."""
         paths = [p for p in self.candidates.glob("part-*.parquet") if p.stem[5:].isdigit()]
-        return sorted((path for path in paths if share.takes(_index(path))), key=_index)
+        return sorted((path for path in paths if share.takes(shard_index(path))), key=shard_index)
 
     def shard_path(self, index: int) -> Path:
         """The place of a candidate shard."""
@@ -230,13 +231,20 @@ def folder_beside(out: Path) -> Path:
     return folder
 
 
+def work_folder(out: Path, identity: Mapping[str, Any]) -> Path:
+    """The hidden folder beside a file that holds what is finished of a job with this identity."""
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+    return out.with_name(f".{out.name}.{digest}.work")
+
+
 def _refuse_name(out: Path) -> None:
     """CurateError for a name that cannot be noted in a file: it is no UTF-8."""
     if whole(str(out)) != str(out):
         raise CurateError(f"--out {whole(str(out))}: the name is not UTF-8; choose another")
 
 
-def _index(shard: Path) -> int:
+def shard_index(shard: Path) -> int:
+    """The number of a shard."""
     return int(shard.stem.removeprefix("part-"))
 
 

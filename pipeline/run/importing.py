@@ -1,11 +1,10 @@
 """Candidates or originals from elsewhere -> the candidate shards of a run."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from ..base.files import write_json, write_text
+from ..base.files import write_json, write_json_lines
 from ..config import InputConfig
 from ..inputs.candidates import candidate_groups, holds_candidates
 from ..inputs.examples import as_original, chunks, read_examples
@@ -79,8 +78,7 @@ def write_unused(folder: Path, intake: Intake) -> None:
         (NEAR_DUPLICATES, intake.near_duplicates),
     ):
         if left_out:
-            lines = [json.dumps(asdict(one), ensure_ascii=False) for one in left_out]
-            write_text(folder / name, "".join(f"{line}\n" for line in lines))
+            write_json_lines(folder / name, map(asdict, left_out))
 
 
 def unused_notes(counts: Mapping[str, int], prefix: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .card import counts_table, front
+from .card import counts_table, ending, front
 
 PAIRS_TITLE = "Preference pairs made with curate"
 LOADING = """\
@@ -50,13 +50,6 @@ def pairs_card(
         f"alone: {'-' if auc is None else f'{auc:.3f}'} (0.5: it tells nothing).",
         "",
         *counts_table("left out because", counts["left_out"]),
-        "## How to load it",
-        "",
-        loading,
-        "",
-        "## Terms",
-        "",
-        "The texts keep the licence of the source; answers of a model are subject to its terms.",
-        "",
+        *ending(loading, "answers of a model are subject to its terms."),
     ]
     return "\n".join(lines)

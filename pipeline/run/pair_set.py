@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import write_json
 from ..errors import CurateError
-from .arrow_set import batches
+from .arrow_set import batches, read_rows
 from .directory import read_json, versions
 
 FORMAT = 1
@@ -40,11 +38,11 @@ class PairSet:
 
     def rows(self, id: str | None = None) -> Iterator[dict[str, Any]]:
         """The pairs; only those of one id if it is given."""
-        return _rows(self.path, id)
+        return read_rows(self.path, id)
 
     def left_out(self, id: str | None = None) -> Iterator[dict[str, Any]]:
         """What became no pair, each with its reason."""
-        return _rows(self.path / LEFT_OUT, id)
+        return read_rows(self.path / LEFT_OUT, id)
 
     def of(self, id: str) -> list[dict[str, Any]]:
         """All that one id became: its pairs, and what was left out."""
@@ -67,9 +65,3 @@ def write_manifest(
     write_json(folder / CONFIG, dict(options))
     entry = {"curate_pairs": FORMAT, "identity": dict(identity), "versions": versions(), **notes}
     write_json(folder / MANIFEST, with_checksum(json.loads(json.dumps(entry))))
-
-
-def _rows(folder: Path, id: str | None) -> Iterator[dict[str, Any]]:
-    for batch in batches(folder):
-        chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
-        yield from chosen.to_pylist()

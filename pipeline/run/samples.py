@@ -12,8 +12,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
-from ..base.files import count_of, read_parquet, write_parquet
-from ..errors import CurateError
+from ..base.files import count_of, write_parquet
 from .directory import RunDir
 
 SampleStatus = Literal["ok", "truncated", "refused", "failed"]
@@ -59,8 +58,7 @@ def _schema(row: type, **other: pa.DataType) -> pa.Schema:
     return pa.schema([(name, other.get(name, pa.string())) for name in names])
 
 
-PROBLEM_SCHEMA = _schema(Problem)
-SAMPLE_SCHEMA = _schema(Sample, sample=pa.int64())
+SCHEMAS = {PROBLEMS: _schema(Problem), SAMPLES: _schema(Sample, sample=pa.int64())}
 
 
 def sample_status(status: str) -> SampleStatus:
@@ -73,19 +71,12 @@ def shards(run: RunDir, kind: str = PROBLEMS) -> list[Path]:
     return sorted((run.path / kind).glob("part-*.parquet"))
 
 
-def write_problems(run: RunDir, index: int, problems: Sequence[Problem]) -> None:
-    """Write a shard of problems."""
-    _write(run, PROBLEMS, index, problems, PROBLEM_SCHEMA)
-
-
-def write_samples(run: RunDir, index: int, samples: Sequence[Sample]) -> None:
-    """Write the samples of a shard's problems, problem by problem."""
-    _write(run, SAMPLES, index, samples, SAMPLE_SCHEMA)
-
-
-def shard_index(shard: Path) -> int:
-    """The number of a shard."""
-    return int(shard.stem.removeprefix("part-"))
+def write_shard(run: RunDir, kind: str, index: int, rows: Sequence[Problem | Sample]) -> None:
+    """Write a shard of problems, or the samples of one, problem by problem."""
+    schema = SCHEMAS[kind]
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    path = run.path / kind / f"part-{index:05d}.parquet"
+    write_parquet(path, pa.table(columns, schema=schema))
 
 
 def num_problems(run: RunDir) -> int:
@@ -95,9 +86,10 @@ def num_problems(run: RunDir) -> int:
 
 def attempted_problems(run: RunDir, shard: Path) -> list[Attempted]:
     """The problems of a shard, each with its samples; CurateError where a file is damaged."""
-    problems = [Problem(**row) for row in _read(shard).to_pylist()]
+    problems = [Problem(**row) for row in run.shard_table(shard).to_pylist()]
     path = run.path / SAMPLES / shard.name
-    samples = [Sample(**row) for row in _read(path).to_pylist()] if path.exists() else []
+    rows = run.shard_table(path).to_pylist() if path.exists() else []
+    samples = (Sample(**row) for row in rows)
     by_id = {id: tuple(group) for id, group in groupby(samples, key=lambda sample: sample.id)}
     return [Attempted(problem, by_id.get(problem.id, ())) for problem in problems]
 
@@ -106,18 +98,3 @@ def all_attempted(run: RunDir) -> Iterator[Attempted]:
     """All problems of a run with their samples, a shard in memory at a time."""
     for shard in shards(run):
         yield from attempted_problems(run, shard)
-
-
-def _write(
-    run: RunDir, kind: str, index: int, rows: Sequence[Problem | Sample], schema: pa.Schema
-) -> None:
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    path = run.path / kind / f"part-{index:05d}.parquet"
-    write_parquet(path, pa.table(columns, schema=schema))
-
-
-def _read(path: Path) -> pa.Table:
-    found = read_parquet(path)
-    if found is None:
-        raise CurateError(f"{path} is damaged: remove it and run the command that made it again")
-    return found[0]

@@ -19,7 +19,7 @@ from ..records import (
     Message,
     conversation,
 )
-from .arrow_set import batches, write_tables
+from .arrow_set import write_tables
 from .decisions import DecisionFiles
 from .directory import TEMPLATE_COPY, RunDir
 
@@ -148,12 +148,6 @@ def scored_template(run: RunDir, name: str, entry: Mapping[str, Any]) -> str:
     """The `--template` that a selection was scored with: a name, or the run's copy of a file."""
     copy = run.path / "scores" / name / TEMPLATE_COPY
     return str(copy) if copy.exists() else str(entry["scoring"]["template"])
-
-
-def selected_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a selected or rejected set."""
-    for batch in batches(folder):
-        yield from batch.to_pylist()
 
 
 # --- further columns of the input -----------------------------------------------------------------

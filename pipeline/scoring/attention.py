@@ -63,7 +63,7 @@ def layout_of(layout: Layout) -> Iterator[None]:
 
 def make_layout(segments: tuple[Segment, ...], device: torch.device, dtype: torch.dtype) -> Layout:
     """The layout of a row; with index tensors where the CUDA kernel will run."""
-    if not _uses_varlen(device, dtype):
+    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
         return Layout(segments)
     queries, keys, rows = boundaries(segments)
 
@@ -213,10 +213,6 @@ def _softcapped(
     scores = torch.tanh(scores / softcap) * softcap
     weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1, dtype=torch.float32)
     return weights.to(v.dtype) @ v
-
-
-def _uses_varlen(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
 
 
 @cache

@@ -15,18 +15,20 @@ from ..method.decision import Needs, needs
 from ..method.diversity import Units, units
 from ..method.ifd import SideResult, with_side
 from ..method.spans import SIDES, Pair, Side, pair
+from ..models.devices import release_memory
 from ..models.loading import load_tokenizer
 from ..records import Candidate, CandidateKind, Score
 from ..templates import Template, student_template
 from .identity import ScoringIdentity
-from .model import device_here, load_student, release_memory
+from .model import device_here, load_student
 from .packing import Span
-from .rounding import SAMPLE, rounding_noise
 from .scorer import Scorer, Tick, Values
 from .tokens import SpanPair, Tokenization
 
 log = logging.getLogger(__name__)
 
+NOISE_SAMPLE = 64
+"""Sequences on which rounding noise is measured."""
 Record = dict[CandidateKind, Candidate]
 Scored = dict[CandidateKind, Score]
 Wanted = Callable[[Record, Scored], Needs]
@@ -116,11 +118,12 @@ class ScoringEngine:
             require_ray()
 
     def rounding_noise(self, records: Sequence[Record]) -> float:
-        """How far half precision moves a mean NLL: measured on the responses of some records."""
+        """How far half precision moves a mean NLL, measured on the responses of some records."""
         originals = [record["original"] for record in records if "original" in record]
-        pairs = [pair(c, "ifd", self.template) for c in originals[:SAMPLE] if c.valid]
+        pairs = [pair(c, "ifd", self.template) for c in originals[:NOISE_SAMPLE] if c.valid]
         both = [(p.conditional, p.unconditional) for p in self.tokenization.span_pairs(pairs)]
-        return rounding_noise(self.scorer, [s for spans in both for s in spans if s is not None])
+        spans = [span for two in both for span in two if span is not None]
+        return self.scorer.rounding_noise(spans[:NOISE_SAMPLE])
 
     def embed(self, texts: Sequence[str]) -> list[Units]:
         """The direction of each text's mean last hidden state, in units of 1/2048 [D].

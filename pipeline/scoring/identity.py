@@ -9,8 +9,7 @@ from typing import Any
 
 from ..config import Dtype, ScoringConfig, TokenizationName
 from ..errors import CurateError
-from ..inputs.model_files import revision_of as revision_of
-from ..inputs.model_files import short_name as short_name
+from ..inputs.model_files import revision_of, short_name
 from ..models.devices import pick_dtype
 from ..models.loading import context_of, load_config, load_tokenizer
 from ..templates import SEPARATORS, Template, student_template

@@ -1,6 +1,5 @@
 """Loads the student and takes the fastest proven way to score: packed rows, else one at a time."""
 
-import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,13 +75,6 @@ def load_student(
     model = load_causal_lm(name, revision, dtype=dtype, device=device)
     with memory_errors(name, device):
         return student_of(model.eval(), getattr(torch, dtype), max_length=max_length)
-
-
-def release_memory() -> None:
-    """Let others have the memory of a student that nobody holds any more."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def student_of(model: Any, dtype: torch.dtype, *, max_length: int | None = None) -> Student:

@@ -19,6 +19,7 @@ from ..models.loading import is_out_of_memory
 from .head import ROW_MULTIPLE
 from .model import Student
 from .packing import Ids, Pack, Span, distinct, plan
+from .widened import Widened
 
 log = logging.getLogger(__name__)
 
@@ -93,16 +94,30 @@ class Scorer:
         values = [missing if nlls is None else nlls for nlls in found]
         return np.array(values, dtype=np.float64).reshape(-1, 2)
 
-    def token_nlls(self, spans: Sequence[Span], tick: Tick = lambda _: None) -> list[Values | None]:
+    def rounding_noise(self, spans: Sequence[Span]) -> float:
+        """The standard deviation (nats) of a mean NLL's error in half precision.
+
+        The same weights are run once more with float32 arithmetic.
+        """
+        if not spans:
+            return 0.0
+
+        def widened(pack: Pack) -> torch.Tensor:
+            with Widened():
+                return self.student.log_probs(pack)
+
+        error = self.nll(spans) - self.nll(spans, log_probs=widened)
+        known = error[np.isfinite(error)]
+        return float(np.sqrt((known**2).mean())) if len(known) else 0.0
+
+    def token_nlls(self, spans: Sequence[Span]) -> list[Values | None]:
         """The NLL of each scored token in nats [n]; None where memory ran out.
 
         A function of each span alone, as `nll` is.
         """
-        return self._each(spans, _Work(self.student.log_probs, _token_nlls), tick)
+        return self._each(spans, _Work(self.student.log_probs, _token_nlls))
 
-    def mean_states(
-        self, spans: Sequence[Span], tick: Tick = lambda _: None
-    ) -> list[Values | None]:
+    def mean_states(self, spans: Sequence[Span]) -> list[Values | None]:
         """The mean last hidden state [D] of the positions that predict each span's targets.
 
         None where memory ran out. A function of each span alone, as `nll` is.
@@ -112,9 +127,9 @@ class Scorer:
             parts = torch.split(self.student.hidden(pack), list(pack.lengths))
             return torch.stack([part.double().mean(dim=0) for part in parts])
 
-        return self._each(spans, _Work(means, lambda _, rows: rows), tick)
+        return self._each(spans, _Work(means, lambda _, rows: rows))
 
-    def _each(self, spans: Sequence[Span], work: _Work, tick: Tick) -> list[Any]:
+    def _each(self, spans: Sequence[Span], work: _Work, tick: Tick = lambda _: None) -> list[Any]:
         """What the work makes of each span; None where memory ran out."""
         unique, where = distinct(spans)
         result: list[Any] = [None] * len(unique)
@@ -130,12 +145,7 @@ class Scorer:
             torch.set_num_threads(self._threads)
 
     def _round(
-        self,
-        spans: Sequence[Span],
-        todo: Sequence[int],
-        result: list[Any],
-        tick: Tick,
-        work: _Work,
+        self, spans: Sequence[Span], todo: Sequence[int], result: list[Any], tick: Tick, work: _Work
     ) -> list[int]:
         """Work on the spans `todo`; those that found no memory come back."""
         chosen = [spans[index] for index in todo]
@@ -179,7 +189,7 @@ class Scorer:
 
         def start(pack: Pack) -> Callable[[], Values | None]:
             if self._pool is not None:
-                return self._pool.submit(_values, log_probs, pack).result
+                return self._pool.submit(_in_memory, lambda: _on_host(log_probs(pack))).result
             with self._queueing:
                 values = _in_memory(partial(log_probs, pack))
             return lambda: None if values is None else _in_memory(partial(_on_host, values))
@@ -202,10 +212,6 @@ def _keep_memory() -> None:
         for parameter, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 512 << 20),
                                  (M_ARENA_MAX, 1)):  # fmt: skip
             libc.mallopt(parameter, value)
-
-
-def _values(log_probs: Compute, pack: Pack) -> Values | None:
-    return _in_memory(lambda: _on_host(log_probs(pack)))
 
 
 def _on_host(values: torch.Tensor) -> Values:

@@ -16,9 +16,10 @@ from ..inputs.model_files import revision_of, short_name
 from ..inputs.readers import open_source
 from ..models.devices import pick_dtype
 from ..models.loading import context_of, load_config, load_tokenizer
+from ..run.arrow_set import read_rows
 from ..run.directory import RunDir, is_run
 from ..run.importing import unused_notes, write_unused
-from ..run.selected import finished_selection, scored_template, selected_rows
+from ..run.selected import finished_selection, scored_template
 from ..scoring.tokens import Tokenization
 from ..templates import Template, student_template
 from ..training.chat_template import Serving, serving
@@ -52,7 +53,7 @@ def finetune_run(config: FinetuneConfig) -> TrainingResult:
     run = RunDir.open(config.input.data)
     name, entry = finished_selection(run, config.selection)
     source = RecordSource(
-        records=selected_rows(run.path / "selected" / name),
+        records=read_rows(run.path / "selected" / name),
         origin={"run": run.config["id"], "selection": name},
     )
     say_differences(config, entry["scoring"])

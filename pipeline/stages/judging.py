@@ -26,8 +26,7 @@ from ..method.judge_results import (
     preference_outcome,
     rating_outcome,
 )
-from ..method.tally import Tally
-from ..method.verdicts import ASKED, RECORDED, Scale, Verdict, pair_verdict
+from ..method.verdicts import ASKED, Verdict, pair_verdict, recorded_scale
 from ..records import user_turn
 from ..run.directory import RunDir, folder_beside
 from ..templates import JudgePrompt, judge_prompt
@@ -103,12 +102,7 @@ def recompute(path: Path) -> Outcome:
         return preference_outcome(log.rows)
     if log.kind == "ratings":
         return rating_outcome(log.rows)
-    return pair_outcome(log.rows, _scale(log.about.get("scale")))
-
-
-def _scale(given: Any) -> Scale:
-    numbers = isinstance(given, list) and [x for x in given if isinstance(x, int | float)]
-    return (numbers[0], numbers[1]) if numbers and len(numbers) == 2 else RECORDED
+    return pair_outcome(log.rows, recorded_scale(log.about))
 
 
 def _create_run(
@@ -122,9 +116,7 @@ def _create_run(
         "judge": engine.name,
         "revision": engine.revision,
         "prompt": prompt.version,
-        "temperature": config.judge.temperature,
-        "top_p": config.judge.top_p,
-        "seed": config.judge.seed,
+        **config.judge.sampling,
     }
     return RunDir.create(_folder(config, identity), identity)
 
@@ -202,7 +194,8 @@ def _pair_lines(outcome: PairOutcome) -> Iterator[str]:
     yield f"{'':{width}}  {'wins':>5} {'ties':>5} {'losses':>6}  winning score"
     for name, tally in rows.items():
         interval = _interval(outcome.interval, ".3f") if name == "all" else ""
-        yield f"{name:{width}}  {_counts(tally)}  {_number(tally.winning_score, '.3f')}{interval}"
+        counts = f"{tally.wins:5} {tally.ties:5} {tally.losses:6}"
+        yield f"{name:{width}}  {counts}  {_number(tally.winning_score, '.3f')}{interval}"
     yield from _missing("pairs without both verdicts", outcome.unparsed, outcome.reasons)
 
 
@@ -226,10 +219,6 @@ def _rating_lines(outcome: RatingOutcome) -> Iterator[str]:
             f"{rating.rated} ratings; {turns}"
         )
     yield from _missing("judgements without a rating", outcome.unparsed, outcome.reasons)
-
-
-def _counts(tally: Tally) -> str:
-    return f"{tally.wins:5} {tally.ties:5} {tally.losses:6}"
 
 
 def _interval(interval: tuple[float, float] | None, form: str) -> str:

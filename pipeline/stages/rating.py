@@ -97,9 +97,7 @@ def _create_run(
         "judge": engine.name,
         "revision": engine.revision,
         "prompt": prompt.version,
-        "temperature": config.judge.temperature,
-        "top_p": config.judge.top_p,
-        "seed": config.judge.seed,
+        **config.judge.sampling,
     }
     return RunDir.create(folder, identity)
 

@@ -1,10 +1,8 @@
 """`curate score`: IFD and r-IFD of every candidate of any data set, as one Parquet file."""
 
-import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..base.files import writable, write_atomically
+from ..base.files import count_of, read_notes, writable, write_atomically
 from ..base.progress import Progress, say
 from ..config import ScoreConfig
 from ..errors import CurateError
@@ -21,14 +19,8 @@ from ..inputs.examples import input_identity
 from ..inputs.readers import open_source
 from ..method.first_token import FirstTokens
 from ..records import SCORE_SCHEMA, Score, to_table
-from ..run.directory import RunDir, is_run
-from ..run.importing import (
-    DUPLICATES,
-    REJECTED_INPUT,
-    SHARD,
-    import_candidates,
-    unused_notes,
-)
+from ..run.directory import RunDir, is_run, work_folder
+from ..run.importing import DUPLICATES, REJECTED_INPUT, SHARD, import_candidates, unused_notes
 from ..run.lock import output_lock
 from ..scoring.engine import ScoringEngine
 from ..scoring.identity import ScoringIdentity, resolve
@@ -76,21 +68,12 @@ def score(config: ScoreConfig, *, shard_size: int = SHARD) -> ScoreResult:
     return result
 
 
-def work_folder(out: Path, input: Mapping[str, Any]) -> Path:
-    """The hidden folder beside the file that holds what is finished for one input."""
-    digest = hashlib.sha256(json.dumps(input).encode()).hexdigest()[:8]
-    return out.with_name(f".{out.name}.{digest}.work")
-
-
 def _done_already(out: Path, made: dict[str, Any]) -> ScoreResult | None:
     if not out.exists():
         return None
-    try:
-        found = json.loads((pq.read_schema(out).metadata or {}).get(b"curate", b"{}"))
-    except (OSError, pa.ArrowException, ValueError):
-        raise CurateError(
-            f"{out} is there and is no file of scores: choose another --out"
-        ) from None
+    found = read_notes(out)
+    if found is None:
+        raise CurateError(f"{out} is there and is no file of scores: choose another --out")
     if {**found, "limit": made["limit"]} == made != found:
         return None  # the same job with another limit
     if found != made:
@@ -137,7 +120,7 @@ def _score(
         say(sentence)
     return ScoreResult(
         out=config.out,
-        rows=_rows(config.out),
+        rows=count_of(config.out),
         statuses=dict(statuses),
         first_token=first_tokens.summary(),
     )
@@ -153,9 +136,3 @@ def _list_unused(run: RunDir, out: Path) -> None:
                 (run.path / name).rename(beside)
     for note in unused_notes((run.stage("import") or {})["input"], f"{out}."):
         say(note)
-
-
-def _rows(path: Path) -> int:
-    file: pa.NativeFile
-    with pq.ParquetFile(path) as file:
-        return int(file.metadata.num_rows)

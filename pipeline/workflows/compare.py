@@ -21,13 +21,7 @@ from ..run.selected import finished_selection, scored_template
 from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
 from ..training.publication import TrainingResult
 from ..training.rows import as_example
-from .compare_judging import (
-    Judgement,
-    Questions,
-    checked_questions,
-    judge_models,
-    judgement_lines,
-)
+from .compare_judging import Judgement, Questions, checked_questions, judge_models, judgement_lines
 from .training_sets import Pool, asking, pool_of, split_off, training_set
 
 HELD_OUT = 0.1  # of the originals, where nothing else is said

@@ -15,6 +15,7 @@ from ..inputs.ingest import Intake
 from ..inputs.questions import Question, read_questions
 from ..inputs.readers import open_source
 from ..llm.job import check_model
+from ..models.devices import release_memory
 from ..records import Example, user_turn
 from ..stages.generation.stage import generate
 from ..stages.judging import Judged, judge
@@ -114,7 +115,7 @@ def judge_models(
     folder = out / f"judged-{_digest(text)}"
     asked = folder / "questions.jsonl"
     write_text(asked, text)
-    _free_gpu_memory()
+    release_memory()  # the trainings keep nothing from the models that answer and judge
     answers = {
         name: _answered(config, asked, model, folder / f"{model.name}.jsonl", device)
         for name, model in models.items()
@@ -156,14 +157,6 @@ def _answered(config: PairwiseConfig, asked: Path, model: Path, out: Path, devic
         why = next(iter(done.failed), "no question")
         raise CurateError(f"{model.name} answers none of the questions of {asked}: {why}")
     return out
-
-
-def _free_gpu_memory() -> None:
-    """The trainings keep nothing on the GPU from the models that answer and judge."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _within_budget(judge: ModelConfig, judged: Sequence[Judged]) -> ModelConfig:

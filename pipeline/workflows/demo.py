@@ -8,9 +8,8 @@ from typing import Any
 
 from ..config import InputConfig, ModelConfig, ReflectConfig, ScoringConfig, SelectConfig
 from ..config.training import FinetuneConfig
-from ..records import Candidate
+from ..run.arrow_set import read_rows
 from ..run.directory import RunDir
-from ..run.selected import selected_rows
 from .run import RunResult, run
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
@@ -47,8 +46,8 @@ def demo(out: Path) -> DemoResult:
 
 def _examples(done: RunResult, number: int = 3) -> Iterator[tuple[str, str, str]]:
     """Kept records whose response was replaced, those with the largest fall of r-IFD first."""
-    rows = selected_rows(done.selected.selected)
-    originals = {c.id: c for c in _originals(done)}
+    rows = read_rows(done.selected.selected)
+    originals = {group[0].id: group[0] for group in RunDir.open(done.selected.run).records()}
     improved = [row for row in rows if row["candidate"] in ("response", "both")]
     for row in sorted(improved, key=_fall)[:number]:
         before = originals[row["id"]]
@@ -58,11 +57,6 @@ def _examples(done: RunResult, number: int = 3) -> Iterator[tuple[str, str, str]
 def _fall(row: dict[str, Any]) -> float:
     decision = row["decision"]
     return float(decision["rifd_challenger"] - decision["rifd_incumbent"])
-
-
-def _originals(done: RunResult) -> Iterator[Candidate]:
-    for group in RunDir.open(done.selected.run).records():
-        yield group[0]
 
 
 def table(result: DemoResult) -> Iterator[str]:

@@ -1,20 +1,16 @@
 """`curate run`: reflect, select and fine-tune in one go, in either schedule."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..base.progress import say
 from ..config import InputConfig, ReflectConfig, Schedule, SelectConfig
 from ..config.training import FinetuneConfig
-from ..records import CandidateKind
 from ..stages.finetuning import finetune_run
 from ..stages.reflection.stage import ReflectResult, reflect
 from ..stages.selection.branches import branches_of, choose_branches
 from ..stages.selection.stage import SelectResult, checked, select
 from ..training.publication import TrainingResult
-
-Branches = Callable[[int], dict[str, CandidateKind]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """`curate solve`: sample, then check what was sampled."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..config import SolveConfig
 from ..run.directory import RunDir
@@ -15,10 +14,6 @@ class Solved:
 
     sampled: SolveResult
     checked: CheckResult
-
-    def as_dict(self) -> dict[str, Any]:
-        """For programs."""
-        return {"sampled": self.sampled.as_dict(), "checked": self.checked.as_dict()}
 
 
 def solve_and_check(config: SolveConfig) -> Solved:

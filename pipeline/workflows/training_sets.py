@@ -8,8 +8,8 @@ from typing import Any
 from ..config.comparison import SetName
 from ..method.baseline_sampling import of_like_lengths, random_choice, random_subset
 from ..records import Candidate, CandidateKind, Example
+from ..run.arrow_set import read_rows
 from ..run.directory import RunDir
-from ..run.selected import selected_rows
 
 Question = tuple[str, str]
 """Instruction and input."""
@@ -43,7 +43,7 @@ def pool_of(run: RunDir, selected: Path, held: Collection[str]) -> Pool:
         run=run,
         selected=selected,
         lengths=lengths,
-        wanted={r["id"]: len(r["output"]) for r in selected_rows(selected) if r["id"] not in held},
+        wanted={r["id"]: len(r["output"]) for r in read_rows(selected) if r["id"] not in held},
         kinds=kinds,
         held=frozenset(held),
     )
@@ -56,7 +56,7 @@ def _valid(run: RunDir) -> Iterator[Candidate]:
 def training_set(pool: Pool, name: SetName, seed: int) -> Iterator[Example | Mapping[str, Any]]:
     """The rows of a set, in the input's order; the seed decides what is drawn."""
     if name == "selected":
-        yield from (row for row in selected_rows(pool.selected) if row["id"] not in pool.held)
+        yield from (row for row in read_rows(pool.selected) if row["id"] not in pool.held)
         return
     chosen = _chosen(pool, name, seed)
     for candidate in _valid(pool.run):

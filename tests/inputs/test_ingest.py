@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from curate.pipeline.config import InputConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.candidates import candidate_groups, holds_candidates
-from curate.pipeline.inputs.columns import Columns
-from curate.pipeline.inputs.examples import examples, extra_json
+from curate.pipeline.inputs.examples import extra_json, read_examples
 from curate.pipeline.inputs.ingest import Intake
 from curate.pipeline.inputs.readers import RawRow, Row, Source, Unreadable, open_source
 from curate.pipeline.inputs.texts import content_id
@@ -26,6 +27,9 @@ from curate.pipeline.records import CANDIDATES, Candidate, Example
 
 Values = dict[str, Any]
 PAIR: Values = {"instruction": "Add.", "output": "3"}
+
+
+USUAL = InputConfig(data="data")
 
 
 def source(rows: list[Any]) -> Source:
@@ -38,17 +42,17 @@ def source(rows: list[Any]) -> Source:
 
 
 def taken(
-    *rows: Any, columns: Columns | None = None, strict: bool = False, limit: int | None = None
+    *rows: Any, columns: InputConfig = USUAL, strict: bool = False, limit: int | None = None
 ) -> tuple[list[Example], Intake]:
     intake = Intake()
-    given = source(list(rows))
-    found = list(examples(given, columns or Columns(), intake, strict=strict, limit=limit))
+    config = replace(columns, strict=strict, limit=limit)
+    found = list(read_examples(source(list(rows)), config, intake))
     assert intake.records == len(found)
     assert intake.rows == intake.records + len(intake.duplicates) + intake.num_rejected
     return found, intake
 
 
-def only(*rows: Any, columns: Columns | None = None) -> Example:
+def only(*rows: Any, columns: InputConfig = USUAL) -> Example:
     [found], _ = taken(*rows, columns=columns)
     return found
 
@@ -60,7 +64,7 @@ def reasons(*rows: Any) -> list[str]:
     return [row.reason for row in intake.rejected]
 
 
-def refusal(*rows: Any, columns: Columns | None = None, strict: bool = False) -> str:
+def refusal(*rows: Any, columns: InputConfig = USUAL, strict: bool = False) -> str:
     with pytest.raises(CurateError) as caught:
         taken(*rows, columns=columns, strict=strict)
     return str(caught.value)
@@ -77,12 +81,16 @@ def test_the_usual_columns() -> None:
 
 
 def test_renamed_columns() -> None:
-    columns = Columns(instruction="prompt", input="context", output="answer")
+    columns = replace(
+        USUAL, instruction_column="prompt", input_column="context", output_column="answer"
+    )
     row = {"prompt": "Add.", "context": "1 2", "answer": "3", "instruction": "I", "output": "O"}
     found = only(row, columns=columns)
     assert (found.instruction, found.input, found.output) == ("Add.", "1 2", "3")
     assert found.extra == {"instruction": "I", "output": "O"}
-    assert only({"prompt": "Add.", "output": "3"}, columns=Columns(instruction="prompt"))
+    assert only(
+        {"prompt": "Add.", "output": "3"}, columns=replace(USUAL, instruction_column="prompt")
+    )
 
 
 def test_missing_columns_are_named_with_those_that_exist() -> None:
@@ -91,11 +99,13 @@ def test_missing_columns_are_named_with_those_that_exist() -> None:
     assert "question, output, n" in message
     for option in ("--instruction-column", "--input-column", "--output-column"):
         assert option in message
-    assert "'prompt' nor 'output'" in refusal({"a": 1}, columns=Columns(instruction="prompt"))
-    assert "'context'" in refusal(PAIR, columns=Columns(input="context"))
+    assert "'prompt' nor 'output'" in refusal(
+        {"a": 1}, columns=replace(USUAL, instruction_column="prompt")
+    )
+    assert "'context'" in refusal(PAIR, columns=replace(USUAL, input_column="context"))
     assert "its columns are none" in refusal({})
     chat = {"messages": [{"role": "user", "content": "x"}]}
-    assert "'prompt'" in refusal(chat, columns=Columns(instruction="prompt"))
+    assert "'prompt'" in refusal(chat, columns=replace(USUAL, instruction_column="prompt"))
 
 
 # --- turns -----------------------------------------------------------------------------------
@@ -207,7 +217,7 @@ def test_a_system_column_is_the_system_turn() -> None:
         assert only({**PAIR, "system": none}).system is None
     assert only({**PAIR, "system": "", "messages": [SYSTEM, USER, ANSWER]}).system == "Be brief."
     assert reasons({**PAIR, "system": ["x"]}) == ["'system' is not text but list"]
-    named = only({**PAIR, "system": "Add."}, columns=Columns(instruction="system"))
+    named = only({**PAIR, "system": "Add."}, columns=replace(USUAL, instruction_column="system"))
     assert (named.instruction, named.system) == ("Add.", None)
 
 
@@ -260,7 +270,7 @@ def test_a_selected_rows_messages_are_its_history() -> None:
 
 def test_every_exchange_is_a_record_with_what_came_before() -> None:
     rows = [{"id": "a", "messages": [*EARLIER, USER, ANSWER]}, {"messages": [USER, ANSWER]}]
-    found, intake = taken(*rows, columns=Columns(every_exchange=True))
+    found, intake = taken(*rows, columns=replace(USUAL, turns="all"))
     assert [one.id for one in found[:2]] == ["a#1", "a#2"] and found[2].id.endswith("#1")
     assert [one.history for one in found] == [(), EARLIER, ()]
     assert [one.input_row for one in found] == [0, 0, 1]
@@ -298,7 +308,7 @@ def test_missing_values_of_files(tmp_path: Path, form: str) -> None:
         lines = "\n".join(json.dumps(row).replace("Infinity", "1e400") for row in rows)
         path.write_text(text if form == "json" else lines, "utf-8")
     intake = Intake()
-    found = list(examples(open_source(str(path)), Columns(), intake))
+    found = list(read_examples(open_source(str(path)), USUAL, intake))
     assert [(e.input, e.output) for e in found] == [("", "A robin."), ("", "A trout.")]
     assert [row.reason for row in intake.rejected] == ["no 'output'"] * (len(rows) - 2)
 
@@ -652,7 +662,7 @@ def test_values_of_parquet_become_json(tmp_path: Path) -> None:
         "list": [datetime.date(2020, 1, 2)],
     }
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
-    [found] = examples(open_source(str(tmp_path / "a.parquet")), Columns(), Intake())
+    [found] = read_examples(open_source(str(tmp_path / "a.parquet")), USUAL, Intake())
     assert json.loads(extra_json(found) or "") == {
         "when": "2020-01-02 03:00:00",
         "price": "1.50",

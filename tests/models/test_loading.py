@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from curate.pipeline.config import EvaluateConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.llm.engines.continuous_batching import Sampling, Settings, start_model
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
@@ -37,7 +38,7 @@ def ask(folder: Path) -> None:
 
 def measure(folder: Path) -> None:
     pytest.importorskip("lm_eval")
-    load_for_tasks(str(folder), None, device="cpu", dtype="float32", batch_size=1)
+    load_for_tasks(str(folder), None, EvaluateConfig(model="m", tasks=("t",), device="cpu"))
 
 
 WAYS = [score, train, ask, measure]

@@ -7,8 +7,8 @@ from typing import Any
 import datasets
 import pytest
 
+from curate.pipeline.run.arrow_set import read_rows
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.selected import selected_rows
 from curate.pipeline.stages.selection.stage import SelectResult
 
 from ..training.data import Row, chosen, records, scoring_with, select_from, write_jsonl
@@ -68,7 +68,7 @@ def mean_length(rows: list[Row]) -> float:
 
 
 def rows_of(result: SelectResult, name: str) -> list[Row]:
-    return list(selected_rows(result.baselines / name))
+    return list(read_rows(result.baselines / name))
 
 
 def test_the_order_of_the_input_and_doing_it_again_change_nothing(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -214,11 +214,12 @@ def test_whoever_was_taken_for_dead_publishes_nothing_more(tmp_path: Path) -> No
     with run_lock(tmp_path, "select"):
         write_json(tmp_path / "before.json", 1)
         forge(tmp_path, host="elsewhere", pid=1)
-        for write in (
+        writes: tuple[Callable[[], None], ...] = (
             lambda: write_json(tmp_path / "a" / "after.json", 1),
             lambda: create_json(tmp_path / "created.json", 1),
             lambda: replace_folder(tmp_path / "folder", lambda new: None),
-        ):
+        )
+        for write in writes:
             with pytest.raises(CurateError, match="`curate select` runs as process 1 on elsewhere"):
                 write()
         write_json(tmp_path.parent / f"{tmp_path.name}.json", 1)  # it is another's

@@ -18,9 +18,10 @@ from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.method.decision import Outcome
 from curate.pipeline.records import REJECTED_SCHEMA, SELECTED_SCHEMA, Candidate, Decision, Score
 from curate.pipeline.run import arrow_set
+from curate.pipeline.run.arrow_set import read_rows
 from curate.pipeline.run.decisions import DecisionFiles
 from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.selected import Sets, selected_rows, write_sets
+from curate.pipeline.run.selected import Sets, write_sets
 from curate.pipeline.stages.selection.deciding import decision_table
 
 DECISION = Decision(
@@ -199,9 +200,9 @@ def test_counts_add_up(tmp_path: Path) -> None:
 
 def test_rows_of_a_set(tmp_path: Path) -> None:
     sets = written(tmp_path, [row(n % 3, {"n": n}) for n in range(CHUNK + 1)])
-    assert [r["n"] for r in selected_rows(sets.selected)] == list(range(CHUNK + 1))
-    assert list(selected_rows(sets.rejected)) == []
-    assert list(selected_rows(tmp_path / "none")) == []
+    assert [r["n"] for r in read_rows(sets.selected)] == list(range(CHUNK + 1))
+    assert list(read_rows(sets.rejected)) == []
+    assert list(read_rows(tmp_path / "none")) == []
 
 
 # --- further columns -------------------------------------------------------------------------
@@ -388,12 +389,12 @@ def test_a_damaged_set_is_told(tmp_path: Path) -> None:
     for place in range(0, len(whole), 97):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(CurateError, match=r"data-00000-of-00001.arrow is damaged .*state.json"):
-            list(selected_rows(sets.selected))
+            list(read_rows(sets.selected))
     with pytest.raises(CurateError, match="is damaged"):
         open_source(str(sets.selected))
     path.unlink()
     with pytest.raises(CurateError, match="is damaged"):
-        list(selected_rows(sets.selected))
+        list(read_rows(sets.selected))
 
 
 def test_a_large_set_is_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +405,7 @@ def test_a_large_set_is_in_several_files(tmp_path: Path, monkeypatch: pytest.Mon
     names = [f"data-0000{n}-of-00003.arrow" for n in range(3)]
     assert sorted(path.name for path in several.selected.glob("*.arrow")) == names
     assert loaded(several.selected).to_list() == loaded(one.selected).to_list()
-    assert list(selected_rows(several.selected)) == list(selected_rows(one.selected))
+    assert list(read_rows(several.selected)) == list(read_rows(one.selected))
     again = written(tmp_path / "again", rows)
     states = [
         json.loads((sets.selected / "state.json").read_text())["_fingerprint"]

@@ -1,28 +1,20 @@
 """What a chat completion says: text, reasoning, how it ended, usage. Foreign values are checked."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ...method.replies import incomplete
 from ..flow_control import Trouble
+from ..protocol import Reply
 
 MOST_TOKENS = 10**9  # a greater number in a usage is no count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """One choice's message; counts are None where the server gives none that can be one."""
+def read_completion(data: Mapping[str, Any], *, max_tokens: int) -> Reply:
+    """The first choice of a 200 answer's body. Raises Trouble where it is to be asked for again.
 
-    text: str
-    reasoning: str | None
-    finish_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-
-
-def read_completion(data: Mapping[str, Any], *, max_tokens: int) -> Completion:
-    """The first choice of a 200 answer's body. Raises Trouble where it is to be asked for again."""
+    Counts are None where the server gives none that can be one.
+    """
     choice = _choice(data)
     message = choice["message"]
     text, reasoning = _content(message)
@@ -32,10 +24,11 @@ def read_completion(data: Mapping[str, Any], *, max_tokens: int) -> Completion:
     finish = _finish_reason(choice)
     if completion is not None and completion == max_tokens and incomplete(finish) is None:
         finish = "length"
-    return Completion(
+    return Reply(
         text=text,
         reasoning=reasoning,
         finish_reason=finish,
+        max_tokens=max_tokens,
         prompt_tokens=_count(usage.get("prompt_tokens"), of_nothing=False),
         completion_tokens=completion,
     )

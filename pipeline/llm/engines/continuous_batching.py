@@ -1,6 +1,5 @@
 """A model under transformers' continuous batching: loaded, sized, started, ended."""
 
-import gc
 import logging
 import os
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from ...base.progress import say
 from ...config import Role
 from ...errors import CurateError
-from ...models.devices import pick_device, pick_dtype
+from ...models.devices import pick_device, pick_dtype, release_memory
 from ...models.loading import load_causal_lm, load_tokenizer
 from ...records import Message
 from ..flow_control import RESUME
@@ -72,14 +71,10 @@ class LoadedModel:
 
     def stop(self) -> None:
         """End the thread at once (what it was working on fails) and free everything."""
-        import torch
-
         self.manager.stop(block=True, hard_stop=True)
         self.manager.destroy()
         self.manager = self.model = self.tokenizer = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
 
 
 def start_model(settings: Settings, sampling: Sampling) -> LoadedModel:

@@ -205,12 +205,10 @@ class OpenAIEngine(Engine):
             raise Trouble(
                 f"{shown(url)} sent {self.scrubbed(str(trouble))}", trouble.kind
             ) from None
-        return Reply(
+        return replace(
+            found,
             text=self._without_key(storable(found.text)),
             finish_reason=found.finish_reason and self.scrubbed(found.finish_reason),
-            max_tokens=request.max_tokens,
-            prompt_tokens=found.prompt_tokens,
-            completion_tokens=found.completion_tokens,
             endpoint=shown(url),
             reasoning=found.reasoning and self._without_key(storable(found.reasoning)),
         )

@@ -34,15 +34,10 @@ class RecordedEngine(Engine):
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        name: str = "recorded",
-        revision: str | None = None,
-        slots: Sequence[str] = REFLECTIONS,
+        self, path: Path, *, name: str = "recorded", slots: Sequence[str] = REFLECTIONS
     ) -> None:
         """`slots` are what a line's `candidate` may name."""
-        self.name, self.revision = name, revision
+        self.name, self.revision = name, None
         self._path = Path(path)
         self._slots = tuple(slots)
         try:

@@ -42,8 +42,6 @@ class VLLMEngine(OpenAIEngine):
         revision: str | None = None,
         engine_args: Sequence[str] = (),
         command: Sequence[str] | None = None,
-        timeout: float = 600.0,
-        starting: float = STARTING,
     ) -> None:
         if command is None and importlib.util.find_spec("vllm") is None:
             raise CurateError(f"vLLM is not installed here: {INSTALL}")
@@ -54,14 +52,12 @@ class VLLMEngine(OpenAIEngine):
             "http://127.0.0.1:9/v1",  # until there is a server
             ceiling=ceiling,
             revision=folder_hash(Path(model)) if folder else revision,
-            timeout=timeout,
         )
         pinned = () if folder or revision is None else ("--revision", revision)
         self._command = (
             *(command or (sys.executable, "-m", MODULE, "--disable-uvicorn-access-log")),
             *("--model", model, "--served-model-name", name, *pinned, *engine_args),
         )
-        self._starting = starting
         self._server: Server | None = None
         self._lock = asyncio.Lock()
         self._restarts = 0
@@ -117,5 +113,5 @@ class VLLMEngine(OpenAIEngine):
 
     async def _start(self) -> None:
         self._server = Server(self._command, name="vLLM")
-        await self._server.ready(self._starting)
+        await self._server.ready(STARTING)
         self._url = httpx2.URL(self._server.url + PATH)

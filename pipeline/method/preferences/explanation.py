@@ -11,14 +11,11 @@ from .selection import record_rivals
 
 
 def outcomes_of(
-    record: Mapping[CandidateKind, Candidate],
-    scores: Mapping[CandidateKind, Score],
-    *,
-    noise: float = 0.0,
+    record: Mapping[CandidateKind, Candidate], scores: Mapping[CandidateKind, Score]
 ) -> list[dict[str, Any]]:
     """What a run's record becomes where no pair is left out for its margin or its lengths."""
     found = record_rivals(record, scores)
-    made = (best_and_worst(one, noise=noise) if isinstance(one, Rivals) else one for one in found)
+    made = (best_and_worst(one) if isinstance(one, Rivals) else one for one in found)
     return [one.values() for one in made]
 
 

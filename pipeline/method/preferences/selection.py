@@ -7,7 +7,7 @@ the lower r-IFD is preferred, which says that it belongs to its instruction, not
 from collections.abc import Iterator, Mapping
 
 from ...pair_records import NoPair, Origin, Unpaired
-from ...records import Candidate, CandidateKind, Message, Score, user_turn
+from ...records import Candidate, CandidateKind, Message, Score
 from ..ifd import log_ratio
 from .rivals import Answer, Rivals
 
@@ -57,9 +57,7 @@ def _answer(candidate: Candidate, score: Score | None) -> Answer:
     return Answer(
         text=candidate.output or "",
         origin=Origin(
-            candidate=candidate.candidate,
-            model=candidate.teacher,
-            reply_key=candidate.reply_key,
+            candidate=candidate.candidate, model=candidate.teacher, reply_key=candidate.reply_key
         ),
         reward=None if ratio is None else -ratio,
         score=None if ratio is None or score is None else score.rifd,

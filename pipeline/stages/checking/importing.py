@@ -14,26 +14,20 @@ from ...inputs.examples import chunks
 from ...inputs.ingest import Intake, require_records, usable_rows
 from ...inputs.problems import QUESTIONS
 from ...inputs.readers import Source
-from ...inputs.texts import (
-    content_id,
-    json_text,
-    optional_text,
-    present,
-    required_text,
-    row_id,
-)
+from ...inputs.texts import content_id, json_text, optional_text, present, required_text, row_id
 from ...method.replies import incomplete
 from ...run.directory import RunDir
 from ...run.importing import SHARD, write_unused
 from ...run.samples import (
+    PROBLEMS,
     SAMPLE_STATUSES,
+    SAMPLES,
     Attempted,
     Problem,
     Sample,
     SampleStatus,
     sample_status,
-    write_problems,
-    write_samples,
+    write_shard,
 )
 
 
@@ -57,8 +51,9 @@ def import_samples(run: RunDir, source: Source, config: CheckConfig) -> None:
     intake = Intake()
     records = 0
     for index, chunk in enumerate(chunks(_attempted(source, config, intake), SHARD)):
-        write_problems(run, index, [one.problem for one in chunk])
-        write_samples(run, index, [sample for one in chunk for sample in one.samples])
+        write_shard(run, PROBLEMS, index, [one.problem for one in chunk])
+        samples = [sample for one in chunk for sample in one.samples]
+        write_shard(run, SAMPLES, index, samples)
         records += len(chunk)
     require_records(source, intake)
     write_unused(run.path, intake)

@@ -5,7 +5,6 @@ import json
 import selectors
 import subprocess
 import sys
-from types import TracebackType
 from typing import Self
 
 from ...errors import CurateError
@@ -34,12 +33,7 @@ class MathProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def compare(self, given: str, expression: str) -> MathOutcome:

@@ -79,7 +79,7 @@ def solved_rows(
             [problem.instruction], [reply], input=problem.input, system=problem.system
         )
         yield {
-            **_further(problem, SOLVED_SCHEMA),
+            **further(problem.extra, SOLVED_SCHEMA),
             **_about(problem, strategy),
             "id": problem.id if number == 0 else f"{problem.id}#{sample.sample}",
             "output": reply,
@@ -97,7 +97,7 @@ def unsolved_row(
     """The problem with its reason and counts."""
     counts = outcomes(attempted, verdicts)
     return {
-        **_further(attempted.problem, UNSOLVED_SCHEMA),
+        **further(attempted.problem.extra, UNSOLVED_SCHEMA),
         **_about(attempted.problem, strategy),
         "reason": reason,
         "pass_rate": pass_rate(counts),
@@ -124,7 +124,3 @@ def _about(problem: Problem, strategy: str) -> dict[str, Any]:
         "task": problem.task,
         "strategy": strategy,
     }
-
-
-def _further(problem: Problem, schema: pa.Schema) -> dict[str, Any]:
-    return further(problem.extra, schema)

@@ -39,11 +39,7 @@ CHECKED_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("sample", pa.int64()),
-        ("kind", pa.string()),
-        ("answer", pa.string()),
-        ("verdict", pa.string()),
-        ("reason", pa.string()),
-        ("bad_answer", pa.string()),
+        *((name, pa.string()) for name in ("kind", "answer", "verdict", "reason", "bad_answer")),
         ("chance", pa.float64()),
     ]
 )
@@ -124,14 +120,11 @@ def _write_verdicts(run: RunDir, survey: "_Survey", folder: Path) -> None:
 
 def _table(checked: Sequence[Checked]) -> pa.Table:
     """A row for each sample, with what is known of its problem's answer."""
-    rows = [
-        (attempted.problem.id, one.sample, found.kind, one.answer, one.verdict, one.reason,
-         found.bad_answer, found.chance)
-        for attempted, found in checked
-        for one in found.samples
-    ]  # fmt: skip
-    columns = zip(*rows, strict=True) if rows else [()] * len(CHECKED_SCHEMA)
-    return pa.table([list(column) for column in columns], schema=CHECKED_SCHEMA)
+    rows = []
+    for attempted, found in checked:
+        about = {name: getattr(found, name) for name in ("kind", "bad_answer", "chance")}
+        rows += [{"id": attempted.problem.id, **asdict(one), **about} for one in found.samples]
+    return pa.Table.from_pylist(rows, schema=CHECKED_SCHEMA)
 
 
 def _read_verdicts(run: RunDir, folder: Path) -> Iterator[Checked]:

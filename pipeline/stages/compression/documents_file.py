@@ -1,6 +1,5 @@
 """`--out` of `curate bpc`: a row for each document, in parts until all of them are measured."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from ...base.files import read_notes, read_parquet, write_atomically, write_parquet
 from ...errors import CurateError
 from ...method.compression import bits_per
+from ...run.directory import work_folder
 from ...run.lock import run_lock
 from .measuring import Measured
 
@@ -21,14 +21,9 @@ Row = Mapping[str, Any]
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
-        ("characters", pa.int64()),
-        ("bytes", pa.int64()),
-        ("tokens", pa.int64()),
-        ("nats", pa.float64()),
-        ("bits_per_character", pa.float64()),
-        ("bits_per_byte", pa.float64()),
-        ("status", pa.string()),
-        ("group", pa.string()),
+        *((name, pa.int64()) for name in ("characters", "bytes", "tokens")),
+        *((name, pa.float64()) for name in ("nats", "bits_per_character", "bits_per_byte")),
+        *((name, pa.string()) for name in ("status", "group")),
     ]
 )
 PART_ROWS, PART_CHARACTERS = 1000, 1_000_000
@@ -60,8 +55,7 @@ def rows_in_parts(
     if out.exists():
         yield from _finished_rows(out, identity)
         return
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-    folder = out.with_name(f".{out.name}.{digest}.work")
+    folder = work_folder(out, identity)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder, "bpc"):
         parts, number = sorted(folder.glob("*.parquet")), 0
@@ -70,7 +64,9 @@ def rows_in_parts(
             number += len(rows)
             yield from rows
         for index, rows in enumerate(_grouped(measure(number), part_rows), start=len(parts)):
-            write_parquet(folder / f"{index:06d}.parquet", _table(rows))
+            write_parquet(
+                folder / f"{index:06d}.parquet", pa.Table.from_pylist(rows, schema=SCHEMA)
+            )
             yield from rows
         write_atomically(out, lambda path: _join(folder, path, identity))
     shutil.rmtree(folder, ignore_errors=True)
@@ -89,10 +85,6 @@ def _grouped(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
         yield group
 
 
-def _table(rows: list[Row]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
 def _read(part: Path) -> list[Row]:
     found = read_parquet(part)
     if found is None:
@@ -105,7 +97,7 @@ def _join(folder: Path, path: Path, identity: Mapping[str, Any]) -> None:
     schema = SCHEMA.with_metadata({"curate": json.dumps(identity)})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in sorted(folder.glob("*.parquet")):
-            writer.write_table(_table(_read(part)).cast(schema))
+            writer.write_table(pa.Table.from_pylist(_read(part), schema=schema))
 
 
 def _finished_rows(out: Path, identity: Mapping[str, Any]) -> list[Row]:

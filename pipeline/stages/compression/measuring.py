@@ -55,12 +55,7 @@ class Measuring:
     """Measures one corpus with one scorer; `window` and `stride` as in `method.windows`."""
 
     def __init__(
-        self,
-        scorer: Scorer,
-        tokenization: Tokenization,
-        *,
-        window: int,
-        stride: int,
+        self, scorer: Scorer, tokenization: Tokenization, *, window: int, stride: int
     ) -> None:
         self._scorer, self._tokenization = scorer, tokenization
         self._sizes = {"window": window, "stride": stride}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...config import DtypeOption
+from ...config import EvaluateConfig
 from ...errors import CurateError
 from ...inputs.hub import go_offline_if_unreachable, hub_is_reachable
 from ...models.devices import pick_device, pick_dtype
@@ -84,16 +84,14 @@ def _index(names: Sequence[str], include: Path | None) -> Any:
     return TaskManager(include_path=str(include) if include else None)
 
 
-def load_for_tasks(
-    name: str, revision: str | None, *, device: str, dtype: DtypeOption, batch_size: int
-) -> Any:
+def load_for_tasks(name: str, revision: str | None, config: EvaluateConfig) -> Any:
     """The model as lm-eval takes it. CurateError in one sentence for what is none."""
     from lm_eval.models.huggingface import HFLM
 
-    tokenizer, place = load_tokenizer(name, revision), pick_device(device)
-    kind = pick_dtype(place) if dtype == "auto" else dtype
-    model = load_causal_lm(name, revision, dtype=kind, device=place)
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    tokenizer, place = load_tokenizer(name, revision), pick_device(config.device)
+    dtype = pick_dtype(place) if config.dtype == "auto" else config.dtype
+    model = load_causal_lm(name, revision, dtype=dtype, device=place)
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=config.batch_size)
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from math import hypot
 from typing import Any
 
@@ -131,42 +132,32 @@ def _identity(config: EvaluateConfig) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
 class _Work:
     """One model's tasks; it is loaded when the first of them is not measured yet."""
 
-    def __init__(
-        self,
-        config: EvaluateConfig,
-        benchmarks: Benchmarks,
-        name: str,
-        revision: str | None,
-        run: RunDir | None,
-        number: int,
-    ) -> None:
-        self._config, self._benchmarks, self._run = config, benchmarks, run
-        self._name, self._revision, self._number = name, revision, number
+    config: EvaluateConfig
+    benchmarks: Benchmarks
+    name: str
+    revision: str | None
+    run: RunDir | None
+    number: int
 
     def measured(self, task: str) -> tuple[Measured, int]:
         """A task's metrics and its number of samples, from an earlier invocation or now."""
-        place = self._run and self._run.path / f"{self._number}-{task.replace('/', '_')}.json"
+        place = self.run and self.run.path / f"{self.number}-{task.replace('/', '_')}.json"
         if place and place.is_file():
             known = json.loads(place.read_text("utf-8"))
             return known["metrics"], known["samples"]
-        metrics, samples = self._benchmarks.measure(self._model, task, limit=self._config.limit)
+        metrics, samples = self.benchmarks.measure(self._model, task, limit=self.config.limit)
         if place:
             write_json(place, {"metrics": metrics, "samples": samples})
         return metrics, samples
 
     @cached_property
     def _model(self) -> Any:
-        say(f"evaluate: loading {self._name}")
-        return load_for_tasks(
-            self._name,
-            self._revision,
-            device=self._config.device,
-            dtype=self._config.dtype,
-            batch_size=self._config.batch_size,
-        )
+        say(f"evaluate: loading {self.name}")
+        return load_for_tasks(self.name, self.revision, self.config)
 
 
 # --- in words -------------------------------------------------------------------------------------
@@ -177,8 +168,8 @@ def in_words(found: Evaluated) -> Iterator[str]:
     base = [found.base, "difference"] if found.base else []
     rows = [["task", "metric", found.model, *base]]
     results = found.as_dict()["results"]
-    named = [part for task, parts in found.tasks.items() for part in _shown(task, parts)]
-    for part in dict.fromkeys(named):
+    named = ([task] if parts.get(task) else parts for task, parts in found.tasks.items())
+    for part in dict.fromkeys(chain.from_iterable(named)):
         for metric, cell in results[part].items():
             rows.append([part, metric, _number(cell["value"], cell["stderr"])])
             if found.base:
@@ -188,10 +179,6 @@ def in_words(found: Evaluated) -> Iterator[str]:
     for row in rows:
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
     yield "± is one standard error"
-
-
-def _shown(task: str, parts: Measured) -> list[str]:
-    return [task] if parts.get(task) else list(parts)
 
 
 def _number(value: Any, error: float | None, form: str = ".4f") -> str:

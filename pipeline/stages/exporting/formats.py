@@ -1,8 +1,8 @@
 """A selection's rows and settings in the format of a training tool."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...config import ExportFormat
@@ -17,12 +17,30 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """How a row is written, the tool's own file beside the data, and how the data are loaded."""
+    """The lines of a row, the tool's own file, and how the data are loaded, in Markdown."""
 
-    line: Callable[[Row], Fields]
-    files: dict[str, str]
+    lines: Callable[[Row], Iterable[Fields]]
+    files: dict[str, str] = field(default_factory=dict)
     loading: str
-    """For the card: Markdown."""
+
+
+def llama_factory(name: str, info: Fields, lines: Callable[[Row], Iterable[Fields]]) -> Export:
+    """The data set's entry beside it."""
+    return Export(
+        lines=lines,
+        files={"dataset_info.json": json.dumps({name: info}, indent=2) + "\n"},
+        loading=f"LLaMA-Factory: `dataset_dir: this folder`, `dataset: {name}`",
+    )
+
+
+def axolotl(block: str, lines: Callable[[Row], Iterable[Fields]]) -> Export:
+    """The block of the configuration beside the data."""
+    return Export(
+        lines=lines,
+        files={"axolotl.yml": block},
+        loading="axolotl: put the block of `axolotl.yml` into your configuration; `path` is "
+        "taken from the folder that axolotl is started in.",
+    )
 
 
 def export_for(
@@ -30,45 +48,37 @@ def export_for(
 ) -> Export:
     """What one tool needs; `template` is the scores' own, `name` what the tool calls the data."""
     if tool == "llama-factory":
-        info = {name: LLAMA_FACTORY}
-        text = json.dumps(info, indent=2) + "\n"
-        return Export(
-            line=_alpaca,
-            files={"dataset_info.json": text},
-            loading=f"LLaMA-Factory: `dataset_dir: this folder`, `dataset: {name}`; or put "
-            "`data.jsonl` and the entry of `dataset_info.json` into your own `data/`.",
-        )
+        made = llama_factory(name, LLAMA_FACTORY, _alpaca)
+        more = "; or put `data.jsonl` and the entry of `dataset_info.json` into your own `data/`."
+        return replace(made, loading=made.loading + more)
     if tool == "axolotl":
-        return Export(
-            line=lambda row: {"messages": row["messages"]},
-            files={"axolotl.yml": AXOLOTL},
-            loading="axolotl: put the block of `axolotl.yml` into your configuration; `path` is "
-            "taken from the folder that axolotl is started in.",
-        )
+        return axolotl(AXOLOTL, lambda row: [{"messages": row["messages"]}])
     if tool == "trl":
         script = TRL.format(student=repr(student), max_length=max_length)
         return Export(
-            line=lambda row: _prompt_completion(row, template),
+            lines=lambda row: [_prompt_completion(row, template)],
             files={"train.py": script},
             loading="TRL: `python train.py MODEL OUT`; the loss is on the completions only.",
         )
-    return Export(line=_plain, files={}, loading=LOADING_JSONL)
+    return Export(lines=_plain, loading=LOADING_JSONL)
 
 
-def _plain(row: Row) -> Fields:
+def _plain(row: Row) -> Iterator[Fields]:
     names = ("id", "instruction", "input", "output", "messages", "candidate", "ifd", "rifd")
-    return {name: row[name] for name in names}
+    yield {name: row[name] for name in names}
 
 
-def _system(row: Row) -> str:
-    return next((turn["content"] for turn in row["messages"] if turn["role"] == "system"), "")
+def system_of(turns: Sequence[Mapping[str, str]]) -> str:
+    """The text of the system turn, empty without one."""
+    return next((turn["content"] for turn in turns if turn["role"] == "system"), "")
 
 
-def _alpaca(row: Row) -> Fields:
+def _alpaca(row: Row) -> Iterator[Fields]:
     texts = {"instruction": row["instruction"], "input": row["input"] or ""}
     turns = [turn["content"] for turn in _history(row)]
     history = [list(pair) for pair in zip(turns[::2], turns[1::2], strict=True)]
-    return {**texts, "output": row["output"], "system": _system(row), "history": history}
+    system = system_of(row["messages"])
+    yield {**texts, "output": row["output"], "system": system, "history": history}
 
 
 def _history(row: Row) -> list[Mapping[str, str]]:
@@ -86,7 +96,7 @@ def _prompt_completion(row: Row, template: str) -> Fields:
             "text: export to jsonl, axolotl or llama-factory"
         )
     prompt = Template(template).prompt(
-        row["instruction"], row["input"] or "", system=_system(row) or None
+        row["instruction"], row["input"] or "", system=system_of(row["messages"]) or None
     )
     return {"prompt": prompt, "completion": row["output"]}
 

@@ -1,54 +1,30 @@
 """Preference pairs in the format of a training tool: both answers in a row, or a row an answer."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from ...config import ExportFormat
 from ...errors import CurateError
-from .formats import DATA, LOADING_JSONL, Fields
+from .formats import DATA, LOADING_JSONL, Export, Fields, Row, axolotl, llama_factory, system_of
 
-Row = Mapping[str, Any]
 Turns = Sequence[Mapping[str, str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairExport:
-    """How a pair is written, as one row or two, the tool's own file, and how the data are loaded.
-
-    `loading` is Markdown, for the card.
-    """
-
-    lines: Callable[[Row], Iterator[Fields]]
-    files: dict[str, str]
-    loading: str
-
-
-def pair_export_for(tool: ExportFormat, *, name: str, unpaired: bool) -> PairExport:
+def pair_export_for(tool: ExportFormat, *, name: str, unpaired: bool) -> Export:
     """What one tool needs; `name` is what it calls the data.
 
     `unpaired`: each answer is a row with a label, as KTO takes it.
     """
     lines = _LINES[tool, unpaired]
     if tool == "llama-factory":
-        info = {name: _LLAMA_FACTORY_KTO if unpaired else _LLAMA_FACTORY}
-        return PairExport(
-            lines=lines,
-            files={"dataset_info.json": json.dumps(info, indent=2) + "\n"},
-            loading=f"LLaMA-Factory: `dataset_dir: this folder`, `dataset: {name}`, `stage: "
-            f"{'kto' if unpaired else 'dpo'}`.",
-        )
+        made = llama_factory(name, _LLAMA_FACTORY_KTO if unpaired else _LLAMA_FACTORY, lines)
+        stage = "kto" if unpaired else "dpo"
+        return replace(made, loading=f"{made.loading}, `stage: {stage}`.")
     if tool == "axolotl":
-        return PairExport(
-            lines=lines,
-            files={"axolotl.yml": _AXOLOTL_KTO if unpaired else _AXOLOTL},
-            loading="axolotl: put the block of `axolotl.yml` into your configuration; `path` is "
-            "taken from the folder that axolotl is started in.",
-        )
+        return axolotl(_AXOLOTL_KTO if unpaired else _AXOLOTL, lines)
     trainer = "KTOTrainer" if unpaired else "DPOTrainer"
     note = f"\n\nTRL's `{trainer}` takes it as it is." if tool == "trl" else ""
-    return PairExport(lines=lines, files={}, loading=LOADING_JSONL + note)
+    return Export(lines=lines, loading=LOADING_JSONL + note)
 
 
 def _trl(row: Row) -> Iterator[Fields]:
@@ -72,13 +48,17 @@ def _plain_unpaired(row: Row) -> Iterator[Fields]:
 
 def _sharegpt(row: Row) -> Iterator[Fields]:
     sides = {side: _said(row[side])[0] for side, _ in _SIDES}
-    yield {"conversations": _said(_without_system(row)), **sides, "system": _system(row)}
+    yield {
+        "conversations": _said(_without_system(row)),
+        **sides,
+        "system": system_of(row["prompt"]),
+    }
 
 
 def _sharegpt_unpaired(row: Row) -> Iterator[Fields]:
     for side, label in _SIDES:
         turns = [*_said(_without_system(row)), *_said(row[side])]
-        yield {"conversations": turns, "label": label, "system": _system(row)}
+        yield {"conversations": turns, "label": label, "system": system_of(row["prompt"])}
 
 
 def _axolotl(row: Row) -> Iterator[Fields]:
@@ -92,7 +72,7 @@ def _axolotl_unpaired(row: Row) -> Iterator[Fields]:
             f"the prompt of {row['id']} has several turns, which axolotl's KTO form cannot hold: "
             "take --to trl, or leave out --unpaired"
         )
-    about = {"system": _system(row), "prompt": questions[0]["content"]}
+    about = {"system": system_of(row["prompt"]), "prompt": questions[0]["content"]}
     for side, label in _SIDES:
         yield {**about, "completion": row[side][0]["content"], "label": label}
 
@@ -104,10 +84,6 @@ def _said(turns: Turns) -> list[dict[str, str]]:
 
 def _without_system(row: Row) -> list[Mapping[str, str]]:
     return [turn for turn in row["prompt"] if turn["role"] != "system"]
-
-
-def _system(row: Row) -> str:
-    return next((turn["content"] for turn in row["prompt"] if turn["role"] == "system"), "")
 
 
 _SIDES = (("chosen", True), ("rejected", False))

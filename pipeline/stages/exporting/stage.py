@@ -8,17 +8,18 @@ from itertools import chain
 from pathlib import Path
 
 from ...base.files import replace_folder
-from ...config import ExportFormat
+from ...config import ExportConfig
 from ...errors import CurateError, UsageError
 from ...inputs.hub import hub_token, push_data_set
 from ...inputs.model_files import short_name
+from ...run.arrow_set import read_rows
 from ...run.card import TITLE, dataset_card
 from ...run.directory import RunDir
 from ...run.lock import output_lock
 from ...run.pair_card import PAIRS_TITLE, pairs_card
 from ...run.pair_set import PairSet, is_pair_set
-from ...run.selected import finished_selection, selected_rows
-from .formats import DATA, Fields, export_for
+from ...run.selected import finished_selection
+from .formats import DATA, Export, Fields, Row, export_for
 from .pair_formats import pair_export_for
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -34,38 +35,30 @@ class ExportResult:
     pushed: str | None = None
 
 
-def export(
-    path: str,
-    *,
-    to: ExportFormat,
-    out: Path,
-    selection: str | None = None,
-    push_to_hub: str | None = None,
-    unpaired: bool = False,
-) -> ExportResult:
+def export(config: ExportConfig) -> ExportResult:
     """Write a selection or pairs for a tool: data.jsonl, the tool's own file, a card. Then push it.
 
     Raises CurateError for a run without that selection, a folder that holds something else, and
     what the hub refuses.
     """
-    if push_to_hub is not None and not _REPOSITORY.fullmatch(push_to_hub):
-        raise UsageError(f"--push-to-hub takes owner/name, not {push_to_hub!r}")
-    if is_pair_set(path):
-        if selection is not None:
+    repository = config.push_to_hub
+    if repository is not None and not _REPOSITORY.fullmatch(repository):
+        raise UsageError(f"--push-to-hub takes owner/name, not {repository!r}")
+    if is_pair_set(config.run):
+        if config.selection is not None:
             raise UsageError("--selection is of a run, not of pairs")
-        token = hub_token() if push_to_hub else ""
-        return _export_pairs(PairSet(Path(path)), to, out.resolve(), unpaired, push_to_hub, token)
-    if unpaired:
+        return _export_pairs(config, PairSet(Path(config.run)))
+    if config.unpaired:
         raise UsageError("--unpaired is for preference pairs, not for a selection")
-    run = RunDir.open(path)
-    name, entry = finished_selection(run, selection)
+    run = RunDir.open(config.run)
+    name, entry = finished_selection(run, config.selection)
     if not entry["counts"]["selected"]:
-        raise CurateError(f"{path}: the selection {name} is empty, there is nothing to export")
-    token = hub_token() if push_to_hub else ""  # before anything is written
-    out = out.resolve()
+        raise CurateError(
+            f"{config.run}: the selection {name} is empty, there is nothing to export"
+        )
     scoring, student = entry["scoring"], entry.get("student") or entry["scoring"]["student"]
     made = export_for(
-        to,
+        config.to,
         name=short_name(str(run.path.resolve())),
         template=scoring["template"],
         student=student,
@@ -75,32 +68,30 @@ def export(
         run, scoring, entry["settings"], entry["counts"],
         student=student, loading=made.loading, data_file=DATA,
     )  # fmt: skip
-    lines = map(made.line, selected_rows(run.path / "selected" / name))
-    return _published(out, lines, {**made.files, "README.md": card}, push_to_hub, token)
+    rows = read_rows(run.path / "selected" / name)
+    return _published(config, made, rows, card)
 
 
-def _export_pairs(
-    pairs: PairSet, to: ExportFormat, out: Path, unpaired: bool, repository: str | None, token: str
-) -> ExportResult:
+def _export_pairs(config: ExportConfig, pairs: PairSet) -> ExportResult:
     manifest = pairs.manifest
     if not manifest["counts"]["pairs"]:
         raise CurateError(f"{pairs.path} holds no pair, there is nothing to export")
     name = short_name(str(pairs.path.resolve()))
-    made = pair_export_for(to, name=name, unpaired=unpaired)
+    made = pair_export_for(config.to, name=name, unpaired=config.unpaired)
     card = pairs_card(manifest, loading=made.loading, data=DATA)
-    lines = chain.from_iterable(map(made.lines, pairs.rows()))
-    return _published(out, lines, {**made.files, "README.md": card}, repository, token)
+    return _published(config, made, pairs.rows(), card)
 
 
-def _published(
-    out: Path, lines: Iterable[Fields], files: dict[str, str], repository: str | None, token: str
-) -> ExportResult:
+def _published(config: ExportConfig, made: Export, rows: Iterable[Row], card: str) -> ExportResult:
     """Write the folder whole or not at all, and put it on the hub where that is asked for."""
+    out, repository = config.out.resolve(), config.push_to_hub
+    token = hub_token() if repository else ""  # before anything is written
+    files = {**made.files, "README.md": card}
     with output_lock(out, "export"):
         _check_free(out)
-        rows = _written(lines, out, files)
+        written = _written(chain.from_iterable(map(made.lines, rows)), out, files)
         pushed = push_data_set(out, repository, token) if repository else None
-    return ExportResult(out=out, files=(DATA, *files), rows=rows, pushed=pushed)
+    return ExportResult(out=out, files=(DATA, *files), rows=written, pushed=pushed)
 
 
 def _check_free(out: Path) -> None:
@@ -111,8 +102,7 @@ def _check_free(out: Path) -> None:
         raise CurateError(f"{out} is a file: give a folder as --out")
     card = out / "README.md"
     text = card.read_text("utf-8", "replace") if card.is_file() else ""
-    ours = TITLE in text or PAIRS_TITLE in text
-    ours = ours and (out / DATA).is_file()
+    ours = (TITLE in text or PAIRS_TITLE in text) and (out / DATA).is_file()
     if any(out.iterdir()) and not ours:
         raise CurateError(f"{out} is not empty and no export of curate: choose another --out")
 

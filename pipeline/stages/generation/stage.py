@@ -15,12 +15,12 @@ from ...inputs.ingest import Intake
 from ...inputs.questions import Question, read_questions
 from ...inputs.readers import Source, open_source
 from ...inputs.samples import write_samples
-from ...llm.ask import Asker
+from ...llm.ask import Asker, ReadText
 from ...llm.engines.choose import choose_engine
 from ...llm.job import asking_job
 from ...llm.protocol import Engine, Reply
 from ...method.replies import answer_text, incomplete
-from ...records import CandidateStatus, Message, conversation
+from ...records import Message, conversation
 from ...run.directory import RunDir, folder_beside
 
 WrittenFormat = AnswerFormat | Literal["samples"]
@@ -97,9 +97,7 @@ def _create_run(
         "model": engine.name,
         "revision": engine.revision,
         "template": prompts.name,
-        "temperature": config.model.temperature,
-        "top_p": config.model.top_p,
-        "seed": config.model.seed,
+        **config.model.sampling,
     }
     return RunDir.create(folder, identity)
 
@@ -187,23 +185,15 @@ def _model(config: GenerateConfig, prompts: Prompts) -> ModelConfig:
     return replace(model, engine_args=(*given, *model.engine_args))
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+def _turn(reply: Reply) -> ReadText:
     """What a reply answers, or why it is no whole answer."""
-
-    text: str
-    status: CandidateStatus = "ok"
-    reason: str | None = None
-
-
-def _turn(reply: Reply) -> _Turn:
     text = answer_text(reply.text)
     if cut := incomplete(reply.finish_reason):
-        return _Turn(text, *cut)
+        return ReadText(text, *cut)
     if not text:
         reason = "empty reply" if reply.reasoning is None else "reasoning without a reply"
-        return _Turn(text, "unparsed", reason)
-    return _Turn(text)
+        return ReadText(text, "unparsed", reason)
+    return ReadText(text)
 
 
 class _Answerer:

@@ -22,7 +22,8 @@ def rated_rivals(
     """The samples of each id, in the order in which they were sampled where that is known."""
     samples = read_samples(source, columns, intake)
     for id, group in grouped((sample.id, asdict(sample)) for sample in samples):
-        found = sorted(map(sample_from, group), key=_number)
+        found = [sample_from(fields) for fields in group]
+        found.sort(key=lambda one: math.inf if one.sample is None else one.sample)
         yield Rivals(
             id=id,
             prompt=found[0].prompt.messages,
@@ -57,7 +58,3 @@ def _fault(sample: Sample) -> NoPair | None:
     if broken is None or broken[0] == "ok" or broken[0] == "unchanged":
         return None
     return broken[0]
-
-
-def _number(sample: Sample) -> float:
-    return math.inf if sample.sample is None else sample.sample

@@ -14,7 +14,7 @@ from ...inputs.texts import whole_values
 from ...method.judge_results import ORDERS, verdict_of
 from ...method.preferences.rivals import Answer, Rivals
 from ...method.tally import pair_value
-from ...method.verdicts import RECORDED, Scale
+from ...method.verdicts import recorded_scale
 from ...pair_records import Origin, Prompt, Unpaired
 
 _ANSWERS = ("Answer1", "Answer2")
@@ -46,7 +46,7 @@ def judged_rivals(
 
 
 def _rivals(row: Mapping[str, Any], prompt: Prompt, about: Mapping[str, Any]) -> Rivals | Unpaired:
-    forward, reverse = (verdict_of(row, order, _scale(about)).scores for order in ORDERS)
+    forward, reverse = (verdict_of(row, order, recorded_scale(about)).scores for order in ORDERS)
     means: tuple[float, float] | None = None
     if forward and reverse:
         means = fmean((forward[0], reverse[1])), fmean((forward[1], reverse[0]))
@@ -65,9 +65,3 @@ def _rivals(row: Mapping[str, Any], prompt: Prompt, about: Mapping[str, Any]) ->
     if means and pair_value(forward, reverse) == 0:
         return rivals.unpaired("tie", "neither answer won in both orders", margin=0)
     return rivals
-
-
-def _scale(about: Mapping[str, Any]) -> Scale:
-    given = about.get("scale")
-    numbers = isinstance(given, list) and [x for x in given if isinstance(x, int | float)]
-    return (numbers[0], numbers[1]) if numbers and len(numbers) == 2 else RECORDED

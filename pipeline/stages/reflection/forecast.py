@@ -1,8 +1,7 @@
 """What a reflection would ask for and cost, before it is asked: an estimate, as text."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from ...config import ModelConfig
 from ...llm.protocol import Reply
@@ -15,13 +14,8 @@ GROWTH = 1.5  # a reply's texts are taken to be so much longer than the record's
 LETTERS = 4  # characters a token
 
 
-class Find(Protocol):
-    """What need not be asked: the reply, if there is one, and the candidate that it gives."""
-
-    def __call__(
-        self, kind: CandidateKind, pair: Candidate
-    ) -> tuple[Reply | None, Candidate] | None:
-        """None where the teacher would be asked."""
+Find = Callable[[CandidateKind, Candidate], tuple[Reply | None, Candidate] | None]
+"""What need not be asked: the reply, if there is one, and the candidate; None where it must."""
 
 
 @dataclass(slots=True)

@@ -94,9 +94,7 @@ def _identity(config: ReflectConfig, engine: Engine) -> dict[str, Any]:
         "teacher": engine.name,
         "revision": engine.revision,
         "prompts": teacher_prompts(config.teacher.prompts).version,
-        "temperature": config.teacher.temperature,
-        "top_p": config.teacher.top_p,
-        "seed": config.teacher.seed,
+        **config.teacher.sampling,
         "schedule": config.schedule,
         **_dedup_identity(config),
     }

@@ -1,11 +1,11 @@
 """Whether the longest request fits into the model's context, before anything is asked."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from ...config import ModelConfig, SolveConfig
+from ...config import SolveConfig
 from ...errors import CurateError
 from ...llm.engines.choose import choose_engine
+from ...models.loading import context_of, load_config, load_tokenizer
 from ...run.samples import Problem
 from .strategies import Prompt, question_of
 
@@ -22,10 +22,11 @@ def check_context(
     """
     if choose_engine(config.teacher) not in ("transformers", "vllm"):
         return
-    context = _context(config.teacher)
+    model = config.teacher.model or "", config.teacher.revision
+    context = context_of(load_config(*model))
     if context is None:
         return
-    tokenizer = _tokenizer(config.teacher)
+    tokenizer = load_tokenizer(*model)
     constant = len(tokenizer(prompt.constant(), verbose=False)["input_ids"])
     lengths = (
         (len(tokenizer(question_of(problem), verbose=False)["input_ids"]), problem.id)
@@ -40,15 +41,3 @@ def check_context(
             f"{config.teacher.max_tokens} make {needed}, above the context of {context} tokens: "
             "give fewer --num-shots, or a smaller --max-tokens"
         )
-
-
-def _context(model: ModelConfig) -> int | None:
-    from ...models.loading import context_of, load_config
-
-    return context_of(load_config(model.model or "", model.revision))
-
-
-def _tokenizer(model: ModelConfig) -> Any:
-    from ...models.loading import load_tokenizer
-
-    return load_tokenizer(model.model or "", model.revision)

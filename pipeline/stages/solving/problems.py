@@ -13,7 +13,7 @@ from ...method.checkers import BadAnswer, gold_of
 from ...records import user_turn
 from ...run.directory import RunDir
 from ...run.importing import SHARD, write_unused
-from ...run.samples import Problem, shards, write_problems
+from ...run.samples import PROBLEMS, Problem, shards, write_shard
 from .shot_sources import Shots
 from .strategies import question_of
 
@@ -36,7 +36,7 @@ def import_problems(
     left_out, records = LeftOut(), 0
     wanted = wanted_problems(source, config, shots, intake, left_out)
     for index, chunk in enumerate(chunks(wanted, SHARD)):
-        write_problems(run, index, chunk)
+        write_shard(run, PROBLEMS, index, chunk)
         records += len(chunk)
     if not records:
         raise CurateError(

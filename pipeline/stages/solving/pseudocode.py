@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 from ...config import ModelConfig, SolveConfig
 from ...errors import RequestFailed
-from ...llm.ask import Asker
+from ...llm.ask import Asker, ReadText
 from ...llm.job import together
 from ...llm.protocol import Reply
 from ...method.replies import answer_text, incomplete
 from ...method.shots import Shot, draw
-from ...records import CandidateStatus, Message
+from ...records import Message
 from ...run.samples import Problem
 from ...templates import fill, solving_prompt
 from .strategies import question_of
@@ -37,15 +37,6 @@ class Program:
     analysis_key: str | None = None
     pseudocode: str | None = None
     pseudocode_key: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A reply's text as it is used, and what the reply is worth."""
-
-    status: CandidateStatus
-    text: str
     reason: str | None = None
 
 
@@ -99,14 +90,14 @@ def _turn(name: str, **values: str) -> tuple[Message, ...]:
     return ({"role": "user", "content": fill(solving_prompt(name), **values)},)
 
 
-def read_text(reply: Reply) -> Text:
+def read_text(reply: Reply) -> ReadText:
     """A reply's text without reasoning."""
     if (ended := incomplete(reply.finish_reason)) is not None:
-        return Text(ended[0], reply.text, ended[1])
-    return Text("ok", answer_text(reply.text).strip())
+        return ReadText(reply.text, *ended)
+    return ReadText(answer_text(reply.text).strip())
 
 
-def read_program(reply: Reply) -> Text:
+def read_program(reply: Reply) -> ReadText:
     """The pseudo-code of a reply up to its last return; `unparsed` without function or print."""
     found = read_text(reply)
     if found.status != "ok":
@@ -115,8 +106,8 @@ def read_program(reply: Reply) -> Text:
     code = fenced[0] if fenced else found.text
     for pattern, what in ((_FUNCTION, "function"), (_PRINT, "print")):
         if not pattern.search(code):
-            return Text("unparsed", code, f"{NO_PROGRAM}: it has no {what}")
+            return ReadText(code, "unparsed", f"{NO_PROGRAM}: it has no {what}")
     begin = _FUNCTION.search(code)
     returns = [match.end() for match in _RETURN.finditer(code)]
     end = returns[-1] if returns else len(code)
-    return Text("ok", code[begin.start() if begin and not fenced else 0 : end].strip("\n"))
+    return ReadText(code[begin.start() if begin and not fenced else 0 : end].strip("\n"))

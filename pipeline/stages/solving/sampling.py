@@ -8,15 +8,16 @@ from ...base.progress import Progress
 from ...config import SolveConfig
 from ...errors import RequestFailed
 from ...llm.job import Job, together
+from ...run.directory import shard_index
 from ...run.samples import (
+    SAMPLES,
     Problem,
     Sample,
     attempted_problems,
     num_problems,
     sample_status,
-    shard_index,
     shards,
-    write_samples,
+    write_shard,
 )
 from .pseudocode import NO_PROGRAM, read_text
 from .strategies import Prompt
@@ -52,7 +53,7 @@ class Sampler:
         rows |= {(sample.id, sample.sample): sample for sample in found}
         order = {one.problem.id: place for place, one in enumerate(attempted)}
         ordered = sorted(rows.values(), key=lambda row: (order[row.id], row.sample))
-        write_samples(self._job.run, shard_index(shard), ordered)
+        write_shard(self._job.run, SAMPLES, shard_index(shard), ordered)
 
     def _retried(self, sample: Sample, task: str | None) -> bool:
         rescued = sample.reason == NO_PROGRAM and task in self._prompt.programs

@@ -1,13 +1,12 @@
 """`curate solve`: problems with answers -> samples of a model, journaled; nothing is decided."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...base.files import write_json, write_text
+from ...base.files import write_json, write_json_lines
 from ...base.progress import say
 from ...config import SolveConfig, recorded_options
 from ...inputs.examples import input_identity
@@ -17,18 +16,11 @@ from ...llm.ask import Asker, Stopped
 from ...llm.job import Job, asking_job
 from ...llm.protocol import Engine
 from ...run.directory import RunDir
-from ...run.samples import Problem, all_attempted
+from ...run.samples import all_attempted
 from ...templates import solving_prompt
 from .context import check_context
 from .problems import LeftOut, import_problems, wanted_problems
-from .pseudocode import (
-    PROMPTS,
-    Examples,
-    Program,
-    examples_by_task,
-    instructor_of,
-    write_programs,
-)
+from .pseudocode import PROMPTS, Examples, Program, examples_by_task, instructor_of, write_programs
 from .sampling import Sampler, slot_of
 from .shot_sources import Shots, read_shots
 from .strategies import Prompt, digest, shot_block
@@ -102,16 +94,11 @@ def _create_run(config: SolveConfig, source: Source, prompt: Prompt, engine: Eng
     return RunDir.create(config.out, identity, **notes, options=recorded_options(config))
 
 
-def _problems(run: RunDir) -> Iterator[Problem]:
-    return (attempted.problem for attempted in all_attempted(run))
-
-
 def _write_shots(run: RunDir, shots: Shots, prompt: Prompt, config: SolveConfig) -> None:
     if not shots.drawn:
         return
     about = {"seed": config.shots_seed, "hash": digest(prompt.shots)}
-    lines = [json.dumps(asdict(shot) | about, ensure_ascii=False) for shot in shots.drawn]
-    write_text(run.path / SHOTS, "".join(f"{line}\n" for line in lines))
+    write_json_lines(run.path / SHOTS, (asdict(shot) | about for shot in shots.drawn))
 
 
 # --- asking ---------------------------------------------------------------------------------------
@@ -121,7 +108,8 @@ def _sample(config: SolveConfig, job: Job, prompt: Prompt) -> None:
     if config.strategy != "pseudocode":
         job.complete(lambda: Sampler(config, job, prompt).sample_all())
         return
-    examples = examples_by_task(_problems(job.run), seed=config.shots_seed)
+    problems = (attempted.problem for attempted in all_attempted(job.run))
+    examples = examples_by_task(problems, seed=config.shots_seed)
     if None in examples:
         say(
             f"note: no problem names its task in a column {config.task_column!r}: one program is "

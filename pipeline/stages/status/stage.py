@@ -4,7 +4,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ...base.files import read_notes
@@ -53,10 +53,6 @@ class RunStatus:
     holders: list[Holder]
     stages: list[StageStatus]
     next: list[str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For programs: plain values only."""
-        return asdict(self)
 
 
 def status(path: str) -> RunStatus:

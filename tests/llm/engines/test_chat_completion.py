@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from curate.pipeline.llm.engines.chat_completion import Completion, read_completion
+from curate.pipeline.llm.engines.chat_completion import read_completion
 from curate.pipeline.llm.flow_control import Trouble
+from curate.pipeline.llm.protocol import Reply
 
 
 def body(content: Any = "Yes.", *, finish: Any = "stop", usage: Any = None, **more: Any) -> Any:
@@ -15,7 +16,7 @@ def body(content: Any = "Yes.", *, finish: Any = "stop", usage: Any = None, **mo
     return {"choices": [{"message": message, "finish_reason": finish, **more}], "usage": usage}
 
 
-def read(data: Any) -> Completion:
+def read(data: Any) -> Reply:
     return read_completion(data, max_tokens=10)
 
 

@@ -9,7 +9,7 @@ import yaml
 from datasets import load_dataset, load_from_disk
 from huggingface_hub import DatasetCard
 
-from curate.pipeline.config import ExportFormat, InputConfig, PairsConfig
+from curate.pipeline.config import ExportConfig, ExportFormat, InputConfig, PairsConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.stages.exporting.stage import ExportResult, export
 from curate.pipeline.stages.pairs.stage import pairs
@@ -53,7 +53,7 @@ def lines(result: ExportResult) -> list[Row]:
 
 
 def exported(made: Path, out: Path, tool: ExportFormat, *, unpaired: bool = False) -> ExportResult:
-    return export(str(made), to=tool, out=out, unpaired=unpaired)
+    return export(ExportConfig(run=str(made), to=tool, out=out, unpaired=unpaired))
 
 
 def test_jsonl_is_the_pairs(made: Path, tmp_path: Path) -> None:
@@ -164,6 +164,6 @@ def test_what_cannot_be_exported_is_one_sentence(made: Path, tmp_path: Path) -> 
         exported(pairs(config).out, tmp_path / "out", "trl")
     settings: dict[str, Any] = {"to": "trl", "out": tmp_path / "out"}
     with pytest.raises(UsageError, match="--selection"):
-        export(str(made), selection="x", **settings)
+        export(ExportConfig(run=str(made), selection="x", **settings))
     with pytest.raises(UsageError, match="--unpaired"):
-        export(str(tmp_path), unpaired=True, **settings)
+        export(ExportConfig(run=str(tmp_path), unpaired=True, **settings))

@@ -18,14 +18,14 @@ from huggingface_hub import DatasetCard
 from safetensors.torch import load_file
 
 from curate.pipeline.base.files import write_json
+from curate.pipeline.config import ExportConfig, InputConfig
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.inputs.columns import Columns
-from curate.pipeline.inputs.examples import examples
+from curate.pipeline.inputs.examples import read_examples
 from curate.pipeline.inputs.ingest import Intake
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.run.directory import RunDir
 from curate.pipeline.run.lock import output_lock
-from curate.pipeline.stages.exporting.stage import export
+from curate.pipeline.stages.exporting import stage
 from curate.pipeline.stages.selection.stage import SelectResult
 from curate.pipeline.templates import Template
 
@@ -33,6 +33,10 @@ from ...training.data import candidate, record, scoring_with, select_from, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOKEN = "hf_very_secret_0123456789"
+
+
+def export(run: str, **options: Any) -> stage.ExportResult:
+    return stage.export(ExportConfig(run=run, **options))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +136,9 @@ def test_llama_factory(done: SelectResult, tmp_path: Path) -> None:
         )
         assert (told["response"], told["system"]) == (row["output"], system_of(row))
     source = open_source(str(out))
-    for read, row in zip(examples(source, Columns(), Intake()), selected(done), strict=True):
+    for read, row in zip(
+        read_examples(source, InputConfig(data="x"), Intake()), selected(done), strict=True
+    ):
         assert (read.system or "", read.output) == (system_of(row), row["output"])
     parser = pytest.importorskip("llamafactory.data.parser", reason="llamafactory is not installed")
     (found,) = parser.get_dataset_list([name], str(out))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_a_finished_reflection_is_told_as_its_files_have_it(run: Path) -> None:
     assert f"--replies {run.parent / 'replies.jsonl'} " in found.next[0]
     assert f"--out {run} --retry failed" in found.next[0]
     assert found.next[1] == f"curate select {run} --student STUDENT"
-    json.dumps(found.as_dict())
+    json.dumps(asdict(found))
     assert any("finished  5 of 5 records" in line for line in in_words(found))
 
 
