@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..base.foreign_json import parse_json
 from ..base.foreign_text import whole
 from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, candidate_from
@@ -122,8 +123,8 @@ def _carried(values: Mapping[str, Any]) -> str | None:
     further = {k: v for k, v in values.items() if k not in Candidate.__slots__}
     given = values.get("extra")
     try:
-        packed = json.loads(given) if isinstance(given, str) else None
-    except (ValueError, RecursionError):
+        packed = parse_json(given) if isinstance(given, str) else None
+    except ValueError:
         packed = None
     if isinstance(packed, dict):
         further = {**packed, **further}

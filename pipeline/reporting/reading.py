@@ -1,6 +1,5 @@
 """What a report reads of a run: columns, a shard at a time, as Arrow tables."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..base.checksums import read_checked
 from ..base.files import read_parquet
 from ..errors import CurateError
 from ..records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
@@ -106,7 +106,9 @@ def read_student(run: RunDir, key: str) -> StudentTables:
     entry = run.stage(f"select/{key}") or {}
     return StudentTables(
         key=key,
-        scoring=entry.get("scoring") or _json(run.path / "scores" / key / "config.json"),
+        scoring=entry.get("scoring")
+        or read_checked(run.path / "scores" / key / "config.json")
+        or {},
         entry=entry,
         scores=_scores(run.path / "scores" / key),
         decided=decided,
@@ -124,14 +126,6 @@ def _sets(run: RunDir, key: str) -> Iterator[tuple[str, pa.Table]]:
         yield "selected", _set(run.path / "selected" / key)
     for folder in folders:
         yield folder.name, _set(folder)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
 
 
 def _scores(folder: Path) -> pa.Table:

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import write_json
+from ..base.foreign_json import read_object
 from ..errors import CurateError
 from .arrow_set import batches
-from .directory import read_json, versions
+from .directory import versions
 
 FORMAT = 1
 MANIFEST, CONFIG, LEFT_OUT = "manifest.json", "config.json", "left_out"
@@ -20,8 +21,7 @@ MANIFEST, CONFIG, LEFT_OUT = "manifest.json", "config.json", "left_out"
 
 def is_pair_set(path: str | Path) -> bool:
     """Whether a folder holds pairs that `curate pairs` made."""
-    found = read_json(Path(path) / MANIFEST)
-    return isinstance(found, dict) and found.get("curate_pairs") == FORMAT
+    return (read_object(Path(path) / MANIFEST) or {}).get("curate_pairs") == FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class PairSet:
     @property
     def manifest(self) -> dict[str, Any]:
         """Identity, versions, settings and counts; CurateError where it is damaged."""
-        found = read_json(self.path / MANIFEST)
-        if not isinstance(found, dict) or not checksum_holds(found):
+        found = read_object(self.path / MANIFEST)
+        if found is None or not checksum_holds(found):
             raise CurateError(f"{self.path / MANIFEST} is damaged: make the pairs again")
         return found
 

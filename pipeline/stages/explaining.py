@@ -1,7 +1,6 @@
 """`curate explain`: why one record came out as it did."""
 
 import difflib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from ..base.foreign_json import parse_json
 from ..errors import CurateError
 from ..llm.journal import Journal
 from ..method.preferences.explanation import explained, outcomes_of
@@ -19,6 +19,7 @@ from ..run.decisions import DecisionFiles
 from ..run.directory import RunDir
 from ..run.importing import NEAR_DUPLICATES
 from ..run.pair_set import PairSet, is_pair_set
+from ..scoring.identity import noted_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +90,11 @@ def _pairs(candidates: list[Candidate], scores: list[dict[str, Any]]) -> list[di
 def _left_out(run: RunDir) -> dict[str, dict[str, Any]]:
     """What `--dedup` left out, by id."""
     path = run.path / NEAR_DUPLICATES
-    lines = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
-    return {row["id"]: row for row in map(json.loads, lines)}
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        return {row["id"]: row for row in map(parse_json, lines)}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CurateError(f"{path} is damaged: {error}") from None
 
 
 def _whole_id(ids: list[str], id: str) -> str:
@@ -125,7 +129,7 @@ def _student(run: RunDir, student: str, id: str) -> dict[str, Any]:
     paths = [str(path) for path in sorted((run.path / "scores" / student).glob("*.parquet"))]
     scores = ds.dataset(paths).to_table(filter=pc.field("id") == id) if paths else None
     found: dict[str, Any] = {
-        "scoring": json.loads((run.path / "scores" / student / "config.json").read_text("utf-8")),
+        "scoring": noted_identity(run.path / "scores" / student).fields(),
         "scores": scores.drop(["texts"]).to_pylist() if scores is not None else [],
     }
     for _, decisions in DecisionFiles.of(run, student).shards():

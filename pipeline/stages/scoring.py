@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..base.files import writable, write_atomically
+from ..base.files import read_notes, writable, write_atomically
 from ..base.progress import Progress, say
 from ..config import ScoreConfig
 from ..errors import CurateError
@@ -85,12 +85,9 @@ def work_folder(out: Path, input: Mapping[str, Any]) -> Path:
 def _done_already(out: Path, made: dict[str, Any]) -> ScoreResult | None:
     if not out.exists():
         return None
-    try:
-        found = json.loads((pq.read_schema(out).metadata or {}).get(b"curate", b"{}"))
-    except (OSError, pa.ArrowException, ValueError):
-        raise CurateError(
-            f"{out} is there and is no file of scores: choose another --out"
-        ) from None
+    found = read_notes(out)
+    if found is None:
+        raise CurateError(f"{out} is there and is no file of scores: choose another --out")
     if {**found, "limit": made["limit"]} == made != found:
         return None  # the same job with another limit
     if found != made:

@@ -1,6 +1,5 @@
 """HTTP connections to one server: addresses, keys, few-connection clients, answers as they came."""
 
-import json
 import os
 import re
 import ssl
@@ -10,7 +9,8 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from ...errors import CurateError
+from ...base.foreign_json import parse_json
+from ...errors import CurateError, RequestFailed
 from ..flow_control import parse_date, parse_retry_after
 
 PATH = "/chat/completions"
@@ -46,14 +46,26 @@ class Lanes:
         self._free: list[httpx2.AsyncClient] = []  # once for each connection not in use
 
     async def send(
-        self, method: str, url: httpx2.URL, body: bytes, headers: Mapping[str, str] | None = None
-    ) -> httpx2.Response:
-        """Send over a free connection; there are as many as are asked for."""
+        self,
+        method: str,
+        url: httpx2.URL,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        most: int,
+    ) -> tuple[httpx2.Response, bytes]:
+        """The response and its body, over a free connection; there are as many as are asked for.
+
+        Raises RequestFailed for a body that has, or unpacks to, more than `most` bytes.
+        """
         if not self._free:
             self._free += [self._new_client()] * LANE
         client = self._free.pop()
         try:
-            return await client.request(method, url, content=body or None, headers=headers)
+            async with client.stream(
+                method, url, content=body or None, headers=headers
+            ) as response:
+                return response, await _bounded(response, most)
         finally:
             self._free.append(client)
 
@@ -80,6 +92,15 @@ class Lanes:
             ) from error
         self._clients.append(client)
         return client
+
+
+async def _bounded(response: httpx2.Response, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > most:
+            raise RequestFailed(f"the server's answer is larger than {most >> 20} MiB")
+    return bytes(body)
 
 
 def checked_key(key: str | None) -> str | None:
@@ -124,12 +145,12 @@ def cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def answered(response: httpx2.Response) -> Answer:
+def answered(response: httpx2.Response, body: bytes) -> Answer:
     """A response, read as UTF-8 whatever it says it is."""
-    text = response.content.decode("utf-8-sig", "replace")
+    text = body.decode("utf-8-sig", "replace")
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = parse_json(text)
+    except ValueError:
         data = None
     headers = response.headers  # a date is the server's: ours may be hours from it
     wait = parse_retry_after(headers.get("retry-after"), now=parse_date(headers.get("date")))
