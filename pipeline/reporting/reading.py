@@ -104,13 +104,12 @@ def read_student(run: RunDir, key: str) -> StudentTables:
     rows = decisions.table(_DECIDED)
     rows = rows.append_column("selected", pc.is_null(rows.column("reason")))
     entry = run.stage(f"select/{key}") or {}
+    scored = run.path / "scores" / key
     return StudentTables(
         key=key,
-        scoring=entry.get("scoring")
-        or read_checked(run.path / "scores" / key / "config.json")
-        or {},
+        scoring=entry.get("scoring") or read_checked(scored / "config.json") or {},
         entry=entry,
-        scores=_scores(run.path / "scores" / key),
+        scores=_scores(scored),
         decided=decided,
         rows=rows,
         kept=rows.filter(rows.column("selected")),

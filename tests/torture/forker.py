@@ -3,8 +3,8 @@
     python -m tests.torture.forker MODULE...
 
 takes orders on standard input, a JSON object a line: {"words", "shard", "said", "patience",
-"folder"}. For each it says the child's number and, when that has ended, its exit code. `patience` are seconds,
-with a server that is lost and with a request.
+"folder"}. For each it says the child's number and, when that has ended, its exit code. `patience`
+are seconds, with a server that is lost and with a request.
 """
 
 import importlib

@@ -5,7 +5,7 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -18,7 +18,7 @@ from curate.cli import app
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, reflect
 from ..llm.records_asked import records, written
 from .conftest import IDS, TRIALS, Landed, reflecting
-from .forker import Forker
+from .forker import LIGHT, Forker, forking
 from .hostile import VALUES, WORDS, as_json, broken, changed
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(3600)]
@@ -28,10 +28,11 @@ KEY = "sk-verysecretkey-1234567890"
 ASKED_TO_STOP, KILLED = 45.0, 90.0
 """Seconds after which what still works is told to end, and after which it hangs."""
 Words = list[str | Path]
+Row = dict[str, Any]
 
 
 class Trials:
-    """Runs commands in a folder of their own each, and looks at what they leave."""
+    """Runs commands in a folder each, and looks at what they leave."""
 
     def __init__(self, curate: Forker, folder: Path, landed: Landed) -> None:
         self._curate, self._folder, self._landed = curate, folder, landed
@@ -40,11 +41,11 @@ class Trials:
     def place(self) -> Path:
         """The next trial's folder, within one in which nothing else may appear."""
         self._number += 1
-        place = self._folder / str(self._number) / "here"
+        place = self._folder / f"trial-{self._number}" / "here"
         place.mkdir(parents=True)
         return place
 
-    def run(self, place: Path, words: Words) -> None:
+    def run(self, place: Path, words: Sequence[str | Path]) -> None:
         """One trial; what it says and leaves is fit for its user."""
         child = self._curate.start(*words, patience=(0.5, 20.0), folder=place)
         timers = [Timer(ASKED_TO_STOP, child.send, [signal.SIGTERM]),
@@ -69,12 +70,21 @@ def trials(curate: Forker, tmp_path: Path, landed: Landed) -> Trials:
     return Trials(curate, tmp_path, landed)
 
 
-QUESTIONS = [{"question_id": 1, "category": "c", "turns": ["Why?", "And?"]}, {"instruction": "Q"}]
+@pytest.fixture
+def with_key(tmp_path: Path) -> Iterator[Forker]:
+    with forking(LIGHT, tmp_path, CURATE_API_KEY=KEY) as started:
+        yield started
+
+
+QUESTIONS: list[Row] = [
+    {"question_id": 1, "category": "c", "turns": ["Why?", "And?"]},
+    {"instruction": "Q"},
+]
 REPLIES = [
     {"id": "r0", "candidate": "response", "reply": "C.\n[Better Answer] A bird. [End]"},
     {"id": "r1", "candidate": "instruction", "reply": "[New Instruction] Q? [End]\n[New Answer] A."},
 ]  # fmt: skip
-ROWS: list[dict[str, Any]] = [
+ROWS: list[Row] = [
     {"id": "r0", "instruction": "Say.", "input": "", "output": "It is 1.", "answer": "1", "n": {}},
     {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"},
                   {"role": "assistant", "content": "A", "weight": 1}], "source": "x"},
@@ -83,7 +93,7 @@ ROWS: list[dict[str, Any]] = [
     {"instruction": "Q", "output": "A", "system": "S", "history": [["q", "a"]], "tools": None},
     {"id": "r0", "candidate": "original", "instruction": "Q", "output": "A", "status": "ok"},
 ]  # fmt: skip
-LOGS: list[list[dict[str, Any]]] = [
+LOGS: list[list[Row]] = [
     [{"review": "8 7", "review_reverse": "7 8", "category": "c"}],
     [{"judgment": "[[5]]", "question_id": 1, "model": "m"}],
     [{"instruction": "Q", "output_1": "A", "output_2": "B", "generator_1": "a", "preference": 1.5}],
@@ -174,7 +184,7 @@ def headers(moments: random.Random) -> Iterator[tuple[str, str]]:
             yield name, moments.choice(values)
 
 
-def test_replies(trials: Trials, moments: random.Random) -> None:
+def test_replies(with_key: Forker, tmp_path: Path, moments: random.Random, landed: Landed) -> None:
     """What a server sends, with text, counts, reasons and headers of any kind."""
 
     def answer(request: Received) -> Answer:
@@ -186,6 +196,7 @@ def test_replies(trials: Trials, moments: random.Random) -> None:
         status = moments.choice((200, 200, 200, 200, 400, 418))
         return Answer(status, body, tuple(headers(moments)))
 
+    trials = Trials(with_key, tmp_path, landed)
     with FaultyServer(answer) as server:
         for _ in range(EACH):
             place = trials.place()
