@@ -8,7 +8,7 @@ import typer
 from .pipeline import commands
 from .pipeline.base.progress import say
 from .pipeline.commandline import printing
-from .pipeline.commandline.running import Output, register
+from .pipeline.commandline.running import Output, register, usable_streams
 from .pipeline.config import (
     BpcConfig,
     CheckConfig,
@@ -225,6 +225,7 @@ def options(
 
 def main() -> None:
     """The console script."""
+    usable_streams()
     app()
 
 

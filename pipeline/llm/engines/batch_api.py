@@ -97,9 +97,23 @@ class BatchAPI:
         return await self._repeated(lambda: self._find(name, file))
 
     async def get(self, id: str) -> Batch | None:
-        """How a batch is doing; None if the server does not know it."""
-        answer = await self._call("GET", f"/batches/{quote(id, safe='')}")
-        return None if answer is None else self._batch(answer)
+        """How a batch is doing; None if the server says several times that it does not know it."""
+        unknown = False
+
+        async def attempt() -> Batch:
+            nonlocal unknown
+            answer = await self._engine.send("GET", f"/batches/{quote(id, safe='')}")
+            unknown = answer is None
+            if answer is None:
+                raise Trouble(f"the server does not know the batch {id}", "fault")
+            return self._batch(answer)
+
+        try:
+            return await self._repeated(attempt)
+        except CurateError:
+            if not unknown:
+                raise
+            return None
 
     async def lines(self, file: str) -> list[Line]:
         """The answers in a file, which may take a moment to be there; other lines are left out."""

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
+from urllib.request import getproxies
 
 import httpx2
 
@@ -41,7 +42,7 @@ class Lanes:
         self._trust_env = not _loopback(url.host)
         self._verify: ssl.SSLContext | bool = False
         if self._trust_env or url.scheme == "https":
-            self._verify = httpx2.create_ssl_context()
+            self._verify = _certificates()
         self._clients: list[httpx2.AsyncClient] = []
         self._free: list[httpx2.AsyncClient] = []  # once for each connection not in use
 
@@ -79,6 +80,8 @@ class Lanes:
             max_connections=LANE, max_keepalive_connections=LANE, keepalive_expiry=IDLE_SECONDS
         )
         try:
+            if self._trust_env and not all(_has_a_port(httpx2.URL(url)) for url in _proxies()):
+                raise ValueError
             client = httpx2.AsyncClient(
                 headers=self._headers,
                 timeout=self._timeout,
@@ -86,10 +89,12 @@ class Lanes:
                 verify=self._verify,
                 trust_env=self._trust_env,
             )
-        except ValueError as error:  # which shows the address, and a password in it
+        except (ValueError, httpx2.InvalidURL):  # which shows the address, and a password in it
             raise CurateError(
                 "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is no address like http://proxy:3128"
-            ) from error
+            ) from None
+        except ImportError:
+            raise CurateError("a SOCKS proxy takes `pip install 'httpx2[socks]'`") from None
         self._clients.append(client)
         return client
 
@@ -101,6 +106,23 @@ async def _bounded(response: httpx2.Response, most: int) -> bytes:
         if len(body) > most:
             raise RequestFailed(f"the server's answer is larger than {most >> 20} MiB")
     return bytes(body)
+
+
+def _certificates() -> ssl.SSLContext:
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:  # SSLError is one
+        raise CurateError(
+            f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror or error}"
+        ) from None
+
+
+def _proxies() -> list[str]:
+    return [url for kind, url in getproxies().items() if kind in ("http", "https", "all")]
+
+
+def _has_a_port(url: httpx2.URL) -> bool:
+    return url.port is None or url.port < 1 << 16
 
 
 def checked_key(key: str | None) -> str | None:
@@ -115,12 +137,13 @@ def checked_url(base_url: str) -> httpx2.URL:
     """The address of chat/completions under what was given."""
     try:
         url = httpx2.URL(base_url.strip())
+        url = url.copy_with(path=url.path.rstrip("/").removesuffix(PATH) + PATH)
     except httpx2.InvalidURL:
         url = httpx2.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
-        given = re.sub(r"//.*@", "//", base_url.partition("?")[0])
+    if url.scheme not in ("http", "https") or not url.host or not _has_a_port(url):
+        given = re.sub(r"//.*@", "//", re.split("[?#]", base_url)[0])
         raise CurateError(f"--base-url {given!r} is no address like http://localhost:8000/v1")
-    return url.copy_with(path=url.path.rstrip("/").removesuffix(PATH) + PATH)
+    return url
 
 
 def shown(url: httpx2.URL) -> str:
@@ -139,6 +162,8 @@ def cause(error: BaseException) -> str:
     """The innermost reason: httpx2 and anyio wrap it in "All connection attempts failed"."""
     inner: BaseException | None = error
     while inner is not None:
+        if isinstance(inner, ssl.SSLError):  # its number is none of the system's
+            return getattr(inner, "verify_message", None) or str(inner.reason).lower()
         if isinstance(inner, OSError) and inner.errno is not None:
             return os.strerror(inner.errno).lower() if inner.errno > 0 else str(inner.strerror)
         error, inner = inner, inner.__cause__ or inner.__context__
