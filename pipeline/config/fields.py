@@ -143,8 +143,8 @@ def check_item(label: str, item: Any, kind: Kind, about: Options) -> None:
     """UsageError for a value that is no choice or out of range."""
     if kind.choices and item not in kind.choices:
         raise UsageError(f"{label} takes {', '.join(kind.choices)}, not {item!r}")
-    if isinstance(item, float) and not isfinite(item):
-        raise UsageError(f"{label} must be a finite number, not {item}")
     for key, says, holds in _LIMITS:
         if about[key] is not None and not holds(item, about[key]):
             raise UsageError(f"{label} must be {says} {about[key]}, not {item}")
+    if isinstance(item, float) and not isfinite(item):
+        raise UsageError(f"{label} must be a finite number, not {item}")

@@ -174,9 +174,13 @@ def _item(option: Option, value: Any, name: str) -> Any:
     try:
         item = read(value)
     except (TypeError, ValueError):
-        raise UsageError(f"{name} takes {says}, not {str(value)[:80]!r}") from None
+        raise UsageError(f"{name} takes {says}, not {_cut(value)!r}") from None
     check_item(name, item, kind, option.about)
     return item
+
+
+def _cut(value: Any) -> Any:
+    return value[:80] if isinstance(value, str) else value
 
 
 def _boolean(value: Any) -> bool:

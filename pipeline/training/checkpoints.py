@@ -97,11 +97,11 @@ def publish_checkpoint(staged: Path, folder: Path) -> None:
 @contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
     """Turn what the libraries that write weights make of a disk's refusal into an OSError."""
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (SafetensorError, RuntimeError) as error:
+    except OSError:
+        raise
+    except Exception as error:
         if not re.search(r"I/?O ?error|os error|inline_container|PytorchStreamWriter", str(error)):
             raise
         disk = os.statvfs(place if place.exists() else place.parent)

@@ -114,8 +114,8 @@ class BatchServer:
     def create(self, body: Row) -> Row:
         assert body["endpoint"] == "/v1/chat/completions" and body["completion_window"] == "24h"
         batch = {
-            **body, "id": self.name.format(len(self.batches)), "object": "batch", "status": "validating",
-            "errors": None, "output_file_id": None, "error_file_id": "",
+            **body, "id": self.name.format(len(self.batches)), "object": "batch",
+            "status": "validating", "errors": None, "output_file_id": None, "error_file_id": "",
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
         }  # fmt: skip
         lines = self.lines(batch)
@@ -195,19 +195,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        path = url.path.removeprefix("/v1").strip("/").split("/")
+        path = [unquote(p) for p in url.path.removeprefix("/v1").strip("/").split("/")]
         if not self.api.known or self._unknown_key():
             return
         if path == ["batches"]:
             return self._say(200, self.api.page(parse_qs(url.query)))
         if path[0] == "batches" and self.api.absent:
             self.api.absent -= 1
-        elif path[0] == "batches" and (batch := self.api.get(unquote(path[1]))):
+        elif path[0] == "batches" and (batch := self.api.get(path[1])):
             return self._say(200, batch)
         if path[0] == "files" and self.api.late:
             self.api.late -= 1
-        elif path[0] == "files" and unquote(path[1]) in self.api.contents and path[2] == "content":
-            return self._send(200, self.api.contents[unquote(path[1])])
+        elif path[0] == "files" and path[2] == "content" and path[1] in self.api.contents:
+            return self._send(200, self.api.contents[path[1]])
         self._say(404, {"error": {"message": "not found"}})
 
     def do_POST(self) -> None:

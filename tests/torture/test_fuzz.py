@@ -82,7 +82,7 @@ QUESTIONS: list[Row] = [
 ]
 REPLIES = [
     {"id": "r0", "candidate": "response", "reply": "C.\n[Better Answer] A bird. [End]"},
-    {"id": "r1", "candidate": "instruction", "reply": "[New Instruction] Q? [End]\n[New Answer] A."},
+    {"id": "r1", "candidate": "instruction", "reply": "[New Instruction] Q?\n[New Answer] A."},
 ]  # fmt: skip
 ROWS: list[Row] = [
     {"id": "r0", "instruction": "Say.", "input": "", "output": "It is 1.", "answer": "1", "n": {}},

@@ -163,7 +163,8 @@ def cause(error: BaseException) -> str:
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, ssl.SSLError):  # its number is none of the system's
-            return getattr(inner, "verify_message", None) or str(inner.reason).lower()
+            said = getattr(inner, "verify_message", None) or inner.reason or inner.strerror
+            return f"TLS failed: {said}".replace("_", " ").lower()
         if isinstance(inner, OSError) and inner.errno is not None:
             return os.strerror(inner.errno).lower() if inner.errno > 0 else str(inner.strerror)
         error, inner = inner, inner.__cause__ or inner.__context__

@@ -452,7 +452,7 @@ def test_a_certificate_that_is_no_certificate_of_the_server_is_said() -> None:
     with FaultyServer() as server:
         [outcome] = ask(server.url.replace("http:", "https:"))
     assert isinstance(outcome, CurateError)
-    assert "file or directory" not in str(outcome) and "ssl" in str(outcome).lower()
+    assert "file or directory" not in str(outcome) and "tls failed: " in str(outcome)
 
 
 def test_a_small_answer_that_unpacks_to_a_large_one_fails_alone() -> None:
