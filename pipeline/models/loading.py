@@ -60,6 +60,7 @@ def load_causal_lm(
     from transformers.utils import logging as library_logging
 
     library_logging.disable_progress_bar()
+    library_logging.set_verbosity_error()  # its report shows names of the file as they are
     model, found = _load(
         AutoModelForCausalLM.from_pretrained,
         "model",

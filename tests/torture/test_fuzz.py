@@ -136,7 +136,7 @@ def test_options(
         place = trials.place()
         run = Path(shutil.copytree(selected, place / "run"))
         name, words = moments.choice([*commands(run, tiny_student, place).items()])
-        for option in moments.sample(found[name].params, moments.randint(1, 2)):
+        for option in moments.sample(found[name].params, moments.choice((1, 1, 2))):
             flag = moments.choice([*option.opts, *option.secondary_opts])
             words += [flag] if flag.startswith("--") else []
             words += [] if getattr(option, "is_flag", False) else [moments.choice(WORDS)]
