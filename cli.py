@@ -9,7 +9,7 @@ from .pipeline import commands
 from .pipeline import config as configs
 from .pipeline.base.progress import say
 from .pipeline.commandline import printing
-from .pipeline.commandline.running import Output, register
+from .pipeline.commandline.running import Output, register, usable_streams
 
 app = typer.Typer(
     name="curate",
@@ -206,6 +206,7 @@ def options(
 
 def main() -> None:
     """The console script."""
+    usable_streams()
     app()
 
 

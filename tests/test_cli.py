@@ -674,6 +674,31 @@ def test_interrupted_is_130(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("redirections", "encoding", "code", "says"),
+    [
+        ("2>&-", "utf-8", 0, ""),
+        ("<&-", "utf-8", 0, ""),
+        (">/dev/full", "utf-8", 1, "standard output cannot be written"),
+        ("2>/dev/full", "utf-8", 0, ""),
+        ("", "ascii", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_full_or_of_another_encoding(
+    place: Path, redirections: str, encoding: str, code: int, says: str
+) -> None:
+    """The work is done, and nothing else ends up in a file whose number was free."""
+    command = f"'{sys.executable}' -c 'from curate.cli import main; main()'"
+    words = "reflect ok.jsonl --out 'r\u05e9' --replies replies.jsonl"
+    done = subprocess.run(
+        f"{command} {words} {redirections}", shell=True, cwd=place, capture_output=True, text=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr and says in done.stderr
+    assert (place / "r\u05e9" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
     ("name", "option", "choices"),
     [
         ("reflect", "--engine", "auto|openai|vllm|transformers|recorded"),

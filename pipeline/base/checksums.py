@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .foreign_json import read_object
+
 NOTE = b"curate.crc32"
 """The key, in a Parquet file's metadata, of the sum of all other bytes: eight hex digits."""
 EMPTY = b"0" * 8
@@ -62,6 +64,14 @@ def checksum_holds(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object is as it was written; True for one without a sum."""
     rest = {name: item for name, item in value.items() if name != _FIELD}
     return bool(value.get(_FIELD, _sum(rest)) == _sum(rest))
+
+
+def read_checked(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, without its sum; None where it is absent or damaged."""
+    value = read_object(path)
+    if value is None or not checksum_holds(value):
+        return None
+    return {name: item for name, item in value.items() if name != _FIELD}
 
 
 def _sum(value: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..errors import CurateError
 from . import checksums as checks
+from .foreign_json import parse_json
 from .foreign_text import whole
 
 _checks: list[tuple[str, Callable[[], None]]] = []
@@ -128,7 +129,7 @@ def read_parquet(
             return None
         parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = parquet.read(columns=columns, use_threads=False)
-        return table, json.loads((table.schema.metadata or {}).get(b"curate", b"{}"))
+        return table, parse_json((table.schema.metadata or {}).get(b"curate", b"{}"))
     except (OSError, ValueError, pa.ArrowException):  # ValueError: names or notes are no text
         return None
 
@@ -136,7 +137,7 @@ def read_parquet(
 def read_notes(path: Path) -> dict[str, Any] | None:
     """The notes of a Parquet file by its footer alone; None if it is absent or damaged."""
     try:
-        notes = json.loads((pq.read_schema(path).metadata or {}).get(b"curate", b"{}"))
+        notes = parse_json((pq.read_schema(path).metadata or {}).get(b"curate", b"{}"))
     except (OSError, ValueError, pa.ArrowException):
         return None
     return notes if isinstance(notes, dict) else None

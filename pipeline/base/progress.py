@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, Self
 
@@ -77,7 +77,8 @@ class Progress:
 def say(line: str) -> None:
     """One line to stderr."""
     if is_first() and not _silent:
-        print(inert(line), file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk behind stderr must not end paid work
+            print(inert(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

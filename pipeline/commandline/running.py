@@ -1,10 +1,12 @@
 """A command of the command line: from its words a configuration, its result printed, a code."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass, is_dataclass
+from io import TextIOWrapper
 from json import dumps
 from typing import Any, TypeVar
 
@@ -57,10 +59,31 @@ def _output(
     own = {name: value for name, value in options.items() if name not in (CONFIG, JSON)}
     with local_paths(name, own) as local:
         output = command(configured(config, local))
-        lines = [_json(output.result)] if as_json else output.lines
-        for line in lines:
-            print(inert(line))
+        _print([_json(output.result)] if as_json else output.lines)
     return FINISHED_BUT if output.failed else 0
+
+
+def usable_streams() -> None:
+    """Let the standard streams take any character; a closed one is as good as none."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # its number goes to no other file, either
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _print(lines: Iterable[str]) -> None:
+    texts = list(map(inert, lines))
+    try:
+        print(*texts, sep="\n", end="\n" if texts else "", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains of it at its end
+        raise CurateError(
+            f"the work is done, but standard output cannot be written: {error.strerror}"
+        ) from None
 
 
 def _json(result: Any) -> str:
@@ -92,4 +115,5 @@ def _code(work: Callable[[], int], name: str, trains: bool) -> int:
 
 def _say_why(line: str) -> None:
     if ranks.first_to_end():
-        print(line, file=sys.stderr)
+        with suppress(OSError):
+            print(line, file=sys.stderr)

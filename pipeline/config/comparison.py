@@ -9,7 +9,7 @@ from .answers import JUDGE_TOKENS
 from .fields import check_fields, embedded, option
 from .inputs import run_argument, selection_option
 from .models import ModelConfig, asked_model
-from .training import FinetuneConfig
+from .training import LARGEST_SEED, FinetuneConfig
 
 SetName = Literal["selected", "random", "length", "candidates", "all"]
 SETS: tuple[SetName, ...] = get_args(SetName)
@@ -56,7 +56,7 @@ class CompareConfig:
         "originals of like length or random candidates, all originals.",
     )
     seeds: tuple[int, ...] = option(
-        (0, 1, 2), help="A training of each set for each of these.", min=0
+        (0, 1, 2), help="A training of each set for each of these.", min=0, max=LARGEST_SEED
     )
     pairwise: PairwiseConfig | None = embedded("Judge", needs=("judge", "replies"))
     """Have the answers of the first seed's models judged, too."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from math import isfinite
 from operator import ge, gt, le
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -140,3 +141,5 @@ def check_item(label: str, item: Any, kind: Kind, about: Options) -> None:
     for key, says, holds in _LIMITS:
         if about[key] is not None and not holds(item, about[key]):
             raise UsageError(f"{label} must be {says} {about[key]}, not {item}")
+    if isinstance(item, float) and not isfinite(item):
+        raise UsageError(f"{label} must be a finite number, not {item}")

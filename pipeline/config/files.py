@@ -1,10 +1,10 @@
 """`--config FILE`: options by their names, in YAML or JSON; a run's own config.json is one."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..base.foreign_json import parse_json
 from ..base.progress import say
 from ..errors import CurateError, UsageError
 from .fields import Options
@@ -71,7 +71,7 @@ def _parsed(path: Path, text: str) -> Any:
 
     try:
         if path.suffix == ".json":
-            return json.loads(text)
+            return parse_json(text)
         return yaml.load(text, Loader=yaml.BaseLoader)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())

@@ -147,12 +147,19 @@ def converted(option: Option, value: Any, *, label: Label = flag_of) -> Any:
     """The option's value from what a file, a caller or a command line gives. UsageError."""
     name, about = label(option.name), option.about
     if about["parse"] is not None:
-        return about["parse"](value) if isinstance(value, str) else value
+        return _parsed(about["parse"], value, name) if isinstance(value, str) else value
     if not option.kind.many:
         return _item(option, value, name)
     given = value if isinstance(value, list | tuple) else (value,)
     parts = [part for one in given for part in _parts(one, split=about["split"])]
     return tuple(_item(option, part, name) for part in parts)
+
+
+def _parsed(parse: Callable[[str], Any], text: str, name: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{name} {text[:80]!r}: {str(error).lower()}") from None
 
 
 def _parts(value: Any, *, split: bool) -> list[Any]:
@@ -167,9 +174,13 @@ def _item(option: Option, value: Any, name: str) -> Any:
     try:
         item = read(value)
     except (TypeError, ValueError):
-        raise UsageError(f"{name} takes {says}, not {value!r}") from None
+        raise UsageError(f"{name} takes {says}, not {_cut(value)!r}") from None
     check_item(name, item, kind, option.about)
     return item
+
+
+def _cut(value: Any) -> Any:
+    return value[:80] if isinstance(value, str) else value
 
 
 def _boolean(value: Any) -> bool:
@@ -183,7 +194,10 @@ def _boolean(value: Any) -> bool:
 def _integer(value: Any) -> int:
     if isinstance(value, bool | float):
         raise TypeError
-    return int(value)
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError
+    return number
 
 
 def _number(value: Any) -> float:

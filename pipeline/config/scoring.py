@@ -1,5 +1,6 @@
 """The student and how it scores; `curate score`."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,7 +29,7 @@ def dtype_option() -> Any:
 
 def check_template(value: str | None) -> None:
     """UsageError for what is neither a template's name nor a file."""
-    if value in (None, *get_args(TemplateName)) or Path(str(value)).is_file():
+    if value in (None, *get_args(TemplateName)) or os.path.isfile(str(value)):
         return
     names = ", ".join(get_args(TemplateName))
     raise UsageError(f"--template takes {names} or a file; there is no file {value!r}")

@@ -61,6 +61,6 @@ class SelectConfig:
 
 def _check_top(top: str) -> None:
     most = 100.0 if top.endswith("%") else math.inf
-    number = re.fullmatch(r"\d+(?:\.\d+)?%|\d+", top)
+    number = re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?%|\d{1,15}", top)
     if not number or not 0 < float(top.rstrip("%")) <= most:
-        raise UsageError(f"--top takes a share such as 2% or a number, above 0, not {top!r}")
+        raise UsageError(f"--top takes a share such as 2% or a number, above 0, not {top[:80]!r}")

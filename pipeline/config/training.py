@@ -45,6 +45,9 @@ FREE = (
 )
 
 
+LARGEST_SEED = 2**32 - 1  # NumPy's
+
+
 def _setting(paper: Any = None, **more: Any) -> Any:
     """A setting that is the preset's where it is not given, else the paper's for 7B."""
     return option(None, preset=paper, title="Training", **more)
@@ -74,7 +77,7 @@ class Recipe:
     held_out: float = _setting(
         0.0, help="Rows kept out to measure the loss: a part of all, or a number.", min=0
     )
-    seed: int = _setting(0, help="Of the order of the rows and the split.", min=0)
+    seed: int = _setting(0, help="Of the order of the rows and the split.", min=0, max=LARGEST_SEED)
     packing: bool = _setting(False, help="Several rows in one, which do not see each other.")
     padding_free: bool = _setting(False, help="Batches without padding; same numbers.")
     gradient_checkpointing: bool = _setting(True, help="Less memory for about a third more time.")

@@ -2,16 +2,15 @@
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from ..base.foreign_json import parse_json
 from ..base.foreign_text import whole
+from ..base.scratch import scratch_database
 from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, candidate_from
 from .ingest import Duplicate, Intake, Unusable, require_records, usable_rows
@@ -36,10 +35,7 @@ def candidate_groups(
     An id's rows may stand anywhere in the data set: they are sorted on disk. Raises CurateError
     when one (id, candidate) comes with two contents.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="curate-") as folder,
-        closing(sqlite3.connect(Path(folder) / "candidates.sqlite")) as database,
-    ):
+    with scratch_database() as database:
         columns = "id text, kind int, row text, place int, primary key (id, kind)"
         database.execute(f"create table c ({columns})")
         database.execute("create table ids (id text primary key, place integer)")
@@ -122,8 +118,8 @@ def _carried(values: Mapping[str, Any]) -> str | None:
     further = {k: v for k, v in values.items() if k not in Candidate.__slots__}
     given = values.get("extra")
     try:
-        packed = json.loads(given) if isinstance(given, str) else None
-    except (ValueError, RecursionError):
+        packed = parse_json(given) if isinstance(given, str) else None
+    except ValueError:
         packed = None
     if isinstance(packed, dict):
         further = {**packed, **further}

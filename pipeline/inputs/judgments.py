@@ -1,6 +1,5 @@
 """Recorded judgements: pairwise reviews in both orders, AlpacaEval's preferences, ratings."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os.path import isfile  # unlike Path's, False for a name that is too long
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..base.files import write_json
+from ..base.foreign_json import parse_json
 from ..errors import CurateError
 from .ingest import Intake, Unusable, usable_rows
 from .readers import Row, open_source
@@ -90,8 +90,8 @@ def _object(path: Path) -> dict[str, Any] | None:
         with opened(path) as file:
             if file.read(1) != b"{":
                 return None
-            value = whole_values(json.loads(b"{" + file.read()))
-    except (CurateError, Unusable, ValueError, RecursionError):
+            value = whole_values(parse_json(b"{" + file.read()))
+    except (CurateError, Unusable, ValueError):
         return None  # JSON Lines, or what the reader of rows has a sentence for
     return dict(value) if "data" in value else None
 

@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..base.foreign_json import DEEPEST, TOO_DEEP, is_too_deep
 from ..base.foreign_text import whole
 from .ingest import Unusable
-
-DEEPEST = 64
-"""Levels of lists and objects in a further column."""
 
 
 def present(values: Mapping[str, Any], name: str) -> Any:
@@ -55,23 +53,10 @@ def json_text(values: Mapping[str, Any]) -> str:
     try:
         text = json.dumps(values, default=str, ensure_ascii=False)
     except RecursionError:
-        raise Unusable(_TOO_DEEP) from None
-    if text.count("[") + text.count("{") > DEEPEST and _depth(values) > DEEPEST:
-        raise Unusable(_TOO_DEEP)
+        raise Unusable(TOO_DEEP) from None
+    if text.count("[") + text.count("{") > DEEPEST and is_too_deep(values):
+        raise Unusable(TOO_DEEP)
     return text
-
-
-_TOO_DEEP = f"nested deeper than {DEEPEST} levels"
-
-
-def _depth(value: Any) -> int:
-    level, depth = [value], 0
-    while level := [item for item in level if isinstance(item, dict | list | tuple)]:
-        depth += 1
-        level = [
-            part for item in level for part in (item.values() if isinstance(item, dict) else item)
-        ]
-    return depth
 
 
 def content_id(texts: Mapping[str, Any]) -> str:

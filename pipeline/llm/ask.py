@@ -48,6 +48,10 @@ class Stopped(Exception):
     """Nothing more is asked in this run: the reason is kept by `Asker`."""
 
 
+class Interrupted(CurateError):
+    """SIGTERM came, while something was in flight."""
+
+
 @dataclass(slots=True)
 class Counts:
     """What this invocation did."""
@@ -121,6 +125,13 @@ class Asker:
     def stop(self, error: CurateError) -> None:
         """End the run: the first reason is the one that is reported."""
         self.stopped = self.stopped or error
+
+    def interrupt(self) -> bool:
+        """Send nothing more; whether something is in flight that can be waited for."""
+        waiting = bool(self._in_flight) and self.stopped is None
+        self.stop(Interrupted())
+        self.engine.halt(Interrupted())
+        return waiting
 
     async def close(self) -> None:
         """Close the engine and the journal's files."""

@@ -15,7 +15,7 @@ from ..errors import CurateError
 from ..records import REFLECTIONS
 from ..run.directory import RunDir
 from ..run.lock import run_lock
-from .ask import Asker, Stopped
+from .ask import Asker, Interrupted, Stopped
 from .budget import Budget
 from .engines.batch_jobs import BatchEngine, submitted
 from .engines.choose import is_sold, make_engine, model_prices
@@ -24,6 +24,7 @@ from .journal import Journal
 from .protocol import Engine
 
 BATCHED = 50_000  # requests at once where they go into batch jobs: a full file
+GRACE = 5.0  # seconds from SIGTERM for replies that are paid for: half of what containers leave
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741
@@ -73,6 +74,7 @@ class Job:
         self.begun = False
         self.at_once = BATCHED if config.batch_api else config.concurrency
         self._stage = stage
+        self._grace = 0.0 if config.batch_api else GRACE  # batches are noted, and go on
         id = run.config["id"]
         self.folder = config.journal or run.path / "journal"
         journal = Journal(self.folder, run=id, model=engine.name)
@@ -91,9 +93,24 @@ class Job:
         """
         self.begun = True
         try:
-            return asyncio.run(_until_terminated(self._complete(work)))
-        except asyncio.CancelledError:
+            return asyncio.run(self._until_terminated(self._complete(work)))
+        except (asyncio.CancelledError, Interrupted):
             raise KeyboardInterrupt from None
+
+    async def _until_terminated(self, work: Coroutine[Any, Any, T]) -> T:
+        """Let SIGTERM end the work: between two steps, and once what is paid for has come."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+
+        def terminate() -> None:
+            if self._grace and self.asker.interrupt():
+                loop.call_later(self._grace, task.cancel)
+            else:
+                task.cancel()
+
+        if threading.current_thread() is threading.main_thread():
+            loop.add_signal_handler(signal.SIGTERM, terminate)
+        return await work
 
     async def _complete(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         asker = self.asker
@@ -163,15 +180,6 @@ def spent_budget(config: ModelConfig, journal: Journal, run: str) -> Budget:
         spent_at_half=journal.spent_at_half(run),
         half=config.batch_api,
     )
-
-
-async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
-    """Let SIGTERM end the work as SIGINT does: between two steps, not within one."""
-    task = asyncio.current_task()
-    assert task is not None
-    if threading.current_thread() is threading.main_thread():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await work
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -1,10 +1,11 @@
 """How much a journal holds and how fast it grows, told from its ends: it may be gigabytes."""
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..base.foreign_json import parse_json
 
 _TAIL = 1 << 18
 _COUNTED = 64 << 20
@@ -55,7 +56,7 @@ def _times(path: Path, size: int) -> tuple[list[float], int]:
     times = []
     for line in lines:
         try:
-            times.append(float(json.loads(line)["time"]))
+            times.append(float(parse_json(line)["time"]))
         except (ValueError, KeyError, TypeError):
             continue
     return times, sum(len(line) + 1 for line in lines)

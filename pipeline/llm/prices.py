@@ -1,12 +1,12 @@
 """What a model's tokens cost: as the user says, else by a table of published prices."""
 
-import json
 import re
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ..base.foreign_json import parse_json
 from ..errors import CurateError
 
 PUBLISHED = Path(__file__).with_name("prices.json")
@@ -58,11 +58,11 @@ def prices_of(
 
 def _read(path: Path) -> dict[str, Prices]:
     try:
-        table = json.loads(path.read_text("utf-8"))
+        table = parse_json(path.read_bytes())
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise CurateError(f"cannot read the prices {path}: {why}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CurateError(f"{path} is not JSON: {error}") from error
     prices = table.get("prices") if isinstance(table, dict) else None
     if not isinstance(prices, dict):

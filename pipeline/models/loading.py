@@ -3,6 +3,7 @@
 Whatever the libraries raise for a model that cannot be loaded becomes one sentence.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,7 @@ def load_causal_lm(
     from transformers.utils import logging as library_logging
 
     library_logging.disable_progress_bar()
+    library_logging.set_verbosity_error()  # its report shows names of the file as they are
     model, found = _load(
         AutoModelForCausalLM.from_pretrained,
         "model",
@@ -110,7 +112,7 @@ def _load(
     loader: Callable[..., Any], part: str, name: str, revision: str | None, **options: Any
 ) -> Any:
     _check_folder(name)
-    if not Path(name).exists():
+    if not os.path.exists(name):
         options["local_files_only"] = not hub_is_reachable()
     try:
         with memory_errors(name, "this machine"):
@@ -124,15 +126,16 @@ def _load(
 
 
 def _check_folder(name: str) -> None:
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+    there = os.path.exists(name)  # unlike Path's, False for a name that is too long
+    if there and not (Path(name) / "config.json").is_file():
         raise CurateError(f"{name} is no model folder: it has no config.json")
-    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    if not there and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise CurateError(f"no such model folder: {name}")
 
 
 def _advice(name: str) -> str:
     folder = Path(name)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return "it is no model folder, nor a hub id that can be reached and loaded: "
     if (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file():
         return "tokenizer.model without tokenizer.json takes `pip install sentencepiece protobuf`: "

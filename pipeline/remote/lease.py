@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.foreign_json import parse_json
 from ..base.progress import say
 from ..base.sharding import WHOLE
 from ..errors import CurateError
@@ -169,9 +170,9 @@ class LeaseLost(CurateError):
 def holder_at(store: Store, path: str) -> dict[str, Any] | None:
     """Whom an object names: nobody if it is damaged; None where there is none."""
     try:
-        holder = json.loads(store.fs.cat_file(path))
+        holder = parse_json(store.fs.cat_file(path))
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     return holder if isinstance(holder, dict) else {}

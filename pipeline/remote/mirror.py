@@ -16,9 +16,9 @@ from json import dumps, loads
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..base.foreign_json import read_object
 from ..base.progress import say
 from ..inputs.urls import Store, modified, stays_inside, store_errors, tag
-from ..run.directory import read_json
 from ..run.lock import LEASE
 from .syncing import Index, Stat, Synced, action, begins_with, stat_of
 
@@ -163,9 +163,9 @@ class Mirror:
 
     def _set_aside_another_run(self, there: Mapping[str, Any]) -> None:
         for name in (CONFIG, *(f"{part}/{CONFIG}" for part in self._only or ())):
-            mine = read_json(self.folder / name)
+            mine = read_object(self.folder / name)
             known = self._index.get(name)
-            if not isinstance(mine, dict) or "curate_run" not in mine:
+            if mine is None or "curate_run" not in mine:
                 continue
             if name not in there and known is not None:
                 self._set_aside_all("the run was removed")

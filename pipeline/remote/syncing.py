@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..base.foreign_json import parse_json
+
 _PART = 1 << 20
 Stat = tuple[int, int]
 """Size and mtime_ns of a file here."""
@@ -79,7 +81,7 @@ class Index:
 
     def _take(self, line: str) -> None:
         try:
-            name, here, there = json.loads(line)
+            name, here, there = parse_json(line)
             if there is None:
                 self._known.pop(name, None)
             else:

@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..base.checksums import read_checked
 from ..base.files import read_parquet
 from ..errors import CurateError
 from ..records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
 from ..run.arrow_set import batches
 from ..run.decisions import DecisionFiles
-from ..run.directory import RunDir, read_json
+from ..run.directory import RunDir
 
 _TEXTS = ["instruction", "input", "output"]
 _CANDIDATES = pa.schema(
@@ -105,7 +106,7 @@ def read_student(run: RunDir, key: str) -> StudentTables:
     entry, folder = run.stage(f"select/{key}") or {}, run.path / "scores" / key
     return StudentTables(
         key=key,
-        scoring=entry.get("scoring") or read_json(folder / "config.json") or {},
+        scoring=entry.get("scoring") or read_checked(folder / "config.json") or {},
         entry=entry,
         scores=_scores(folder),
         decided=decided,

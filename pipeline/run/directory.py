@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import create_json, read_parquet, write_json, write_parquet
+from ..base.foreign_json import read_object
 from ..base.foreign_text import whole
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
@@ -29,9 +30,8 @@ TEMPLATE_COPY = "chat_template.jinja"
 
 def is_run(path: str | Path) -> bool:
     """Whether a folder is a run: it has a config.json of ours; CurateError for a damaged one."""
-    config = read_json(Path(path) / "config.json")
-    ours = isinstance(config, dict) and config.get("curate_run") == FORMAT
-    if ours and checksum_holds(config):
+    config = read_object(Path(path) / "config.json")
+    if config and config.get("curate_run") == FORMAT and checksum_holds(config):
         return True
     if _was_run(Path(path), config):
         raise CurateError(
@@ -41,26 +41,13 @@ def is_run(path: str | Path) -> bool:
     return False
 
 
-def _was_run(path: Path, config: Any) -> bool:
+def _was_run(path: Path, config: Mapping[str, Any] | None) -> bool:
     """Whether what is no config.json of a run was one: a folder may hold a model's, for one."""
-    if isinstance(config, dict):
+    if config is not None:
         return not checksum_holds(config) and bool({"identity", "curate_run"} & config.keys())
     return exists(path / "config.json") and any(
         exists(path / name) for name in ("manifest.json", "candidates", "journal")
     )
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where it is absent or damaged.
-
-    Raises CurateError where it may not be read.
-    """
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except PermissionError as error:
-        raise CurateError(f"cannot read {path}: {error.strerror}") from None
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +105,7 @@ class RunDir:
     @property
     def config(self) -> dict[str, Any]:
         """The id and the identity of the run; CurateError where it is not there any more."""
-        config: dict[str, Any] | None = read_json(self.path / "config.json")
+        config = read_object(self.path / "config.json")
         if config is None:
             raise CurateError(moved(self.path))
         return config
@@ -129,8 +116,8 @@ class RunDir:
 
         Raises CurateError where it is damaged.
         """
-        found = read_json(self.path / "manifest.json")
-        if isinstance(found, dict) and checksum_holds(found):
+        found = read_object(self.path / "manifest.json")
+        if found is not None and checksum_holds(found):
             return found
         if exists(self.path / "manifest.json"):
             raise CurateError(
@@ -167,8 +154,7 @@ class RunDir:
 
     def selection_options(self, student: str) -> dict[str, Any] | None:
         """The options that a student's selection was last begun with."""
-        found = read_json(self.path / "scores" / student / "options.json")
-        return found if isinstance(found, dict) else None
+        return read_object(self.path / "scores" / student / "options.json")
 
     # --- candidates ---
 

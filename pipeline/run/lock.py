@@ -25,6 +25,7 @@ from typing import Any
 
 from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import checked_publications, writable
+from ..base.foreign_json import parse_json
 from ..base.process_ids import machine, started
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
@@ -302,10 +303,10 @@ def _dead_holder(path: Path, now: float, *, place: Path) -> dict[str, Any] | Non
 def _holder(path: Path) -> dict[str, Any] | None:
     """Whom a lock names: nobody where it is damaged; None where it is gone."""
     try:
-        holder = json.loads(path.read_text("utf-8"))
+        holder = parse_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     return holder if isinstance(holder, dict) and checksum_holds(holder) else {}
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import write_json
+from ..base.foreign_json import read_object
 from ..errors import CurateError
 from .arrow_set import batches, read_rows
-from .directory import read_json, versions
+from .directory import versions
 
 FORMAT = 1
 MANIFEST, CONFIG, LEFT_OUT = "manifest.json", "config.json", "left_out"
@@ -18,8 +19,7 @@ MANIFEST, CONFIG, LEFT_OUT = "manifest.json", "config.json", "left_out"
 
 def is_pair_set(path: str | Path) -> bool:
     """Whether a folder holds pairs that `curate pairs` made."""
-    found = read_json(Path(path) / MANIFEST)
-    return isinstance(found, dict) and found.get("curate_pairs") == FORMAT
+    return (read_object(Path(path) / MANIFEST) or {}).get("curate_pairs") == FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class PairSet:
     @property
     def manifest(self) -> dict[str, Any]:
         """Identity, versions, settings and counts; CurateError where it is damaged."""
-        found = read_json(self.path / MANIFEST)
-        if not isinstance(found, dict) or not checksum_holds(found):
+        found = read_object(self.path / MANIFEST)
+        if found is None or not checksum_holds(found):
             raise CurateError(f"{self.path / MANIFEST} is damaged: make the pairs again")
         return found
 

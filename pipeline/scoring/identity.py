@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..base.checksums import read_checked, with_checksum
+from ..base.files import write_json
 from ..config import Dtype, ScoringConfig, TokenizationName
 from ..errors import CurateError
 from ..inputs.model_files import revision_of, short_name
@@ -15,6 +17,8 @@ from ..models.loading import context_of, load_config, load_tokenizer
 from ..templates import SEPARATORS, Template, student_template
 
 DEFAULT_MAX_LENGTH = 2048
+CONFIG = "config.json"
+"""In a folder of scores: whose they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,20 @@ def identify(
     )
 
 
+def note_identity(folder: Path, identity: ScoringIdentity) -> None:
+    """Write into a folder of scores whose they are; anew where that is damaged."""
+    if read_checked(folder / CONFIG) != identity.fields():
+        write_json(folder / CONFIG, with_checksum(identity.fields()))
+
+
+def noted_identity(folder: Path) -> ScoringIdentity:
+    """Whose the scores in a folder are; CurateError where that is damaged."""
+    fields = read_checked(folder / CONFIG)
+    if fields is None:
+        raise CurateError(f"{folder / CONFIG} is damaged: run `curate select` again")
+    return ScoringIdentity(**fields)
+
+
 def known_dtype(folder: Path, config: ScoringConfig, template: Template) -> Dtype | None:
     """The dtype of scores there that differ from the configuration in nothing else it names.
 
@@ -99,8 +117,8 @@ def known_dtype(folder: Path, config: ScoringConfig, template: Template) -> Dtyp
     """
     found = set()
     for path in folder.glob("*/config.json"):
-        fields: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-        if _same_but_dtype(fields, config, template):
+        fields = read_checked(path)
+        if fields and _same_but_dtype(fields, config, template):
             found.add(fields["dtype"])
     return found.pop() if len(found) == 1 else None
 

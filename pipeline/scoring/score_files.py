@@ -1,7 +1,6 @@
 """Scores on disk: a Parquet shard for each shard of candidates, filled in where needed."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from ..base.checksums import read_checked, with_checksum
 from ..base.files import read_notes, read_parquet, write_json, write_parquet, write_text
 from ..base.prefetch import prefetch
 from ..base.sharding import WHOLE, Share
@@ -24,9 +24,9 @@ from ..executors.ray_cluster import over_ray
 from ..method.decision import first_comparison
 from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
-from ..run.directory import TEMPLATE_COPY, RunDir, by_record, is_run, read_json
+from ..run.directory import TEMPLATE_COPY, RunDir, by_record, is_run
 from .engine import Record, Scored, ScoringEngine, Wanted
-from .identity import ScoringIdentity
+from .identity import ScoringIdentity, note_identity
 
 # A row's texts, so that a candidate that was reflected again is scored again.
 SHARDS_AT_WORK = 2
@@ -83,9 +83,6 @@ class ScoreFiles:
         `notes` are for whoever looks at the file from outside: how far it is, by which student.
         """
         _ = self.run.config
-        config = self.folder / "config.json"
-        if not config.exists():
-            write_json(config, self.identity.fields())
         rows = [
             (known.get(kind) or Score(id=candidate.id, candidate=kind), digest(candidate))
             for record, known in zip(records, scores, strict=True)
@@ -106,6 +103,7 @@ class ScoreFiles:
 
         While one shard is computed, the next is read and tokenised and the one before is written.
         """
+        note_identity(self.folder, self.identity)
         shards = self.run.shard_paths(share)
         work = workers_of(engine.config)
         if work is not None:
@@ -145,7 +143,7 @@ class ScoreFiles:
             given = engine.config.student
             self.write(shard, records, scores, student=given, purpose=purpose, through=done)
             if engine.neighbour_noise:
-                write_json(self.folder / NEIGHBOURS, {NOISE: engine.neighbour_noise})
+                _note_noise(self.folder / NEIGHBOURS, engine.neighbour_noise)
             if engine.template.chat is not None and engine.template.name == "file":
                 write_text(self.folder / TEMPLATE_COPY, engine.template.chat.source)
 
@@ -197,18 +195,30 @@ class ScoreFiles:
         In float32 there is none but what neighbours in a row change, which no dense model shows.
         """
         path = self.folder / "noise.json"
-        neighbours = float((read_json(self.folder / NEIGHBOURS) or {}).get(NOISE, 0.0))
+        neighbours = noted_noise(self.folder / NEIGHBOURS) or 0.0
         if self.identity.dtype == "float32":
             return neighbours
         first, work = self.run.shard_paths()[0], workers_of(engine.config)
-        if not path.exists() and work is not None:  # on a device that scores
+        noise = noted_noise(path)
+        if noise is None and work is not None:  # on a device that scores
             given = (self.run, self.identity, engine.config)
             for _ in work(setup=noise_worker, arguments=given, items=[first]):
                 wait_for(path)
-        elif not path.exists():
+            noise = noted_noise(path)
+        elif noise is None:
             noise = engine.rounding_noise(read_records(self.run, first))
-            write_json(path, {NOISE: noise})
-        return max(neighbours, float(json.loads(path.read_text("utf-8"))[NOISE]))
+            _note_noise(path, noise)
+        return max(neighbours, noise or 0.0)
+
+
+def noted_noise(path: Path) -> float | None:
+    """The noise of a mean NLL (nats) that a file holds; None where it is absent or damaged."""
+    found = (read_checked(path) or {}).get(NOISE)
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _note_noise(path: Path, noise: float) -> None:
+    write_json(path, with_checksum({NOISE: noise}))
 
 
 def workers_of(config: ScoringConfig) -> Work | None:

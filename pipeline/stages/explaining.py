@@ -1,24 +1,25 @@
 """`curate explain`: why one record came out as it did."""
 
 import difflib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
+from ..base.files import read_parquet
+from ..base.foreign_json import parse_json
 from ..errors import CurateError
 from ..llm.journal import Journal
 from ..method.preferences.explanation import explained, outcomes_of
-from ..records import CANDIDATE_SCHEMA, Candidate, Decision, Score, candidates_from
+from ..records import Candidate, Decision, Score, candidates_from
 from ..reporting.labels import RuleStep, rule_label
 from ..run.decisions import DecisionFiles
 from ..run.directory import RunDir
 from ..run.importing import NEAR_DUPLICATES
 from ..run.pair_set import PairSet, is_pair_set
+from ..scoring.identity import noted_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +54,19 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
     run = RunDir.open(path)
     if not run.shard_paths():
         raise CurateError(f"{path} has no candidates yet")
-    shards = ds.dataset([str(p) for p in run.shard_paths()], schema=CANDIDATE_SCHEMA)
     left_out = _left_out(run)
-    whole = _whole_id([*shards.to_table(columns=["id"])["id"].unique().to_pylist(), *left_out], id)
+    shard_of = {
+        known: shard
+        for shard in run.shard_paths()
+        for known in run.shard_table(shard, ["id"])["id"].unique().to_pylist()
+    }
+    whole = _whole_id([*shard_of, *left_out], id)
     if whole in left_out:
         return Explanation(
             id=whole, candidates=[], replies={}, students={}, left_out=left_out[whole]
         )
-    candidates = candidates_from(shards.to_table(filter=pc.field("id") == whole))
+    table = run.shard_table(shard_of[whole])
+    candidates = candidates_from(table.filter(pc.equal(table["id"], whole)))
     students = {folder.name: _student(run, folder.name, whole) for folder in _students(run)}
     return Explanation(
         id=whole,
@@ -89,8 +95,11 @@ def _pairs(candidates: list[Candidate], scores: list[dict[str, Any]]) -> list[di
 def _left_out(run: RunDir) -> dict[str, dict[str, Any]]:
     """What `--dedup` left out, by id."""
     path = run.path / NEAR_DUPLICATES
-    lines = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
-    return {row["id"]: row for row in map(json.loads, lines)}
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        return {row["id"]: row for row in map(parse_json, lines)}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CurateError(f"{path} is damaged: {error}") from None
 
 
 def _whole_id(ids: list[str], id: str) -> str:
@@ -122,17 +131,26 @@ def _students(run: RunDir) -> list[Path]:
 
 def _student(run: RunDir, student: str, id: str) -> dict[str, Any]:
     """A student's scores of the record, and the row that its decision left."""
-    paths = [str(path) for path in sorted((run.path / "scores" / student).glob("*.parquet"))]
-    scores = ds.dataset(paths).to_table(filter=pc.field("id") == id) if paths else None
+    folder = run.path / "scores" / student
     found: dict[str, Any] = {
-        "scoring": json.loads((run.path / "scores" / student / "config.json").read_text("utf-8")),
-        "scores": scores.drop(["texts"]).to_pylist() if scores is not None else [],
+        "scoring": noted_identity(folder).fields(),
+        "scores": [row for path in sorted(folder.glob("*.parquet")) for row in _rows_of(path, id)],
     }
     for _, decisions in DecisionFiles.of(run, student).shards():
         for row in decisions.filter(pc.equal(decisions.column("id"), id)).to_pylist():
             outcome = "selected" if row["reason"] is None else "rejected"
             found |= {"outcome": outcome, "row": _row(row)}
     return found
+
+
+def _rows_of(path: Path, id: str) -> list[dict[str, Any]]:
+    """The scores of a record in a shard; CurateError when it is damaged."""
+    found = read_parquet(path)
+    if found is None:
+        raise CurateError(f"the scores {path} are damaged: run `curate select` again")
+    scores = found[0].filter(pc.equal(found[0]["id"], id))
+    rows: list[dict[str, Any]] = scores.drop(["texts"]).to_pylist()
+    return rows
 
 
 def _row(decided: dict[str, Any]) -> dict[str, Any]:

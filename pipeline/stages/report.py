@@ -1,10 +1,10 @@
 """`curate report`: what was kept and why, as one HTML page to look at."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.files import write_text
+from ..base.foreign_json import parse_json
 from ..errors import CurateError
 from ..reporting.contents import run_numbers, student_numbers
 from ..reporting.figures import status_bars, student_panels
@@ -60,7 +60,7 @@ def _unused(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        found: list[dict[str, str]] = json.loads(path.read_text("utf-8"))
+        found = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CurateError(f"cannot read {path}: {error}") from None
-    return found
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []

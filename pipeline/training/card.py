@@ -1,5 +1,6 @@
 """The model card of a trained model."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "held-out loss, before and after": _held_out(result),
     }
     front = ["library_name: transformers", "pipeline_tag: text-generation"]
-    if not Path(model).exists():
+    if not os.path.exists(model):
         front.append(f"base_model: {model}")
     table = [f"| {name} | {value} |" for name, value in facts.items()]
     chosen = [f"| {name} | {value} |" for name, value in settings.items() if value is not None]

@@ -1,7 +1,6 @@
 """A training's folder: claimed by one run, its checkpoints whole or not there, published last."""
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import write_json
+from ..base.foreign_json import read_object
 from ..errors import CurateError
 
 CHECKPOINTS = "checkpoints"
@@ -53,8 +53,11 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file, None where there is no file."""
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    """The object in a file, None where there is no file. CurateError for a damaged one."""
+    found = read_object(path)
+    if found is None and path.is_file():
+        raise CurateError(f"{path} is damaged: give another --out")
+    return found
 
 
 def seal(folder: Path) -> None:
@@ -67,9 +70,8 @@ def seal(folder: Path) -> None:
 
 def is_complete(folder: Path) -> bool:
     """Whether every file that was there when the folder was sealed is there at its full size."""
-    try:
-        sealed = json.loads((folder / SEAL).read_text("utf-8"))
-    except (OSError, ValueError):
+    sealed = read_object(folder / SEAL)
+    if sealed is None:
         return False
     sizes = _sizes(folder)
     return all(sizes.get(name) == size for name, size in sealed.items())
@@ -95,11 +97,11 @@ def publish_checkpoint(staged: Path, folder: Path) -> None:
 @contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
     """Turn what the libraries that write weights make of a disk's refusal into an OSError."""
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (SafetensorError, RuntimeError) as error:
+    except OSError:
+        raise
+    except Exception as error:
         if not re.search(r"I/?O ?error|os error|inline_container|PytorchStreamWriter", str(error)):
             raise
         disk = os.statvfs(place if place.exists() else place.parent)

@@ -131,6 +131,31 @@ def test_a_recipe_that_cannot_be_is_refused() -> None:
         Recipe(preset="paper-1b")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("config", "name", "value"),
+    [
+        (FinetuneConfig, "epochs", "inf"),
+        (FinetuneConfig, "learning_rate", "1e400"),
+        (FinetuneConfig, "held_out", "nan"),
+        (FinetuneConfig, "seed", str(2**32)),
+        (RunConfig, "limit", "9" * 5000),
+        (RunConfig, "seed", str(2**64)),
+        (RunConfig, "engine_args", '"unclosed'),
+        (RunConfig, "top", "1%" * 5000),
+        (RunConfig, "top", "1" * 5000),
+        (RunConfig, "max_ifd", "nan"),
+    ],
+)
+def test_numbers_beyond_use_and_open_quotes_are_one_sentence(
+    config: type, name: str, value: str
+) -> None:
+    given = {"data": "d", "student": "s", "model": "m", "out": "o"}
+    known = {key: given[key] for key in given if key in options_of(config)}
+    with pytest.raises(UsageError) as problem:
+        configured(config, {**known, name: value})
+    assert len(str(problem.value)) < 300 and name.replace("_", "-") in str(problem.value)
+
+
 # --- as it was typed ------------------------------------------------------------------------------
 
 

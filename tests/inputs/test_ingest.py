@@ -480,6 +480,51 @@ ROWS = st.one_of(
 )
 
 
+ANY = st.recursive(
+    TEXTS | st.integers() | st.just(10**400) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=4,
+)
+ROLES = st.sampled_from(["user", "assistant", "system", "developer", "human", "gpt", None])
+TURNS = st.lists(
+    st.fixed_dictionaries(
+        {"role": ROLES | ANY, "content": st.text(max_size=2) | ANY},
+        optional={"from": ROLES | ANY, "value": ANY, "weight": ANY, "tool_calls": ANY},
+    ),
+    max_size=4,
+)
+CONVERSATIONS = st.fixed_dictionaries(
+    {},
+    optional={name: TURNS | ANY for name in ("messages", "conversations", "prompt", "completion")},
+)
+COLUMNS = st.fixed_dictionaries(
+    {"instruction": TEXTS, "output": TEXTS},
+    optional={name: ANY for name in ("input", "system", "history", "tools", "more")},
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(CONVERSATIONS, max_size=4) | st.lists(COLUMNS, max_size=4), st.booleans())
+def test_any_value_in_any_field_is_a_row_or_a_counted_rejection(
+    rows: list[Any], every_exchange: bool
+) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    first = {"instruction": "q", "output": "a", "messages": turns, "prompt": "q", "completion": "a"}
+    keys = set().union(*rows) or {"instruction", "output"}
+    fitting = {name: value for name, value in first.items() if name in keys}
+    columns = replace(USUAL, turns="all" if every_exchange else "last")
+    try:
+        found, _ = taken(fitting, *rows, columns=columns)
+    except CurateError as error:  # no row has the columns, or none is usable
+        assert "\n" not in str(error)
+        return
+    for one in found:
+        texts = [one.id, one.instruction, one.input, one.output, one.system or ""]
+        texts += [turn["content"] for turn in one.history]
+        assert all(text.encode("utf-8") is not None for text in texts)
+        assert json.loads(extra_json(one) or "{}") is not None
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ROWS, max_size=12), st.none() | st.integers(1, 5))
 @example(rows=[{"instruction": "\ud83d", "output": "a"}] * 2, limit=None)

@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -656,6 +657,20 @@ def test_a_name_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
         source = open_source(str(data))
         assert [row.place for row in source.rows()] == ["bad\ufffd.jsonl:1", "bad\ufffd.jsonl:2"]
         assert source.name.encode("utf-8")
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.binary(min_size=1, max_size=20))
+def test_any_name_of_a_file_is_read_and_can_be_written(tmp_path: Path, stem: bytes) -> None:
+    folder = tmp_path / stem.hex()
+    folder.mkdir(exist_ok=True)
+    name = b"a" + re.sub(rb"[/\0]", b"", stem) + b".jsonl"
+    path = folder / os.fsdecode(name)
+    put(path, "{}\nbad\n")
+    for data in (path, folder):
+        source = open_source(str(data))
+        places = [row.place for row in source.rows()]
+        assert len(places) == 2 and all(place.encode("utf-8") for place in places)
 
 
 # --- other processes -------------------------------------------------------------------------

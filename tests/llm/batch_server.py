@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from .faulty_server import Received, reflect
 
@@ -61,6 +61,8 @@ class BatchServer:
         self.failing = 0  # so many times a batch is made and an error is answered
         self.room: int | None = None  # requests that the queue takes
         self.late = 0  # so many times a content is not there yet
+        self.absent = 0  # so many times a batch is not known
+        self.name = "batch-{}"
         self.counts: Row | None = None  # in place of the true ones
         self.tail = b"{torn\n"  # of each content
         self.known = True  # whether there is a batch API
@@ -112,8 +114,8 @@ class BatchServer:
     def create(self, body: Row) -> Row:
         assert body["endpoint"] == "/v1/chat/completions" and body["completion_window"] == "24h"
         batch = {
-            **body, "id": f"batch-{len(self.batches)}", "object": "batch", "status": "validating",
-            "errors": None, "output_file_id": None, "error_file_id": "",
+            **body, "id": self.name.format(len(self.batches)), "object": "batch",
+            "status": "validating", "errors": None, "output_file_id": None, "error_file_id": "",
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
         }  # fmt: skip
         lines = self.lines(batch)
@@ -193,16 +195,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        path = url.path.removeprefix("/v1").strip("/").split("/")
+        path = [unquote(p) for p in url.path.removeprefix("/v1").strip("/").split("/")]
         if not self.api.known or self._unknown_key():
             return
         if path == ["batches"]:
             return self._say(200, self.api.page(parse_qs(url.query)))
-        if path[0] == "batches" and (batch := self.api.get(path[1])):
+        if path[0] == "batches" and self.api.absent:
+            self.api.absent -= 1
+        elif path[0] == "batches" and (batch := self.api.get(path[1])):
             return self._say(200, batch)
         if path[0] == "files" and self.api.late:
             self.api.late -= 1
-        elif path[0] == "files" and path[1] in self.api.contents and path[2] == "content":
+        elif path[0] == "files" and path[2] == "content" and path[1] in self.api.contents:
             return self._send(200, self.api.contents[path[1]])
         self._say(404, {"error": {"message": "not found"}})
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from itertools import count
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from curate.pipeline.errors import CurateError, RequestFailed
 from curate.pipeline.llm.flow_control import (
@@ -17,6 +19,7 @@ from curate.pipeline.llm.flow_control import (
     Limit,
     Trouble,
     backoff,
+    parse_date,
     parse_retry_after,
 )
 from curate.pipeline.llm.rates import Rates
@@ -313,3 +316,11 @@ def test_cancelled_calls_leave_their_place_to_others() -> None:
 def test_retry_after_in_seconds_or_as_a_date(value: str | None, seconds: float | None) -> None:
     now = datetime(2026, 11, 13, 10, 0, 0, tzinfo=UTC)
     assert parse_retry_after(value, now=now) == seconds
+
+
+@given(st.text() | st.from_regex(r"-?[0-9]{1,400}(e[0-9]{1,4})?"), st.text(), st.integers(0))
+@example("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "", 0)
+def test_any_header_is_a_wait_or_none(value: str, date: str, year: int) -> None:
+    for header in (value, f"Mon, 01 Jan {year} 00:00:00 GMT", f"Mon, 01 Jan 2024 00:00:00 {value}"):
+        seconds = parse_retry_after(header, now=parse_date(date))
+        assert seconds is None or 0 <= seconds < float("inf")

@@ -1,6 +1,7 @@
 """`curate explain`: what is told of one record agrees with the files."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,20 @@ def test_an_id_may_be_shortened_while_unique(run: Path, asked: str, found: str) 
 def test_an_id_that_is_not_one(run: Path, asked: str, says: str) -> None:
     with pytest.raises(CurateError, match=says):
         explain(str(run), asked)
+
+
+@pytest.mark.parametrize("kind", ["candidates", "scores/*"])
+def test_a_damaged_shard_is_said_and_never_shown(tmp_path: Path, run: Path, kind: str) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "run"))
+    (shard,) = mine.glob(f"{kind}/part-*.parquet")
+    whole = shard.read_bytes()
+    for place in range(4, len(whole), max(len(whole) // 50, 1)):
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CurateError, match="damaged"):
+            explain(str(mine), "banana")
+    shard.write_bytes(b"")
+    with pytest.raises(CurateError, match="damaged"):
+        explain(str(mine), "banana")
 
 
 def test_a_rejected_record_and_several_students(

@@ -2,9 +2,9 @@
 
     python -m tests.torture.forker MODULE...
 
-takes orders on standard input, a JSON object a line: {"words", "shard", "said", "patience"}. For
-each it says the child's number and, when that has ended, its exit code. `patience` are seconds,
-with a server that is lost and with a request.
+takes orders on standard input, a JSON object a line: {"words", "shard", "said", "patience",
+"folder"}. For each it says the child's number and, when that has ended, its exit code. `patience`
+are seconds, with a server that is lost and with a request.
 """
 
 import importlib
@@ -63,6 +63,7 @@ def _obey(order: Mapping[str, Any]) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
+    os.chdir(order["folder"])
     for stage in (reflect, select, score_share):
         assert stage.__kwdefaults__ is not None
         stage.__kwdefaults__["shard_size"] = order["shard"]
@@ -126,13 +127,17 @@ class Forker:
         self._number = 0
 
     def start(
-        self, *words: str | Path, shard: int = 4, patience: tuple[float, float] | None = None
+        self,
+        *words: str | Path,
+        shard: int = 4,
+        patience: tuple[float, float] | None = None,
+        folder: Path = ROOT,
     ) -> Child:
-        """`curate` with these words."""
+        """`curate` with these words, in a folder."""
         self._number += 1
         said = self._folder / f"said-{self._number}.txt"
         order = {"words": [str(word) for word in words], "shard": shard, "said": str(said),
-                 "patience": patience}  # fmt: skip
+                 "patience": patience, "folder": str(folder)}  # fmt: skip
         self._orders.write(json.dumps(order) + "\n")
         self._orders.flush()
         return Child(int(self._answers.readline()), said, self._answers)

@@ -1,10 +1,10 @@
 """Folders that `save_to_disk` of `datasets` wrote, and ours, which carry checksums."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ...base.checksums import checksum_holds, crc32_of
+from ...base.foreign_json import read_object
 from ...errors import CurateError
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
@@ -55,11 +55,8 @@ def _inside(folder: Path, name: Any) -> Path:
 
 def _saved(path: Path, key: str) -> list[Any]:
     """The list that `save_to_disk` noted under a key."""
-    try:
-        saved = json.loads(path.read_text("utf-8"))
-        found = saved[key] if checksum_holds(saved) else None
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        found = None
+    saved = read_object(path) or {}
+    found = saved.get(key) if checksum_holds(saved) else None
     if not isinstance(found, list):
         raise CurateError(f"{path} is damaged: it names no {key!r}; save the data again")
     return found

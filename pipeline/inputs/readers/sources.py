@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...base.foreign_text import whole
 from ...base.progress import say
+from ...base.scratch import scratch_errors
 from ...errors import CurateError
 from ..inline import InlineData
 from ..remote_data import fetch
@@ -64,8 +65,9 @@ def _in_memory(data: InlineData) -> Source:
 
 
 def _standard_input() -> Source:
-    spool = tempfile.NamedTemporaryFile(suffix=".jsonl", prefix="curate-")  # noqa: SIM115
-    while chunk := sys.stdin.buffer.read(_CHUNK):
-        spool.write(chunk)
-    spool.flush()
+    with scratch_errors():
+        spool = tempfile.NamedTemporaryFile(suffix=".jsonl", prefix="curate-")  # noqa: SIM115
+        while chunk := sys.stdin.buffer.read(_CHUNK):
+            spool.write(chunk)
+        spool.flush()
     return replace(file_source("standard input", [Path(spool.name)]), name="-", _keep=spool)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from ...base.foreign_json import parse_json
 from ...errors import CurateError, RequestFailed
 from ..flow_control import Trouble
 from .connections import Answer
@@ -16,6 +17,7 @@ ENDPOINT = "/v1/chat/completions"
 WINDOW = "24h"
 MOST_REQUESTS = 50_000  # a file, as is the next
 MOST_BYTES = 195_000_000  # of 200 MB, the form around it aside
+LARGEST_FILE = 1 << 30  # bytes, of answers
 FULL = "token_limit_exceeded"
 ENDED = ("completed", "failed", "expired", "cancelled")
 _PAGE = "100"
@@ -95,15 +97,31 @@ class BatchAPI:
         return await self._repeated(lambda: self._find(name, file))
 
     async def get(self, id: str) -> Batch | None:
-        """How a batch is doing; None if the server does not know it."""
-        answer = await self._call("GET", f"/batches/{quote(id, safe='')}")
-        return None if answer is None else self._batch(answer)
+        """How a batch is doing; None if the server says several times that it does not know it."""
+        unknown = False
+
+        async def attempt() -> Batch:
+            nonlocal unknown
+            answer = await self._engine.send("GET", f"/batches/{quote(id, safe='')}")
+            unknown = answer is None
+            if answer is None:
+                raise Trouble(f"the server does not know the batch {id}", "fault")
+            return self._batch(answer)
+
+        try:
+            return await self._repeated(attempt)
+        except CurateError:
+            if not unknown:
+                raise
+            return None
 
     async def lines(self, file: str) -> list[Line]:
         """The answers in a file, which may take a moment to be there; other lines are left out."""
 
         async def attempt() -> Answer:
-            answer = await self._engine.send("GET", f"/files/{quote(file, safe='')}/content")
+            answer = await self._engine.send(
+                "GET", f"/files/{quote(file, safe='')}/content", most=LARGEST_FILE
+            )
             if answer is None:
                 raise Trouble(f"the server does not have the file {file} of a batch", "fault")
             return answer
@@ -180,8 +198,8 @@ def _needed(answer: Answer | None) -> Answer:
 def _lines(text: str) -> Iterator[Line]:
     for text_line in text.split("\n"):
         try:
-            line = json.loads(text_line)
-        except (ValueError, RecursionError):
+            line = parse_json(text_line)
+        except ValueError:
             continue
         if isinstance(line, dict) and isinstance(line.get("custom_id"), str):
             yield _line(line)

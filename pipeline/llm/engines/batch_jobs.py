@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.files import writable, write_text
+from ...base.foreign_json import parse_json
 from ...base.progress import say
 from ...errors import CurateError, RequestFailed
 from ..budget import prompt_ceiling
@@ -46,7 +47,7 @@ def submitted(folder: Path, run: str) -> list[Job]:
     jobs = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
-            note = json.loads(path.read_text("utf-8"))
+            note = parse_json(path.read_bytes())
             requests = {key: tuple(about) for key, about in note.pop("requests").items()}
             jobs.append(Job(**note, requests=requests, found=True))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

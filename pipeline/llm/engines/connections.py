@@ -1,16 +1,17 @@
 """HTTP connections to one server: addresses, keys, few-connection clients, answers as they came."""
 
-import json
 import os
 import re
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
+from urllib.request import getproxies
 
 import httpx2
 
-from ...errors import CurateError
+from ...base.foreign_json import parse_json
+from ...errors import CurateError, RequestFailed
 from ..flow_control import parse_date, parse_retry_after
 
 PATH = "/chat/completions"
@@ -41,19 +42,31 @@ class Lanes:
         self._trust_env = not _loopback(url.host)
         self._verify: ssl.SSLContext | bool = False
         if self._trust_env or url.scheme == "https":
-            self._verify = httpx2.create_ssl_context()
+            self._verify = _certificates()
         self._clients: list[httpx2.AsyncClient] = []
         self._free: list[httpx2.AsyncClient] = []  # once for each connection not in use
 
     async def send(
-        self, method: str, url: httpx2.URL, body: bytes, headers: Mapping[str, str] | None = None
-    ) -> httpx2.Response:
-        """Send over a free connection; there are as many as are asked for."""
+        self,
+        method: str,
+        url: httpx2.URL,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        most: int,
+    ) -> tuple[httpx2.Response, bytes]:
+        """The response and its body, over a free connection; there are as many as are asked for.
+
+        Raises RequestFailed for a body that has, or unpacks to, more than `most` bytes.
+        """
         if not self._free:
             self._free += [self._new_client()] * LANE
         client = self._free.pop()
         try:
-            return await client.request(method, url, content=body or None, headers=headers)
+            async with client.stream(
+                method, url, content=body or None, headers=headers
+            ) as response:
+                return response, await _bounded(response, most)
         finally:
             self._free.append(client)
 
@@ -67,6 +80,8 @@ class Lanes:
             max_connections=LANE, max_keepalive_connections=LANE, keepalive_expiry=IDLE_SECONDS
         )
         try:
+            if self._trust_env and not all(_has_a_port(httpx2.URL(url)) for url in _proxies()):
+                raise ValueError
             client = httpx2.AsyncClient(
                 headers=self._headers,
                 timeout=self._timeout,
@@ -74,12 +89,40 @@ class Lanes:
                 verify=self._verify,
                 trust_env=self._trust_env,
             )
-        except ValueError as error:  # which shows the address, and a password in it
+        except (ValueError, httpx2.InvalidURL):  # which shows the address, and a password in it
             raise CurateError(
                 "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is no address like http://proxy:3128"
-            ) from error
+            ) from None
+        except ImportError:
+            raise CurateError("a SOCKS proxy takes `pip install 'httpx2[socks]'`") from None
         self._clients.append(client)
         return client
+
+
+async def _bounded(response: httpx2.Response, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > most:
+            raise RequestFailed(f"the server's answer is larger than {most >> 20} MiB")
+    return bytes(body)
+
+
+def _certificates() -> ssl.SSLContext:
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:  # SSLError is one
+        raise CurateError(
+            f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror or error}"
+        ) from None
+
+
+def _proxies() -> list[str]:
+    return [url for kind, url in getproxies().items() if kind in ("http", "https", "all")]
+
+
+def _has_a_port(url: httpx2.URL) -> bool:
+    return url.port is None or url.port < 1 << 16
 
 
 def checked_key(key: str | None) -> str | None:
@@ -94,12 +137,13 @@ def checked_url(base_url: str) -> httpx2.URL:
     """The address of chat/completions under what was given."""
     try:
         url = httpx2.URL(base_url.strip())
+        url = url.copy_with(path=url.path.rstrip("/").removesuffix(PATH) + PATH)
     except httpx2.InvalidURL:
         url = httpx2.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
-        given = re.sub(r"//.*@", "//", base_url.partition("?")[0])
+    if url.scheme not in ("http", "https") or not url.host or not _has_a_port(url):
+        given = re.sub(r"//.*@", "//", re.split("[?#]", base_url)[0])
         raise CurateError(f"--base-url {given!r} is no address like http://localhost:8000/v1")
-    return url.copy_with(path=url.path.rstrip("/").removesuffix(PATH) + PATH)
+    return url
 
 
 def shown(url: httpx2.URL) -> str:
@@ -118,18 +162,21 @@ def cause(error: BaseException) -> str:
     """The innermost reason: httpx2 and anyio wrap it in "All connection attempts failed"."""
     inner: BaseException | None = error
     while inner is not None:
+        if isinstance(inner, ssl.SSLError):  # its number is none of the system's
+            said = getattr(inner, "verify_message", None) or inner.reason or inner.strerror
+            return f"TLS failed: {said}".replace("_", " ").lower()
         if isinstance(inner, OSError) and inner.errno is not None:
             return os.strerror(inner.errno).lower() if inner.errno > 0 else str(inner.strerror)
         error, inner = inner, inner.__cause__ or inner.__context__
     return str(error) or type(error).__name__
 
 
-def answered(response: httpx2.Response) -> Answer:
+def answered(response: httpx2.Response, body: bytes) -> Answer:
     """A response, read as UTF-8 whatever it says it is."""
-    text = response.content.decode("utf-8-sig", "replace")
+    text = body.decode("utf-8-sig", "replace")
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = parse_json(text)
+    except ValueError:
         data = None
     headers = response.headers  # a date is the server's: ours may be hours from it
     wait = parse_retry_after(headers.get("retry-after"), now=parse_date(headers.get("date")))

@@ -7,6 +7,7 @@ generation_config are not applied.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -42,7 +43,7 @@ class InProcessEngine(Engine):
         memory: int | None = None,
         role: Role = "teacher",
     ) -> None:
-        folder = Path(model).is_dir()
+        folder = os.path.isdir(model)
         self.name = short_name(model) if folder else model
         self.revision = folder_hash(Path(model)) if folder else revision
         revision = None if folder else revision

@@ -18,6 +18,7 @@ from .chat_completion import error_text, read_completion
 from .connections import PATH, Answer, Lanes, answered, cause, checked_key, checked_url, shown
 
 KEY_LETTERS = 12
+LARGEST_ANSWER = 32 << 20  # bytes, unpacked
 # How servers say that a prompt does not fit: OpenAI, vLLM, SGLang, llama.cpp, TGI, Mistral, Groq.
 _TOO_LONG = re.compile(
     r"context[ _-]?(length|size|window)|maximum model length|max_model_len|too many (input )?tokens"
@@ -96,6 +97,7 @@ class OpenAIEngine(Engine):
         *,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
+        most: int = LARGEST_ANSWER,
     ) -> Answer | None:
         """The server's good answer at another path, `/files` for one; None where it has none.
 
@@ -104,7 +106,7 @@ class OpenAIEngine(Engine):
         for ending in ("", "/v1"):
             base = self._url.path.removesuffix(PATH) + ending
             url = self._url.copy_with(path=base + path).copy_merge_params(query or {})
-            answer = await self._exchange(method, url, body, headers)
+            answer = await self._exchange(method, url, body, headers, most=most)
             if answer.status // 100 == 2:
                 self._url = self._url.copy_with(path=base + PATH)
                 return answer
@@ -183,11 +185,13 @@ class OpenAIEngine(Engine):
         url: httpx2.URL,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        *,
+        most: int = LARGEST_ANSWER,
     ) -> Answer:
         where = shown(url)
         try:
             async with asyncio.timeout(self._timeout):
-                response = await self._lanes.send(method, url, body, headers)
+                response, content = await self._lanes.send(method, url, body, headers, most=most)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             raise Trouble(f"cannot reach {where}: {cause(error)}", "unreachable") from error
         except (TimeoutError, httpx2.TimeoutException) as error:
@@ -196,7 +200,7 @@ class OpenAIEngine(Engine):
             raise Trouble(f"{where} sent a body that does not unpack", "fault") from error
         except httpx2.TransportError as error:
             raise Trouble(f"{where} dropped the connection: {cause(error)}", "fault") from error
-        return answered(response)
+        return answered(response, content)
 
     def _reply(self, request: Request, data: Mapping[str, Any], url: httpx2.URL) -> Reply:
         try:

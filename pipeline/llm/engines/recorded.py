@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+from ...base.foreign_json import parse_json
 from ...base.multimap import Multimap
 from ...errors import CurateError, RequestFailed
 from ...records import REFLECTIONS
@@ -93,8 +94,8 @@ class RecordedEngine(Engine):
 
     def _parsed(self, line: bytes, number: int) -> _Recorded:
         try:
-            return _record(json.loads(line.decode("utf-8-sig")), self._slots)
-        except (ValueError, RecursionError) as error:
+            return _record(parse_json(line.decode("utf-8-sig")), self._slots)
+        except ValueError as error:
             raise CurateError(f"{self._path}, line {number}: {_problem(error)}") from error
 
     def _unreadable(self, error: Exception) -> CurateError:
@@ -139,9 +140,7 @@ def _record(row: object, slots: tuple[str, ...]) -> _Recorded:
     return _Recorded(str(row["id"]), row["candidate"], storable(row["reply"]), *texts[1:])
 
 
-def _problem(error: ValueError | RecursionError) -> str:
+def _problem(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error.msg} at column {error.colno})"
-    if isinstance(error, RecursionError):
-        return "JSON that is nested too deep"
     return "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ class VLLMEngine(OpenAIEngine):
     ) -> None:
         if command is None and importlib.util.find_spec("vllm") is None:
             raise CurateError(f"vLLM is not installed here: {INSTALL}")
-        folder = Path(model).is_dir()
+        folder = os.path.isdir(model)
         name = short_name(model) if folder else model
         super().__init__(
             name,

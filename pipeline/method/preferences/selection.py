@@ -7,7 +7,7 @@ the lower r-IFD is preferred, which says that it belongs to its instruction, not
 from collections.abc import Iterator, Mapping
 
 from ...pair_records import NoPair, Origin, Unpaired
-from ...records import Candidate, CandidateKind, Message, Score
+from ...records import Candidate, CandidateKind, Message, Score, user_turn
 from ..ifd import log_ratio
 from .rivals import Answer, Rivals
 

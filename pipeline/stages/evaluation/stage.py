@@ -1,7 +1,6 @@
 """`curate evaluate`: benchmark tasks for a model, beside its base model."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from itertools import chain
 from math import hypot
 from typing import Any
 
+from ...base.checksums import read_checked, with_checksum
 from ...base.files import write_json
 from ...base.progress import Progress, say
 from ...config import EvaluateConfig
@@ -146,12 +146,12 @@ class _Work:
     def measured(self, task: str) -> tuple[Measured, int]:
         """A task's metrics and its number of samples, from an earlier invocation or now."""
         place = self.run and self.run.path / f"{self.number}-{task.replace('/', '_')}.json"
-        if place and place.is_file():
-            known = json.loads(place.read_text("utf-8"))
+        known = read_checked(place) if place else None
+        if known:
             return known["metrics"], known["samples"]
         metrics, samples = self.benchmarks.measure(self._model, task, limit=self.config.limit)
         if place:
-            write_json(place, {"metrics": metrics, "samples": samples})
+            write_json(place, with_checksum({"metrics": metrics, "samples": samples}))
         return metrics, samples
 
     @cached_property

@@ -1,10 +1,10 @@
 """Questions -> the tokens that the student is asked with: those that it was trained on."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...base.foreign_json import read_object
 from ...chat_template import SHIELD
 from ...models.loading import load_tokenizer
 from ...records import conversation
@@ -59,8 +59,5 @@ class Prompting:
 
 def trained_with(model: str) -> str | None:
     """The template that `curate finetune` noted in a model's folder."""
-    try:
-        found = json.loads((Path(model) / "training.json").read_text("utf-8")).get("template")
-    except (OSError, ValueError, AttributeError):
-        return None
+    found = (read_object(Path(model) / "training.json") or {}).get("template")
     return found if found in (*SEPARATORS, "chat") else None

@@ -1,13 +1,11 @@
 """Values by key, sorted on disk: a prompt's answers may stand anywhere in a large data set."""
 
 import json
-import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from itertools import groupby
-from pathlib import Path
 from typing import Any
+
+from ...base.scratch import scratch_database
 
 
 def grouped(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
@@ -15,10 +13,7 @@ def grouped(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, list[Any]]]
 
     Values are what JSON holds.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="curate-") as folder,
-        closing(sqlite3.connect(Path(folder) / "groups.sqlite")) as database,
-    ):
+    with scratch_database() as database:
         database.execute("create table keys (key text primary key, place integer)")
         database.execute("create table items (key text, value text)")
         for place, (key, value) in enumerate(items):

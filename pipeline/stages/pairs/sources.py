@@ -19,9 +19,9 @@ from ...method.preferences.rivals import Rivals
 from ...method.preferences.selection import record_rivals
 from ...pair_records import PairSource, Unpaired
 from ...reporting.reading import student_keys
-from ...run.directory import RunDir, is_run, read_json
-from ...scoring.identity import ScoringIdentity
-from ...scoring.score_files import ScoreFiles, read_records
+from ...run.directory import RunDir, is_run
+from ...scoring.identity import noted_identity
+from ...scoring.score_files import ScoreFiles, noted_noise, read_records
 from .demonstrations import demonstration_rivals
 from .rated import rated_rivals
 from .verdicts import judged_rivals
@@ -68,11 +68,7 @@ def _run(config: PairsConfig) -> PairData:
     run = RunDir.open(config.input.data)
     key = _student(run, config.student)
     folder = run.path / "scores" / key
-    fields = read_json(folder / "config.json")
-    if fields is None:
-        raise CurateError(f"{folder / 'config.json'} is damaged: run `curate select` again")
-    files = ScoreFiles(run, ScoringIdentity(**fields))
-    noise = read_json(folder / "noise.json") or {}
+    files = ScoreFiles(run, noted_identity(folder))
     return PairData(
         source="selection",
         name=run.path.resolve().name,
@@ -82,7 +78,7 @@ def _run(config: PairsConfig) -> PairData:
             "scores": _fingerprint(sorted(folder.glob("part-*.parquet"))),
         },
         rivals=lambda _: _run_rivals(run, files),
-        noise=float(noise.get("nll_standard_deviation", 0.0)),
+        noise=noted_noise(folder / "noise.json") or 0.0,
         licence=run.config.get("licence"),
         origin={"Student, whose r-IFD chose": key},
     )

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ...base.files import read_notes
+from ...base.foreign_json import read_object
 from ...config import InputConfig, command_words
 from ...config.options import options_of
 from ...inputs.readers.files import count_rows
 from ...llm.journal_tail import growth
 from ...records import REFLECTIONS, RETRYABLE
-from ...run.directory import RunDir, read_json
+from ...run.directory import RunDir
 from ...run.lock import Holder, holders
 from ...run.shard_counts import RECENT, newest, per_second, value_counts
 from ...training.checkpoints import CHECKPOINTS, CLAIM, last_complete
@@ -203,7 +204,7 @@ def _trainings(run: RunDir) -> Iterator[StageStatus]:
     """The trainings whose folders are in the run; `total` steps are not known before the end."""
     for claim in sorted(run.path.glob(f"*/{CLAIM}")):
         folder = claim.parent
-        result = (read_json(folder / "training.json") or {}).get("result")
+        result = (read_object(folder / "training.json") or {}).get("result")
         checkpoint = last_complete(folder / CHECKPOINTS)
         known = StageStatus(
             stage=f"finetune/{folder.name}",

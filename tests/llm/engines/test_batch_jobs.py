@@ -276,7 +276,10 @@ def test_a_crash_between_journal_and_note_pays_and_keeps_nothing_twice(
         assert server.live == 4  # `both` of the other four
 
 
-def test_a_batch_that_the_server_forgot_fails_its_requests(tmp_path: Path, data: Path) -> None:
+def test_a_batch_that_the_server_forgot_fails_its_requests(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.pipeline.llm.flow_control.FIRST_DELAY", 0.001)
     run = tmp_path / "run"
     with BatchServer() as server:
         server.hold = True
@@ -430,12 +433,13 @@ def test_reasoning_in_a_batch_is_kept_apart(tmp_path: Path, data: Path) -> None:
     assert {line["reasoning"] for line in lines} == {"[Better Answer] Draft."}
 
 
-def test_an_output_that_is_not_there_yet_loses_no_reply(
+def test_a_batch_or_an_output_that_is_not_there_yet_loses_no_reply(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("curate.pipeline.llm.flow_control.FIRST_DELAY", 0.01)
     with BatchServer() as server:
-        server.late = 1
+        server.late = server.absent = 1
+        server.name = "a?b/{}#"
         result = reflect(batched(data, tmp_path / "run", server))
         assert set(server.asked.values()) == {1}
     assert result.statuses == {"ok": 15} and notes(tmp_path / "run") == []

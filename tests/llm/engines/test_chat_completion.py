@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.pipeline.llm.engines.chat_completion import read_completion
 from curate.pipeline.llm.flow_control import Trouble
@@ -88,6 +90,36 @@ def test_only_what_can_be_a_count_is_one(usage: Any, counts: tuple[int | None, i
     assert (found.prompt_tokens, found.completion_tokens) == counts
     silent = read(body("", usage={"prompt_tokens": 3, "completion_tokens": 0}))
     assert (silent.prompt_tokens, silent.completion_tokens) == (3, 0)  # of no text: a count
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+    | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(ANY, ANY, ANY, ANY, ANY)
+def test_any_value_in_any_place_is_read_or_asked_for_again(
+    content: Any, finish: Any, tokens: Any, reasoning: Any, part: Any
+) -> None:
+    usage = {"prompt_tokens": tokens, "completion_tokens": tokens}
+    parts = [{"type": reasoning, "text": part}, {"type": "thinking", "thinking": [part]}, part]
+    for data in (
+        body(content, finish=finish, usage=usage, reasoning=reasoning),
+        body(parts, finish=finish, usage=tokens, native_finish_reason=part),
+        {"choices": content, "usage": usage},
+        {"choices": [{"message": content, "error": part}]},
+    ):
+        try:
+            found = read(data)
+        except Trouble:
+            continue
+        assert isinstance(found.text, str) and isinstance(found.finish_reason, str | None)
+        for count in (found.prompt_tokens, found.completion_tokens):
+            assert count is None or 0 <= count <= 10**9
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """OpenAIEngine against a real HTTP server with faults."""
 
 import asyncio
+import gzip
 import logging
 import socket
 import time
@@ -140,7 +141,8 @@ def test_an_address_without_a_server_below_it() -> None:
     assert "/v1 answers HTTP 404: Not Found (without /v1 it answers HTTP 404)" in str(outcome)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/y", "", "http://", "http://x:port"])
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/y", "", "http://", "http://x:port",
+                                 "http://x:99999/v1", "http://x/v1%0d", "http://[::1"])  # fmt: skip
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(CurateError, match="--base-url"):
         OpenAIEngine("m", url, ceiling=1)
@@ -426,6 +428,41 @@ def test_a_date_beyond_all_calendars_loses_no_reply(name: str) -> None:
     with FaultyServer(always(replace(answer, headers=(*answer.headers, (name, date))))) as server:
         (outcome,) = ask(server.url)
     assert reply(outcome).text == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("HTTP_PROXY", "http://u:S3cret@127.0.0.1:999999", "is no address"),
+        ("HTTP_PROXY", "ht!tp://u:S3cret@x:1", "is no address"),
+        ("ALL_PROXY", "socks5://u:S3cret@127.0.0.1:9", "SOCKS"),
+        ("SSL_CERT_FILE", "/S3cret/nothing", "SSL_CERT_FILE"),
+    ],
+)
+def test_what_the_environment_has_wrong_is_said_as_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(CurateError, match=says) as problem:
+        reply(ask("http://192.0.2.1:9/v1")[0])
+    assert "S3cret" not in str(problem.value)
+
+
+def test_a_certificate_that_is_no_certificate_of_the_server_is_said() -> None:
+    with FaultyServer() as server:
+        [outcome] = ask(server.url.replace("http:", "https:"))
+    assert isinstance(outcome, CurateError)
+    assert "file or directory" not in str(outcome) and "tls failed: " in str(outcome)
+
+
+def test_a_small_answer_that_unpacks_to_a_large_one_fails_alone() -> None:
+    """A thousandfold: only what a reply may have is ever unpacked."""
+    body = gzip.compress(b'{"choices": [{"message": {"content": "' + b"a" * (33 << 20))
+    answer = Answer(body=body, headers=(("content-encoding", "gzip"),))
+    with FaultyServer(always(answer)) as server:
+        [outcome] = ask(server.url)
+        assert len(server.requests) == 1
+    assert isinstance(outcome, RequestFailed) and "larger than 32 MiB" in str(outcome)
 
 
 def test_an_address_that_is_none_shows_no_password() -> None:

@@ -14,7 +14,7 @@ from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.records import Candidate, CandidateKind, Score
 from curate.pipeline.run.directory import RunDir
 from curate.pipeline.run.pair_set import PairSet
-from curate.pipeline.scoring.identity import ScoringIdentity
+from curate.pipeline.scoring.identity import ScoringIdentity, note_identity
 from curate.pipeline.scoring.score_files import ScoreFiles
 from curate.pipeline.stages.explaining import explain, in_words
 from curate.pipeline.stages.pairs.stage import PairsResult, pairs
@@ -87,6 +87,7 @@ RECORDS = (
 def run_of(path: Path, shards: Any, *, noise: float | None = None) -> Path:
     run = RunDir.create(path, {"command": "select", "input": "of the test's own"})
     files = ScoreFiles(run, identity())
+    note_identity(files.folder, files.identity)
     for index, records in enumerate(shards):
         run.write_shard(index, [one for candidates, _ in records for one in candidates.values()])
         files.write(run.shard_path(index), [c for c, _ in records], [s for _, s in records])

@@ -1130,6 +1130,18 @@ def test_a_signal_ends_it_with_130_and_the_same_command_goes_on(
         assert len(keys) == 120 and sum(keys.values()) <= 120 + 4
 
 
+def test_sigterm_lets_what_is_paid_for_arrive(tmp_path: Path) -> None:
+    data = written(tmp_path / "data.jsonl", records(40))
+    with Server(lambda r: replace(completion(naming(r)), delay=0.5)) as server:
+        command = reflect_command(data, tmp_path / "run", server.url)
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+            assert wait_until(lambda: len(server.requests) >= 6, process)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert journaled(tmp_path / "run" / "journal") == set(map(key_of, server.requests))
+
+
 def test_a_full_disk_stops_it_cleanly_and_it_goes_on(tmp_path: Path) -> None:
     data = written(tmp_path / "data.jsonl", records(60))
     run = tmp_path / "run"
