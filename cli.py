@@ -10,6 +10,7 @@ from .pipeline.base.progress import say
 from .pipeline.commandline import printing
 from .pipeline.commandline.running import Output, register
 from .pipeline.config import (
+    AlignConfig,
     BpcConfig,
     CheckConfig,
     CompareConfig,
@@ -162,6 +163,12 @@ def _judge(config: JudgeConfig) -> Output:
 def _pairs(config: PairsConfig) -> Output:
     result = commands.pairs(config)
     return Output(result=result, lines=printing.paired(result))
+
+
+@command(commands.align, "pairs --model tuned --out aligned --loss dpo", trains=True)
+def _align(config: AlignConfig) -> Output:
+    result = commands.align(config)
+    return Output(result=result, lines=printing.aligned(result))
 
 
 @command(commands.evaluate, "--model tuned --base STUDENT --tasks arc_challenge,hellaswag")

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .config import (
+    AlignConfig,
     BpcConfig,
     CheckConfig,
     CompareConfig,
@@ -165,6 +166,13 @@ def pairs(config: PairsConfig) -> "PairsResult":
     from .stages.pairs.stage import pairs
 
     return pairs(config)
+
+
+def align(config: AlignConfig) -> "TrainingResult":
+    """Train on preference pairs: DPO, IPO, CPO, SLiC, KTO and others, by TRL's trainers."""
+    from .stages.aligning import align
+
+    return align(config)
 
 
 def evaluate(config: EvaluateConfig) -> "Evaluated":

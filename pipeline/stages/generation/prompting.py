@@ -1,15 +1,14 @@
 """Questions -> the tokens that the student is asked with: those that it was trained on."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...chat_template import SHIELD
 from ...models.loading import load_tokenizer
 from ...records import conversation
 from ...scoring.tokens import Tokenization
-from ...templates import SEPARATORS, student_template
+from ...templates import student_template
+from ...training.chat_template import trained_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,3 @@ class Prompting:
     def answer(self, reply: str) -> str:
         """What the model wrote, without the space between prompt and response."""
         return reply.removeprefix(self.template.leading_space)
-
-
-def trained_with(model: str) -> str | None:
-    """The template that `curate finetune` noted in a model's folder."""
-    try:
-        found = json.loads((Path(model) / "training.json").read_text("utf-8")).get("template")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return found if found in (*SEPARATORS, "chat") else None
