@@ -19,7 +19,7 @@ from .job import Job
 from .pair_rows import Ids
 
 FOLDER = "reference"
-PART = 2048  # answers whose log-probabilities are written together
+PART = 512  # answers whose log-probabilities are written together
 Answer = tuple[Ids, Ids]
 """A prompt's tokens and an answer's, with its end."""
 

@@ -1,17 +1,18 @@
 """`curate align`: losses, references that stay and move, trainings taken up, bad input."""
 
-import json
 import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from curate.pipeline.base.files import read_parquet, write_parquet
 from curate.pipeline.config.alignment import AlignConfig, PreferenceRecipe
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.inputs.ingest import Intake
@@ -29,11 +30,11 @@ from ..training.byte_student import template_of, tokens_of
 from ..training.data import write_jsonl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PAIRS = [
-    {"id": str(n), "prompt": f"Say {n}.", "chosen": f"{n}" + " again" * (n % 3), "rejected": f"no {n}"}
-    for n in range(9)
-]  # fmt: skip
 Row = dict[str, Any]
+PAIRS: list[Row] = [
+    {"prompt": f"Say {n}.", "chosen": f"{n}" + " again" * (n % 3), "rejected": f"no {n}"}
+    for n in range(9)
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,9 @@ def relative(byte_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def config_of(pairs: Path, student: Path, out: Path, *, recipe: Row | None = None, **options: Any) -> AlignConfig:  # fmt: skip
+def config_of(
+    pairs: Path, student: Path, out: Path, *, recipe: Row | None = None, **options: Any
+) -> AlignConfig:
     fast: Row = {"batch_size": 4, "per_device_batch_size": 4, "max_steps": 1, "learning_rate": 1e-3}
     training = PreferenceRecipe(preset="demo", **(fast | (recipe or {})))
     return AlignConfig(pairs=str(pairs), model=str(student), out=out, template="wizardlm",
@@ -179,12 +182,12 @@ def test_kto_has_both_labels_in_each_micro_batch_and_partners_of_other_prompts()
         answers_elsewhere(rows[:2], max_length=3, seed=0)
 
 
-@pytest.mark.parametrize("loss", ["dpo", "ipo", "kto"])
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
 def test_the_model_as_its_own_reference_begins_at_the_known_loss(
     loss: Any, pairs: Path, byte_student: Path, tmp_path: Path
 ) -> None:
     config = config_of(pairs, byte_student, tmp_path / "out", loss=loss)
-    first = {"dpo": math.log(2), "ipo": 25.0, "kto": 0.5}[loss]
+    first = {"dpo": math.log(2), "kto": 0.5}[loss]
     assert loss_of(config).first == pytest.approx(first)
     assert align(config).train_loss[0][1] == pytest.approx(first, rel=1e-5)
 
@@ -210,10 +213,6 @@ def test_a_training_that_was_cut_ends_with_the_weights_of_a_whole_one(
     whole = align(config)
     assert whole.train_loss[-1][1] != pytest.approx(whole.train_loss[0][1], abs=1e-3)
     weights = load_file(config.out / "model.safetensors")
-    if "reference_update" in options:
-        still = align(config_of(pairs, byte_student, tmp_path / "still", recipe=recipe,
-                                loss=options["loss"]))  # fmt: skip
-        assert still.train_loss[-1] != whole.train_loss[-1], "the reference did not move"
     for name in ("training.json", "model.safetensors"):
         (config.out / name).unlink()
     shutil.rmtree(config.out / "checkpoints/checkpoint-6")  # what was written after step 4 is lost
@@ -234,21 +233,20 @@ def test_the_reference_follows_the_model(
     if every > 1:
         update = {"reference_update": "hard", "every": every}
     recipe = {"max_steps": 3, "save_steps": 1, "keep_checkpoints": True}
-    kept: list[Row] = [load_file(byte_student / "model.safetensors")]
+    kept: list[Row] = []
     models: list[Row] = []
-    for steps in (1, 2, 3):  # each goes on from the last, whose checkpoints are two
-        config = config_of(pairs, byte_student, tmp_path / "out", recipe=recipe, **update)
+    config = config_of(pairs, byte_student, tmp_path / "out", recipe=recipe, **update)
     align(config)
     for step in (2, 3):
         folder = config.out / f"checkpoints/checkpoint-{step}"
         models.append(load_file(folder / "model.safetensors"))
         kept.append(load_file(folder / "moving_reference.safetensors"))
     name = "model.layers.0.mlp.up_proj.weight"
-    expected = (1 - alpha) * kept[1][name] + alpha * models[1][name]
+    expected = (1 - alpha) * kept[0][name] + alpha * models[1][name]
     if every > 1:
-        assert torch.equal(kept[1][name], models[0][name])  # taken at step 2
-        expected = kept[1][name]  # and kept at step 3
-    assert torch.allclose(kept[2][name], expected, atol=1e-7)
+        assert torch.equal(kept[0][name], models[0][name])  # taken at step 2
+        expected = kept[0][name]  # and kept at step 3
+    assert torch.allclose(kept[1][name], expected, atol=1e-7)
 
 
 def test_pairs_are_cut_as_for_fine_tuning_and_none_is_dropped_in_silence(
@@ -293,7 +291,8 @@ def test_pairs_of_other_tools_are_read(tmp_path: Path) -> None:
     found = list(read_pairs(open_source(str(write_jsonl(tmp_path / "p.jsonl", rows))), intake))
     assert {(p.prompt.turn, p.chosen, p.rejected) for p in found} == {("Hi", "yes", "no")}
     assert (len(found), intake.num_rejected) == (4, 2)
-    assert ["different prompts" in intake.rejected[0].reason, "rejected" in intake.rejected[1].reason] == [True, True]  # fmt: skip
+    assert "different prompts" in intake.rejected[0].reason
+    assert "'rejected'" in intake.rejected[1].reason
 
 
 REFUSED: list[tuple[Row, str]] = [
@@ -343,10 +342,8 @@ def test_bad_input_is_one_sentence(
 def test_the_references_log_probabilities_are_kept_and_checked(
     pairs: Path, byte_student: Path, tmp_path: Path
 ) -> None:
-    from curate.pipeline.base.files import read_parquet, write_parquet
-
     config = config_of(pairs, byte_student, tmp_path / "out")
-    result = align(config)
+    align(config)
     (part,) = (config.out / "reference").iterdir()
     known = read_parquet(part)
     assert known is not None and known[0].num_rows == 18
@@ -355,14 +352,9 @@ def test_the_references_log_probabilities_are_kept_and_checked(
     own = log_probability(model, row.prompt_ids, row.chosen_ids)
     assert known[0].column("log_probability")[0].as_py() == pytest.approx(own, rel=1e-5)
     table, notes = known
-    import pyarrow as pa
-
     spoilt = table.set_column(0, "log_probability", pa.array([-3.0 * n for n in range(18)]))
     write_parquet(part, spoilt, **notes)
-    for name in ("training.json", "finetune.json"):
-        (config.out / name).unlink()
-    shutil.rmtree(config.out / "adapter", ignore_errors=True)
-    (config.out / "finetune.json").write_text("{}")
-    with pytest.raises(CurateError, match="must be 0.6931"):
+    (config.out / "training.json").unlink()
+    shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
+    with pytest.raises(CurateError, match=r"must be 0\.6931"):
         align(config)
-    assert result.rows == 9 and json.loads((config.out / "finetune.json").read_text())
