@@ -1,4 +1,4 @@
-"""Trains a causal LM on token rows, with TRL's trainer; the only home of that library."""
+"""Trains a causal LM on token rows, with TRL's trainers; what all of them share."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -65,10 +65,10 @@ def config_of(
                        training=training, **options)  # fmt: skip
 
 
-def form_of(student: Path, **options: Any) -> RowFormat:
+def form_of(student: Path, *, max_length: int = 256) -> RowFormat:
     template, tokens = template_of("wizardlm", student), tokens_of(student)
-    return RowFormat(**{"template": template, "tokens": tokens, "max_length": 256,
-                        "end": answer_end(template, tokens)} | options)  # fmt: skip
+    end = answer_end(template, tokens)
+    return RowFormat(template=template, tokens=tokens, end=end, max_length=max_length)
 
 
 def rows_of(pairs: Path, student: Path) -> list[PairRow]:
@@ -119,7 +119,7 @@ def test_the_first_loss_is_the_published_formula(
     options: Row, formula: Any, pairs: Path, byte_student: Path, relative: Path, tmp_path: Path
 ) -> None:
     free = options["loss"] in NLL_WEIGHT
-    other = {} if free else {"reference": str(relative)}
+    other: Row = {} if free else {"reference": str(relative)}
     result = align(config_of(pairs, byte_student, tmp_path / "out", **options, **other))
     rows = rows_of(pairs, byte_student)
     batch = [rows[i] for i in list(FullRounds(9, round_of=4, seed=0, halves=False))[:4]]
@@ -140,7 +140,7 @@ def test_kto_is_its_formula_with_answers_to_other_prompts(
     pairs: Path, byte_student: Path, relative: Path, tmp_path: Path
 ) -> None:
     weights = {"desirable_weight": 1.2, "undesirable_weight": 0.9}
-    options = {"loss": "kto", "reference": str(relative), **weights}
+    options: Row = {"loss": "kto", "reference": str(relative), **weights}
     result = align(config_of(pairs, byte_student, tmp_path / "out", **options))
     rows = rows_of(pairs, byte_student)
     others = answers_elsewhere(rows, max_length=256, seed=0)

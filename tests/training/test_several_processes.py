@@ -170,15 +170,16 @@ app(["failing", "here"])
 def aligned_alone(data: Path, student: Path, folder: Path) -> TrainingResult:
     """A KTO training with a moving reference by one process; what two are to do, in a file."""
     pairs = [{"prompt": f"Say {n}.", "chosen": f"{n} {n}", "rejected": "no"} for n in range(9)]
-    recipe = {"preset": "demo", "batch_size": 8, "per_device_batch_size": 4, "epochs": 1}
+    recipe: dict[str, Any] = {"preset": "demo", "batch_size": 8, "epochs": 1}
     given: dict[str, Any] = {
         "pairs": str(write_jsonl(folder / "pairs.jsonl", pairs)),
         "loss": "kto",
         "template": "wizardlm",
         "reference_update": "soft",
     }
-    (folder / "preferences.json").write_text(json.dumps({**given, "training": recipe}))
-    training = PreferenceRecipe(**{**recipe, "per_device_batch_size": 8})
+    share = {**given, "training": {**recipe, "per_device_batch_size": 4}}
+    (folder / "preferences.json").write_text(json.dumps(share), "utf-8")
+    training = PreferenceRecipe(**recipe)
     out = folder / "aligned-alone"
     return align(AlignConfig(model=str(student), out=out, training=training, **given))
 
