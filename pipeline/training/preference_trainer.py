@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from .trainer import (
     lora_config,
     one_gpu,
     padding_tokenizer,
+    preference_classes,
     shared_arguments,
     trainable,
 )
@@ -41,14 +41,8 @@ class Alignment:
 
 def preference_trainer(job: Job, alignment: Alignment) -> Any:
     """TRL's trainer on rows that are tokenised already, so that it alters none."""
-    import trl
-
     loss, moving = alignment.loss, alignment.trust_region
-    base, config = (
-        (trl.KTOTrainer, partial(trl.KTOConfig, train_sampling_strategy="sequential"))
-        if loss.unpaired
-        else (trl.DPOTrainer, trl.DPOConfig)
-    )
+    base, config = preference_classes(unpaired=loss.unpaired)
     rows = _data_set(job, alignment)
     args = config(
         **shared_arguments(job, rows=len(rows), records=len(rows), even=loss.unpaired),

@@ -1,6 +1,7 @@
-"""Trains a causal LM on token rows, with TRL's trainers; what all of them share."""
+"""Trains a causal LM on token rows, with TRL's trainers; the only home of that library."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -84,6 +85,17 @@ def sft_trainer(job: Job) -> Any:
     if (recipe.packing or recipe.padding_free) and not recipe.deepspeed:
         check_rows_apart(trainer, job.data.rows)
     return trainer
+
+
+def preference_classes(*, unpaired: bool) -> tuple[Any, Any]:
+    """TRL's trainer on pairs, or on answers with a label, and the class of its arguments."""
+    if not unpaired:
+        from trl import DPOConfig, DPOTrainer
+
+        return DPOTrainer, DPOConfig
+    from trl import KTOConfig, KTOTrainer
+
+    return KTOTrainer, partial(KTOConfig, train_sampling_strategy="sequential")
 
 
 def curate_trainer(base: Any, job: Job, order: Iterable[int] | None) -> Any:
