@@ -145,6 +145,12 @@ def _pairs(config: configs.PairsConfig) -> Output:
     return Output(result=result, lines=printing.paired(result))
 
 
+@command(commands.align, "pairs --model tuned --out aligned --loss dpo", trains=True)
+def _align(config: configs.AlignConfig) -> Output:
+    result = commands.align(config)
+    return Output(result=result, lines=printing.aligned(result))
+
+
 @command(commands.evaluate, "--model tuned --base STUDENT --tasks arc_challenge,hellaswag")
 def _evaluate(config: configs.EvaluateConfig) -> Output:
     from .pipeline.stages.evaluation.stage import in_words

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import (
         CurateError,
+        align,
         bpc,
         check,
         compare,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CurateError",
     "__version__",
+    "align",
     "bpc",
     "check",
     "compare",

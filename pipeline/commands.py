@@ -141,6 +141,13 @@ def pairs(config: configs.PairsConfig) -> "PairsResult":
     return pairs(config)
 
 
+def align(config: configs.AlignConfig) -> "TrainingResult":
+    """Train on preference pairs: DPO, IPO, CPO, SLiC, KTO and others, by TRL's trainers."""
+    from .stages.aligning import align
+
+    return align(config)
+
+
 def evaluate(config: configs.EvaluateConfig) -> "Evaluated":
     """Benchmark tasks through lm-eval, beside the base model's."""
     from .stages.evaluation.stage import evaluate

@@ -107,6 +107,16 @@ class PreferencePair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextPair:
+    """What a preference training reads of a pair."""
+
+    id: str
+    prompt: Prompt
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unpaired:
     """Answers to one prompt that became no pair, and why; `answers` says which they were."""
 

@@ -49,6 +49,8 @@ PROMISED = {
     "score": "--student --out --template --tokenization --max-length --batch-tokens --device "
     "--dtype",
     "compare": "",
+    "align": "--model --out --loss --beta --nll-weight --delta --desirable-weight "
+    "--undesirable-weight --label-smoothing --reference --reference-update --alpha --every",
     "pairs": "--student --choose --beta --keep --against --out --min-margin --max-length-ratio "
     "--balance-length --tier --decontaminate --seed",
     "explain": "",

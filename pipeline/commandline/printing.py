@@ -83,6 +83,14 @@ def trained(result: "TrainingResult") -> Iterator[str]:
         )
 
 
+def aligned(result: "TrainingResult") -> Iterator[str]:
+    """What was trained, what became of the pairs, and how the curves begin and end."""
+    yield from trained(result)
+    yield counts("pairs left out", result.dropped)
+    for name, (first, last) in (result.preferences or {}).items():
+        yield f"{name.replace('_', ' ')}: {first:.4f} at the first step, {last:.4f} at the last"
+
+
 def whole_run(result: "RunResult") -> Iterator[str]:
     """What each stage did."""
     yield from reflected(result.reflected)

@@ -99,7 +99,7 @@ def _code(work: Callable[[], int], name: str, trains: bool) -> int:
     """
     try:
         if ranks.are_several() and not trains:
-            raise UsageError(f"torchrun starts `finetune` and `compare`, not `{name}`")
+            raise UsageError(f"torchrun starts what trains, not `{name}`")
         stdout = sys.stdout if ranks.is_first() else None
         with signals.interruptible(), redirect_stdout(stdout):
             code = work()

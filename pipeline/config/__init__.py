@@ -1,5 +1,6 @@
 """One frozen dataclass a command; a field carries its type, default, help and limits."""
 
+from .alignment import AlignConfig
 from .answers import AnswerFormat, GenerateConfig, JudgeConfig
 from .comparison import CompareConfig, PairwiseConfig, SetName
 from .evaluation import EvaluateConfig
@@ -17,6 +18,7 @@ from .training import FinetuneConfig
 from .whole import DemoConfig, RunConfig
 
 __all__ = [
+    "AlignConfig",
     "AnswerFormat",
     "BpcConfig",
     "CheckConfig",

@@ -1,8 +1,9 @@
 """`curate finetune`: the settings of a training, and the presets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..errors import UsageError
 from .fields import check_fields, embedded, option
@@ -57,6 +58,7 @@ def _setting(paper: Any = None, **more: Any) -> Any:
 class Recipe:
     """Every setting of a training. One that is given as None has the preset's value."""
 
+    presets: ClassVar[Mapping[Preset, Mapping[str, Any]]] = PRESETS
     preset: Preset = option("paper-7b", help="The values of settings not given.", title="Training")
     epochs: float = _setting(3, help="Passes over the data.", above=0)
     max_steps: int | None = _setting(help="Steps, in place of epochs.", min=1)
@@ -97,7 +99,7 @@ class Recipe:
     report_to: str = _setting("none", help="Trackers of transformers, such as tensorboard.")
 
     def __post_init__(self) -> None:
-        others = PRESETS.get(self.preset, {})
+        others = self.presets.get(self.preset, {})
         for found in fields(self):
             paper = found.metadata.get("preset")
             if paper is not None and getattr(self, found.name) is None:
@@ -109,7 +111,7 @@ class Recipe:
     @property
     def row_tokens(self) -> int:
         """Tokens of a row, at most: `max_length`, else the preset's."""
-        return self.max_length or PRESETS[self.preset].get("max_length", 2048)
+        return self.max_length or self.presets[self.preset].get("max_length", 2048)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,32 +2,36 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..base.files import writable
-from ..base.progress import Progress, say
+from ..base.progress import say
 from ..config import InputConfig
-from ..config.training import FREE, FinetuneConfig, Recipe
-from ..errors import CurateError
+from ..config.training import FinetuneConfig
 from ..inputs.examples import read_examples
 from ..inputs.ingest import Intake
 from ..inputs.model_files import revision_of, short_name
 from ..inputs.readers import open_source
-from ..models.devices import pick_dtype
-from ..models.loading import context_of, load_config, load_tokenizer
+from ..models.loading import load_tokenizer
 from ..run.arrow_set import read_rows
 from ..run.directory import RunDir, is_run
-from ..run.importing import unused_notes, write_unused
 from ..run.selected import finished_selection, scored_template
 from ..scoring.tokens import Tokenization
 from ..templates import Template, student_template
-from ..training.chat_template import Serving, serving
-from ..training.job import Job, Report, Training, TrainingProgress
-from ..training.launch import check_launch, lost_process, without_library_output
+from ..training.chat_template import serving
+from ..training.job import Job, Report, Training
+from ..training.launch import lost_process, without_library_output
+from ..training.preparation import (
+    identity_of,
+    prepared_job,
+    say_unused,
+    shown_progress,
+    within_context,
+)
 from ..training.publication import TrainingResult, claim_folder, publish
-from ..training.rows import Records, RowFormat, TrainingData, training_data
-from ..training.trainer import train
+from ..training.rows import Records, RowFormat, training_data
+from ..training.trainer import sft_trainer, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +109,7 @@ def finetune_records(
     template = student_template(config.template or "auto", tokenizer)
     # Rows are cut by the recipe, not by the tokenization.
     tokens = Tokenization(tokenizer, template, name="exact", max_length=1)
-    with Progress(title, total=None, unit="steps") as progress:
-
-        def report(now: TrainingProgress) -> None:
-            progress.total = now.steps
-            progress.advance(now.step - progress.done, f"loss {now.loss:.4f}")
-
+    with shown_progress(title) as report:
         return finetune(
             config, source, template=template, tokens=tokens, held_out=held_out, progress=report
         )
@@ -131,16 +130,16 @@ def finetune(
     """
     with without_library_output(), writable(config.out), lost_process(), ExitStack() as locks:
         job, intakes = _prepared(config, source, held_out, template, tokens)
-        finished = claim_folder(job, _identity(job, template), locks, command="finetune")
+        finished = claim_folder(job, identity_of(job, template.name), locks, command="finetune")
         if finished is not None:
             return finished
         for name, intake in intakes.items():
-            _say_unused(job, name, intake)
+            say_unused(job, intake, job.out if name == "input" else job.out / name)
         if job.data.unlike:
             say(f"note: {job.data.unlike} earlier answers are not trained on: in a history the "
                 "template writes them otherwise than as an answer")  # fmt: skip
         training = Training(report=progress or (lambda _: None))
-        trainer = train(job, training)
+        trainer = train(job, training, sft_trainer)
         about = {"preset": config.preset, "template": template.name, "source": dict(source.origin)}
         counts = {name: intake.counts() for name, intake in intakes.items()}
         return publish(job, trainer, training, {**about, "rows": counts})
@@ -154,7 +153,7 @@ def _prepared(
     tokens: Tokenization,
 ) -> tuple[Job, dict[str, Intake]]:
     """The job, and what became of all rows that were read for it, by what they were read for."""
-    recipe = _within_context(config)
+    recipe = within_context(config.recipe(), config.model, config.revision)
     served = serving(template, tokens)
     form = RowFormat(
         template=template,
@@ -168,12 +167,14 @@ def _prepared(
     data = training_data(
         source.records, form, held_out=recipe.held_out, seed=recipe.seed, held_out_records=others
     )
-    _check_vocabulary(config, data)
     rows = len(data.rows) + (0 if held_out else len(data.held_out))
     intakes = {"input": _counted(source, rows, data.left_out)}
     if held_out:
         intakes["held_out"] = _counted(held_out, len(data.held_out), data.held_out_left_out)
-    return _job(config, recipe, data, served), intakes
+    job = prepared_job(
+        config.model, config.revision, recipe=recipe, data=data, serving=served, out=config.out
+    )
+    return job, intakes
 
 
 def _counted(source: RecordSource, rows: int, left_out: list[tuple[str, str]]) -> Intake:
@@ -181,62 +182,3 @@ def _counted(source: RecordSource, rows: int, left_out: list[tuple[str, str]]) -
     intake = source.intake or Intake(rows=records, records=records)
     intake.reject_records(left_out)
     return intake
-
-
-def _say_unused(job: Job, name: str, intake: Intake) -> None:
-    """Say which rows were not used, and list them in `out`; those to hold out in a folder there."""
-    folder = job.out if name == "input" else job.out / name
-    for note in unused_notes(intake.counts(), f"{folder}/"):
-        folder.mkdir(exist_ok=True)
-        if job.state.is_main_process:
-            write_unused(folder, intake)
-        say(note)
-
-
-def _within_context(config: FinetuneConfig) -> Recipe:
-    recipe = config.recipe()
-    context = context_of(load_config(config.model, config.revision)) or recipe.row_tokens
-    if config.max_length is not None and config.max_length > context:
-        raise CurateError(
-            f"--max-length {config.max_length} is beyond the context of {config.model}: {context}"
-        )
-    return replace(recipe, max_length=min(recipe.row_tokens, context))
-
-
-def _check_vocabulary(config: FinetuneConfig, data: TrainingData) -> None:
-    size = load_config(config.model, config.revision).get_text_config().vocab_size
-    largest = max(max(row.input_ids) for row in data.rows + data.held_out)
-    if largest >= size:
-        raise CurateError(
-            f"the template writes a token {largest}, and the model of {config.model} has only "
-            f"{size}: they do not belong together"
-        )
-
-
-def _job(config: FinetuneConfig, recipe: Recipe, data: TrainingData, served: Serving) -> Job:
-    import torch
-    from accelerate import PartialState
-
-    check_launch(recipe)
-    cpu = recipe.device == "cpu" or not torch.cuda.is_available()
-    state = PartialState(cpu=cpu)
-    auto = pick_dtype(state.device) == "bfloat16"
-    return Job(
-        model=config.model,
-        revision=config.revision,
-        recipe=recipe,
-        data=data,
-        serving=served,
-        out=config.out,
-        state=state,
-        bf16={"auto": auto, "bf16": True, "float32": False}[recipe.precision],
-        cpu=cpu,
-    )
-
-
-def _identity(job: Job, template: Template) -> dict[str, Any]:
-    """What may not change when a training is taken up again."""
-    identity: dict[str, Any] = {"model": job.model, "revision": job.revision}
-    identity |= {"template": template.name, "bf16": job.bf16}
-    identity |= {name: value for name, value in asdict(job.recipe).items() if name not in FREE}
-    return identity | {"data": job.data.fingerprint}  # last, for most others change it too

@@ -7,13 +7,12 @@ from typing import Any
 
 CARD = """---
 {front}
-tags: [curate, sft]
+tags: [curate, {tag}]
 ---
 
-# {name}, fine-tuned
+# {name}, {title}
 
-Supervised fine-tuning on curated data. The loss counts the response and its end only; losses are
-mean negative log-likelihoods of a token, in nats.
+{about}
 
 | | |
 |---|---|
@@ -31,6 +30,20 @@ The curve's numbers are in `loss.csv`; the library versions and the rest are in 
 """
 
 
+SFT = {
+    "tag": "sft",
+    "title": "fine-tuned",
+    "about": "Supervised fine-tuning on curated data. The loss counts the response and its end "
+    "only; losses are\nmean negative log-likelihoods of a token, in nats.",
+}
+PREFERENCE = {
+    "tag": "preference",
+    "title": "trained on preference pairs",
+    "about": "Preference training: of two answers to a prompt the chosen one becomes more likely "
+    "against the\nrejected one. Log-probabilities are sums over an answer and its end, in nats.",
+}
+
+
 def model_card(manifest: Mapping[str, Any]) -> str:
     """The README of a trained model, from its training.json."""
     result, settings, model = manifest["result"], manifest["settings"], manifest["model"]
@@ -45,18 +58,20 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "prompt template": f"`{manifest['template']}`",
         "steps": result["steps"],
         "training loss, first and last step": _ends(result["train_loss"]),
-        "held-out loss, before and after": _held_out(result),
+        **_measured(result),
     }
     front = ["library_name: transformers", "pipeline_tag: text-generation"]
     if not os.path.exists(model):
         front.append(f"base_model: {model}")
     table = [f"| {name} | {value} |" for name, value in facts.items()]
+    settings = {**manifest.get("preference", {}), **settings}
     chosen = [f"| {name} | {value} |" for name, value in settings.items() if value is not None]
     return CARD.format(
         front="\n".join(front),
         name=Path(model).name,
         facts="\n".join(table),
         preset=manifest["preset"],
+        **(PREFERENCE if "preference" in manifest else SFT),
         settings="\n".join(chosen),
     )
 
@@ -71,6 +86,15 @@ def _counts(dropped: Mapping[str, int]) -> str:
 
 def _ends(curve: Any) -> str:
     return f"{curve[0][1]:.4f}, {curve[-1][1]:.4f}" if curve else "no step"
+
+
+def _measured(result: Mapping[str, Any]) -> dict[str, str]:
+    if result["preferences"] is None:
+        return {"held-out loss, before and after": _held_out(result)}
+    return {
+        f"{name.replace('_', ' ')}, first and last step": f"{first:.4f}, {last:.4f}"
+        for name, (first, last) in result["preferences"].items()
+    }
 
 
 def _held_out(result: Mapping[str, Any]) -> str:

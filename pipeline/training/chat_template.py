@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..base.progress import say
 from ..chat_template import ChatTemplate
 from ..errors import CurateError
 from ..scoring.tokens import Tokenization
-from ..templates import Template, fill
+from ..templates import SEPARATORS, Template, fill
 
 # A wire format in Jinja: a user's turn, and in front of each answer what leads to it.
 JINJA = (
@@ -63,6 +64,15 @@ def _rendered_end(chat: ChatTemplate, tokenizer: Any) -> tuple[int, ...]:
 def _special_ids(tokenizer: Any) -> set[int]:
     added = tokenizer.added_tokens_decoder.items()
     return {*tokenizer.all_special_ids, *(id for id, token in added if token.special)}
+
+
+def trained_with(model: str) -> str | None:
+    """The template that a training of ours noted in a model's folder."""
+    try:
+        found = json.loads((Path(model) / "training.json").read_text("utf-8")).get("template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if found in (*SEPARATORS, "chat") else None
 
 
 def serving(template: Template, tokens: Tokenization) -> Serving:

@@ -32,7 +32,7 @@ class Job:
     model: str
     revision: str | None
     recipe: Recipe
-    data: TrainingData
+    data: TrainingData[Any]
     serving: Serving
     out: Path
     state: Any  # accelerate's PartialState: which process this is of how many

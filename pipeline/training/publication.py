@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .checkpoints import (
     read_json,
 )
 from .job import Job, Training
-from .loss_curve import loss_curve, write_curve
+from .loss_curve import COLUMNS, PREFERENCE_COLUMNS, Curve, loss_curve, write_curve
 from .saving import save_trained
 
 LIBRARIES = ("curate-reflection", "torch", "transformers", "trl", "accelerate", "datasets", "peft")
@@ -38,6 +38,8 @@ class TrainingResult:
 
     `train_loss` is (step, loss) for each step; `seconds` and `tokens_per_second` (without padding)
     are of this session; rows + held_out_rows + the counts in `dropped` are the records given.
+    Of a preference training the losses are its own, and `preferences` has the first and the last
+    value of each of its curves.
     """
 
     out: Path
@@ -56,6 +58,7 @@ class TrainingResult:
     tokens_per_second: float
     resumed_from: int | None = None
     already_trained: bool = False
+    preferences: Mapping[str, tuple[float, float]] | None = None
 
 
 def claim_folder(
@@ -77,17 +80,31 @@ def publish(job: Job, trainer: Any, training: Training, about: Mapping[str, Any]
     staged = job.out / STAGED
     with disk_errors(job.out):
         save_trained(trainer, job, staged)
+    columns = PREFERENCE_COLUMNS if "preference" in about else COLUMNS
+    curve = loss_curve(trainer.state.log_history, columns)
     result = _result(job, trainer, training)
+    if "preference" in about:
+        result = replace(result, preferences=_ends(curve))
     if job.state.is_main_process:
         manifest = _manifest(job, result, about)
         (staged / "README.md").write_text(model_card(manifest), "utf-8")
-        write_curve(loss_curve(trainer.state.log_history), staged)
+        write_curve(curve, staged)
         publish_files(staged, job.out)
         write_json(job.out / MANIFEST, manifest)
         if not job.recipe.keep_checkpoints:
             shutil.rmtree(job.checkpoints)
     job.state.wait_for_everyone()
     return result
+
+
+def _ends(curve: Curve) -> dict[str, tuple[float, float]]:
+    """Each column's first and last value, of those that have one."""
+    found: dict[str, tuple[float, float]] = {}
+    for row in curve:
+        for name, value in row.items():
+            if value is not None and name not in ("step", "training_loss"):
+                found[name] = (found.get(name, (value, value))[0], value)
+    return found
 
 
 def _result(job: Job, trainer: Any, training: Training) -> TrainingResult:

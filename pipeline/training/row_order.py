@@ -27,3 +27,35 @@ class EvenOrder:
         chance = torch.Generator().manual_seed(self.seed + self.epoch)
         yield from torch.randperm(self.rows, generator=chance).tolist()
         yield from [self.rows] * (len(self) - self.rows)
+
+
+class FullRounds:
+    """The rows at random, in whole rounds of `round_of` (a micro-batch of each process).
+
+    Pairs have no label that a filler could lack, so what is left over at an epoch's end is left
+    out. With `halves`, row 2i is the chosen and 2i + 1 the rejected answer of pair i: they
+    alternate, and those of one pair are half an epoch apart.
+    """
+
+    def __init__(self, rows: int, *, round_of: int, seed: int, halves: bool) -> None:
+        self.rows, self.round_of, self.seed, self.epoch = rows, round_of, seed, 0
+        self.halves = halves
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate's data loader."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows // self.round_of * self.round_of
+
+    def __iter__(self) -> Iterator[int]:
+        import torch
+
+        chance = torch.Generator().manual_seed(self.seed + self.epoch)
+        number = self.rows // 2 if self.halves else self.rows
+        order = torch.randperm(number, generator=chance).tolist()
+        if self.halves:
+            opposite = [*order[number // 2 :], *order[: number // 2]]
+            both = zip(order, opposite, strict=True)
+            order = [row for one, other in both for row in (2 * one, 2 * other + 1)]
+        yield from order[: len(self)]

@@ -6,15 +6,31 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..config.training import LossOn, Overlong
 from ..errors import CurateError
+from ..pair_records import Prompt
 from ..records import Example
 from ..scoring.tokens import Tokenization
 from ..templates import Template
 
 IGNORED = -100  # the label that no loss looks at
+
+
+class Row(Protocol):
+    """What is trained on as one; `content` is what identifies it."""
+
+    @property
+    def input_ids(self) -> list[int]:
+        """All its tokens."""
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """The id and the tokens, as JSON takes them."""
+
+
+R = TypeVar("R", bound=Row, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +53,22 @@ class TrainingRow:
             labels[begin:end] = self.input_ids[begin:end]
         return labels
 
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What identifies the row."""
+        return self.id, self.prefix_length, self.input_ids, *self.earlier
+
 
 @dataclass(frozen=True, slots=True)
-class TrainingData:
+class TrainingData(Generic[R]):
     """What to train on and to hold out; rows + held out + dropped = the records that came in.
 
     `left_out` is (id, reason) for each dropped record, `held_out_left_out` the same of a held-out
     set of its own.
     """
 
-    rows: list[TrainingRow]
-    held_out: list[TrainingRow]
+    rows: Sequence[R]
+    held_out: Sequence[TrainingRow]
     cut: int
     left_out: list[tuple[str, str]]
     held_out_left_out: list[tuple[str, str]]
@@ -68,9 +89,8 @@ class TrainingData:
     def fingerprint(self) -> str:
         """Changes with any token that is trained on or held out, and with their order."""
         digest = hashlib.sha256()
-        for row in chain(self.rows, [None], self.held_out):
-            content = (row.id, row.prefix_length, row.input_ids, *row.earlier) if row else None
-            digest.update(json.dumps(content).encode())
+        for row in chain[Row | None](self.rows, [None], self.held_out):
+            digest.update(json.dumps(row and row.content).encode())
         return digest.hexdigest()[:16]
 
 
@@ -89,10 +109,10 @@ class RowFormat:
     loss_on: LossOn = "last"
     """Of a conversation: its last answer, or all of them."""
 
-    def prefix_ids(self, example: Example) -> list[int]:
+    def prefix_ids(self, asked: Example | Prompt) -> list[int]:
         """The tokens of T(h, x)."""
-        template, system, history = self.template, example.system, example.history
-        prompt = template.prompt(example.instruction, example.input, system=system, history=history)
+        template, system, history = self.template, asked.system, asked.history
+        prompt = template.prompt(asked.instruction, asked.input, system=system, history=history)
         return self.tokens.prefix_ids(prompt, template.context(history, system=system))
 
 
@@ -103,14 +123,14 @@ def training_data(
     held_out: float = 0,
     seed: int = 0,
     held_out_records: Records | None = None,
-) -> TrainingData:
+) -> TrainingData[TrainingRow]:
     """Tokenise, count what is cut or dropped, and split. CurateError where nothing is left.
 
     With `held_out_records` nothing is split off: those are held out, cut where too long.
     """
     rows, cut, left_out, unlike = _rows(records, form)
     if not rows:
-        raise CurateError(_nothing_left(left_out, form.max_length))
+        raise nothing_left(left_out, form.max_length)
     if held_out_records is None:
         return TrainingData(*_split(rows, held_out, seed), cut, left_out, [], unlike)
     others, _, missing, _ = _rows(held_out_records, replace(form, overlong="cut"))
@@ -137,12 +157,15 @@ def _rows(
     return rows, cut, left_out, unlike
 
 
-def _nothing_left(left_out: Sequence[tuple[str, str]], max_length: int) -> str:
+def nothing_left(left_out: Sequence[tuple[str, str]], max_length: int) -> CurateError:
+    """The error where no record gives a row."""
     if not left_out:
-        return "the dataset is empty: there is nothing to train on"
+        return CurateError("the dataset is empty: there is nothing to train on")
     fates = Counter(reason for _, reason in left_out)
     counts = ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()))
-    return f"no record is left to train on at a maximum of {max_length} tokens: {counts}"
+    return CurateError(
+        f"no record is left to train on at a maximum of {max_length} tokens: {counts}"
+    )
 
 
 def as_example(record: Example | Mapping[str, Any]) -> Example:

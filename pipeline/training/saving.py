@@ -18,8 +18,9 @@ def save_trained(trainer: Any, job: Job, folder: Path) -> None:
         return
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if hasattr(model, "peft_config"):
-        model.save_pretrained(folder / "adapter", state_dict=weights)
-        model = _merged(job, folder / "adapter")
+        adapter = folder / "adapter"
+        model.save_pretrained(adapter, state_dict=weights, selected_adapters=["default"])
+        model = _merged(job, adapter)
         model.save_pretrained(folder)
     else:
         dtype = load_config(job.model, job.revision).get_text_config().dtype

@@ -1,5 +1,7 @@
-"""Trains a causal LM on token rows, with TRL's trainer; the only home of that library."""
+"""Trains a causal LM on token rows, with TRL's trainers; the only home of that library."""
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,11 +18,11 @@ from .row_order import EvenOrder
 from .rows import IGNORED
 
 
-def train(job: Job, training: Training) -> Any:
-    """The trainer after training, from the last whole checkpoint if there is one."""
+def train(job: Job, training: Training, build: Callable[[Job], Any]) -> Any:
+    """The trainer that `build` makes, after training, from the last whole checkpoint if any."""
     checkpoint = last_complete(job.checkpoints)
     with memory_advice(job.recipe):
-        trainer = prepared(job, training)
+        trainer = prepared(job, training, build)
         if checkpoint is None:
             trainer.train()
         else:
@@ -40,12 +42,12 @@ def _resume(trainer: Any, checkpoint: Path) -> None:
         ) from None
 
 
-def prepared(job: Job, training: Training) -> Any:
+def prepared(job: Job, training: Training, build: Callable[[Job], Any]) -> Any:
     """The trainer before training, with all that it reports to."""
     from transformers import PrinterCallback
     from transformers.integrations import TensorBoardCallback
 
-    trainer = _trainer(job)
+    trainer = build(job)
     trainer.remove_callback(PrinterCallback)  # it prints on stdout
     trainer.add_callback(observer(job, held_out_meter(job, trainer, training), training))
     for callback in trainer.callback_handler.callbacks:
@@ -54,8 +56,8 @@ def prepared(job: Job, training: Training) -> Any:
     return trainer
 
 
-def _trainer(job: Job) -> Any:
-    """TRL's trainer on rows that are tokenised and labelled already, so that it alters none."""
+def sft_trainer(job: Job) -> Any:
+    """TRL's SFTTrainer on rows that are tokenised and labelled already, so that it alters none."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer, pack_dataset
 
@@ -85,21 +87,29 @@ def _trainer(job: Job) -> Any:
     return trainer
 
 
-def curate_trainer(base: Any, job: Job, order: EvenOrder | None) -> Any:
+def preference_classes(*, unpaired: bool) -> tuple[Any, Any]:
+    """TRL's trainer on pairs, or on answers with a label, and the class of its arguments."""
+    if not unpaired:
+        from trl import DPOConfig, DPOTrainer
+
+        return DPOTrainer, DPOConfig
+    from trl import KTOConfig, KTOTrainer
+
+    return KTOTrainer, partial(KTOConfig, train_sampling_strategy="sequential")
+
+
+def curate_trainer(base: Any, job: Job, order: Iterable[int] | None) -> Any:
     """A trainer of TRL whose checkpoints appear whole or not at all, and which reports to nobody.
 
     `order` is that of an epoch's rows, None for the trainer's own.
     """
 
-    class Trainer(base):  # type: ignore[misc]  # trl has no types
+    class Trainer(_with_whole_checkpoints(base, job)):  # type: ignore[misc]  # trl has no types
         def _send_telemetry(self) -> None:
             pass
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             pass
-
-        def _get_output_dir(self, trial: Any) -> str:
-            return str(job.checkpoints / STAGED)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return order or super()._get_train_sampler(train_dataset)
@@ -109,13 +119,26 @@ def curate_trainer(base: Any, job: Job, order: EvenOrder | None) -> Any:
             if self.state.global_step < self.state.max_steps:
                 super()._run_epoch(*args, **kwargs)
 
+    return Trainer
+
+
+def _with_whole_checkpoints(base: Any, job: Job) -> Any:
+    class Trainer(base):  # type: ignore[misc]  # trl has no types
+        def _get_output_dir(self, trial: Any) -> str:
+            return str(job.checkpoints / STAGED)
+
+        def _complete_checkpoint(self, folder: Path) -> None:
+            """Put what else it takes to go on into a checkpoint."""
+
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            staged = job.checkpoints / STAGED / f"checkpoint-{self.state.global_step}"
             with disk_errors(job.out):
                 super()._save_checkpoint(model, trial)
-            job.state.wait_for_everyone()
+                job.state.wait_for_everyone()
+                if job.state.is_main_process:
+                    self._complete_checkpoint(staged)
             if job.state.is_main_process:
-                name = f"checkpoint-{self.state.global_step}"
-                publish_checkpoint(job.checkpoints / STAGED / name, job.checkpoints)
+                publish_checkpoint(staged, job.checkpoints)
             job.state.wait_for_everyone()
 
     return Trainer
@@ -175,10 +198,13 @@ def _shared_evenly(job: Job, rows: Any, per_device: int) -> tuple[Any, EvenOrder
     return concatenate_datasets([rows, filler]), order
 
 
-def shared_arguments(job: Job, *, rows: int, records: int) -> dict[str, Any]:
-    """The arguments of any of TRL's trainers; `rows` are those of its data set."""
+def shared_arguments(job: Job, *, rows: int, records: int, even: bool = False) -> dict[str, Any]:
+    """The arguments of any of TRL's trainers; `rows` are those of its data set.
+
+    `even`: a forward pass takes an even number of rows.
+    """
     recipe = job.recipe
-    per_device, accumulation = _batch(recipe, rows, records, job.state.num_processes)
+    per_device, accumulation = _batch(recipe, rows, records, job.state.num_processes, even=even)
     return {
         "output_dir": str(job.out),
         "num_train_epochs": recipe.epochs,
@@ -218,7 +244,9 @@ def one_gpu(args: Any) -> Any:
     return args
 
 
-def _batch(recipe: Recipe, rows: int, records: int, processes: int) -> tuple[int, int]:
+def _batch(
+    recipe: Recipe, rows: int, records: int, processes: int, *, even: bool
+) -> tuple[int, int]:
     """Rows of a device's forward pass, and passes a step.
 
     A packed row counts as the records in it on average, so that packing changes speed, not recipe.
@@ -229,5 +257,11 @@ def _batch(recipe: Recipe, rows: int, records: int, processes: int) -> tuple[int
     share, rest = divmod(batch, processes)
     if rest:
         raise CurateError(f"a batch of {batch} cannot be shared equally by {processes} processes")
-    size = max(n for n in range(1, min(share, limit) + 1) if share % n == 0)
-    return size, share // size
+    sizes = [n for n in range(1, min(share, limit) + 1) if not (share % n or (even and n % 2))]
+    if not sizes:
+        raise CurateError(
+            f"a batch of {batch} on {processes} processes, at most {limit} rows at once on each, "
+            "cannot be taken two rows at a time, a good and a bad one: raise --batch-size or "
+            "--per-device-batch-size"
+        )
+    return sizes[-1], share // sizes[-1]

@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,7 +69,9 @@ def test_training_is_a_plain_loop(
     )
 
 
-def plain_loop(model: Any, rows: list[Any], *, steps: int, warmup: int, seed: int) -> list[float]:
+def plain_loop(
+    model: Any, rows: Sequence[Any], *, steps: int, warmup: int, seed: int
+) -> list[float]:
     """AdamW, batches of 4, linear warm-up then a cosine, clipping at 1: row by row, by hand."""
     decayed = [p for p in model.parameters() if p.ndim > 1]  # as everywhere, norms do not decay
     kept = [p for p in model.parameters() if p.ndim == 1]

@@ -1,4 +1,4 @@
-"""kill -9 at tens of random moments in what loads torch: select, score, finetune."""
+"""kill -9 at tens of random moments in what loads torch: select, score, finetune, align."""
 
 import random
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ..training.data import write_jsonl
 from .checks import accounted_for, same
 from .conftest import IDS, TRIALS, Landed, selecting
 from .forker import Forker
@@ -102,6 +103,48 @@ def test_finetune_survives_kills(
         for _ in range(moments.randint(1, 4)):
             child = curate.start(*words(out))
             if not child.killed_after(moments.uniform(0.2, 1) * longest):
+                break
+            done = len(list(out.glob("checkpoints/checkpoint-*")))
+            landed("with checkpoints" if done else "before a checkpoint")
+            kills += 1
+        curate.run(*words(out))
+        for name in TRAINED:
+            assert (out / name).read_bytes() == (tmp_path / "calm" / name).read_bytes(), name
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "--loss dpo",
+        "--loss dpo --reference-update soft",
+        "--loss kto --reference-update hard --every 3 --lora-r 2",
+    ],
+)
+def test_align_survives_kills(
+    way: str,
+    tmp_path: Path,
+    curate: Forker,
+    tiny_student: Path,
+    moments: random.Random,
+    landed: Landed,
+) -> None:
+    """The same of a preference training, whose reference stays or moves."""
+    texts = [{"prompt": f"Say {n}.", "chosen": f"{n} {n}", "rejected": "no"} for n in range(24)]
+    data = write_jsonl(tmp_path / "pairs.jsonl", texts)
+
+    def words(out: Path) -> list[str | Path]:
+        return ["align", data, "--model", tiny_student, "--out", out, "--preset", "demo",
+                "--epochs", "4", "--batch-size", "4", "--per-device-batch-size", "4",
+                "--save-steps", "2", "--device", "cpu", *way.split()]  # fmt: skip
+
+    begun = time.monotonic()
+    curate.run(*words(tmp_path / "calm"))
+    longest, kills, number = time.monotonic() - begun, 0, 0
+    while kills < max(KILLS // 6, 2):
+        out, number = tmp_path / f"model-{number}", number + 1
+        for _ in range(moments.randint(1, 4)):
+            if not curate.start(*words(out)).killed_after(moments.uniform(0.2, 1) * longest):
                 break
             done = len(list(out.glob("checkpoints/checkpoint-*")))
             landed("with checkpoints" if done else "before a checkpoint")

@@ -15,7 +15,7 @@ from curate.pipeline.stages.finetuning import RecordSource, finetune
 from curate.pipeline.templates import Template, student_template
 from curate.pipeline.training.chat_template import answer_end
 from curate.pipeline.training.publication import TrainingResult
-from curate.pipeline.training.rows import RowFormat, TrainingData, training_data
+from curate.pipeline.training.rows import RowFormat, TrainingData, TrainingRow, training_data
 
 CHAT = (
     "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}"
@@ -98,7 +98,7 @@ def train(config: FinetuneConfig, records: Any = RECORDS, **options: Any) -> Tra
 
 def data_of(
     student: Path, records: Any = RECORDS, name: Any = "wizardlm", **options: Any
-) -> TrainingData:
+) -> TrainingData[TrainingRow]:
     template, tokens = template_of(name, student), tokens_of(student, name)
     form = RowFormat(
         template=template,

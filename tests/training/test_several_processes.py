@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from curate.pipeline.config import InputConfig
+from curate.pipeline.config import AlignConfig, InputConfig
+from curate.pipeline.config.alignment import PreferenceRecipe
 from curate.pipeline.config.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.stages.aligning import align
 from curate.pipeline.stages.finetuning import finetune_run
 from curate.pipeline.training.launch import check_launch
 from curate.pipeline.training.publication import TrainingResult
@@ -102,7 +104,8 @@ def assert_same(alone: TrainingResult, out: Path) -> None:
     assert result["processes"] == 2
     losses = [loss for _, loss in result["train_loss"]]
     assert losses == pytest.approx([loss for _, loss in alone.train_loss], abs=1e-5)
-    assert result["held_out_after"] == pytest.approx(alone.held_out_after, abs=1e-5)
+    if alone.held_out_after is not None:
+        assert result["held_out_after"] == pytest.approx(alone.held_out_after, abs=1e-5)
     one, two = (load_file(folder / "model.safetensors") for folder in (alone.out, out))
     assert one.keys() == two.keys()
     for name, weight in one.items():
@@ -117,8 +120,10 @@ from torch import distributed
 from curate.cli import Output, StatusConfig, app, command
 from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.finetuning import finetune, finetune_run
-from curate.pipeline.config import InputConfig
+from curate.pipeline.config import AlignConfig, InputConfig
+from curate.pipeline.config.alignment import PreferenceRecipe
 from curate.pipeline.config.training import FinetuneConfig
+from curate.pipeline.stages.aligning import align
 
 data, model, out, settings = sys.argv[1:]
 out = Path(out)
@@ -133,6 +138,9 @@ for given in (sharded, replace(sharded, out=out / "whole", fsdp=False)):
         (given.out / "checkpoints/checkpoint-6/complete.json").unlink()
     distributed.barrier()
     finetune_run(given)
+preferences = json.loads((out / "preferences.json").read_text())
+recipe = PreferenceRecipe(**preferences.pop("training"))
+align(AlignConfig(model=model, out=out / "aligned", training=recipe, **preferences))
 
 def failing():
     \"\"\"Fails in one of the processes.\"\"\"
@@ -159,10 +167,28 @@ app(["failing", "here"])
 """
 
 
+def aligned_alone(data: Path, student: Path, folder: Path) -> TrainingResult:
+    """A KTO training with a moving reference by one process; what two are to do, in a file."""
+    pairs = [{"prompt": f"Say {n}.", "chosen": f"{n} {n}", "rejected": "no"} for n in range(9)]
+    recipe: dict[str, Any] = {"preset": "demo", "batch_size": 8, "epochs": 1}
+    given: dict[str, Any] = {
+        "pairs": str(write_jsonl(folder / "pairs.jsonl", pairs)),
+        "loss": "kto",
+        "template": "wizardlm",
+        "reference_update": "soft",
+    }
+    share = {**given, "training": {**recipe, "per_device_batch_size": 4}}
+    (folder / "preferences.json").write_text(json.dumps(share), "utf-8")
+    training = PreferenceRecipe(**recipe)
+    out = folder / "aligned-alone"
+    return align(AlignConfig(model=str(student), out=out, training=training, **given))
+
+
 def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
     data: Path, alone: TrainingResult, together: Finished, tiny_student: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(together[0], tmp_path / "whole")
+    aligned = aligned_alone(data, tiny_student, tmp_path)
     script = tmp_path / "several.py"
     script.write_text(SEVERAL, "utf-8")
     ended = launched(script, data, tiny_student, tmp_path, json.dumps(SETTINGS))
@@ -170,9 +196,10 @@ def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
         manifest = json.loads((tmp_path / way / "training.json").read_text("utf-8"))
         assert manifest["result"]["resumed_from"] == 3
         assert_same(alone, tmp_path / way)
+    assert_same(aligned, tmp_path / "aligned")
     assert ended.returncode == 1 and not ended.stdout
     lines = ended.stderr.splitlines()
-    said = [line for line in lines if not line.startswith(("finetune ", "note: "))]
+    said = [line for line in lines if not line.startswith(("finetune ", "note: ", "align "))]
     assert said[0] == "error: the disk is full", ended.stderr
     assert sum(line.startswith(("error", "interrupted")) for line in said) == 1
     assert (tmp_path / "failing/finetune.json").exists()

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from ...base.foreign_json import read_object
 from ...chat_template import SHIELD
 from ...models.loading import load_tokenizer
 from ...records import conversation
 from ...scoring.tokens import Tokenization
-from ...templates import SEPARATORS, student_template
+from ...templates import student_template
+from ...training.chat_template import trained_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +54,3 @@ class Prompting:
     def answer(self, reply: str) -> str:
         """What the model wrote, without the space between prompt and response."""
         return reply.removeprefix(self.template.leading_space)
-
-
-def trained_with(model: str) -> str | None:
-    """The template that `curate finetune` noted in a model's folder."""
-    found = (read_object(Path(model) / "training.json") or {}).get("template")
-    return found if found in (*SEPARATORS, "chat") else None
