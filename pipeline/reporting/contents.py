@@ -178,7 +178,7 @@ def student_numbers(
             for side in SIDES
             for group, values in groups_of(student, side).items()
         },
-        bits={name: _bits(rows) for name, rows in _whole(candidates, student).items() if len(rows)},
+        bits=response_bits(candidates, student),
         statuses=_statuses(student.scores),
         failures=_failures(student.scores),
         lengths={k: distribution(v) for k, v in lengths_of(candidates, student).items()},
@@ -186,6 +186,12 @@ def student_numbers(
         examples=examples(run, candidates, rows),
         notices=_student_notices(student, about),
     )
+
+
+def response_bits(candidates: pa.Table, student: StudentTables) -> dict[str, ResponseBits]:
+    """From stored scores; a response that is not scored with and without its instruction is out."""
+    groups = _whole(candidates, student)
+    return {name: _bits(rows) for name, rows in groups.items() if len(rows)}
 
 
 def _whole(candidates: pa.Table, student: StudentTables) -> dict[str, pa.Table]:

@@ -183,7 +183,9 @@ def _row(example: Example, form: RowFormat) -> tuple[TrainingRow | None, str]:
     if too_long and (form.overlong == "drop" or len(prefix) >= form.max_length):
         return None, "overlong"
     earlier = list(_earlier_answers(example, prefix, form)) if form.loss_on == "all" else []
-    cut_off = form.tokens.tokenizer.decode(target[form.max_length - len(prefix) :])
+    cut_off = form.tokens.tokenizer.decode(
+        target[form.max_length - len(prefix) :], clean_up_tokenization_spaces=False
+    )
     row = TrainingRow(
         example.id,
         ids[: form.max_length],
