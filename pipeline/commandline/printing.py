@@ -81,6 +81,11 @@ def trained(result: "TrainingResult") -> Iterator[str]:
             f"held-out loss (nats a response token, {result.held_out_rows} rows): "
             f"{result.held_out_before:.4f} before, {result.held_out_after:.4f} after"
         )
+        yield (
+            f"in bits a character ({result.held_out_characters} characters): "
+            f"{result.held_out_bits_per_character_before:.4f} before, "
+            f"{result.held_out_bits_per_character_after:.4f} after"
+        )
 
 
 def aligned(result: "TrainingResult") -> Iterator[str]:

@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..method.compression import bits_per_character
 from ..run.directory import RunDir
 from .examples import DecisionExample, examples
-from .reading import StudentTables
+from .reading import RESPONSE_NLLS, StudentTables
 from .record_flow import Flow, Step, flow_of, input_step, versions_step
 from .summaries import (
     Distribution,
@@ -56,9 +57,21 @@ class SetNumbers:
     distinct_2: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseBits:
+    """Bits a character of `rows` responses, without the instruction and given it."""
+
+    rows: int
+    alone: float
+    given: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentNumbers:
-    """What one student decided. Scores: (`ifd` or `rifd`, group) -> their distribution."""
+    """What one student decided. Scores: (`ifd` or `rifd`, group) -> their distribution.
+
+    `bits` has the groups of the scores of which a response was scored whole.
+    """
 
     selected: int
     rejected: int
@@ -68,6 +81,7 @@ class StudentNumbers:
     flow: Flow | None
     limits: Mapping[str, float]
     scores: Mapping[tuple[str, str], Distribution]
+    bits: Mapping[str, ResponseBits]
     statuses: Mapping[tuple[str, ...], int]
     failures: Mapping[tuple[str, ...], int]
     lengths: Mapping[tuple[str, str], Distribution]
@@ -160,6 +174,7 @@ def student_numbers(
             for side in SIDES
             for group, values in groups_of(student, side).items()
         },
+        bits=response_bits(candidates, student),
         statuses=_statuses(student.scores),
         failures=_failures(student.scores),
         lengths={k: distribution(v) for k, v in lengths_of(candidates, student).items()},
@@ -167,6 +182,34 @@ def student_numbers(
         examples=examples(run, candidates, rows),
         notices=_student_notices(student, about),
     )
+
+
+def response_bits(candidates: pa.Table, student: StudentTables) -> dict[str, ResponseBits]:
+    """From stored scores; a response that is not scored with and without its instruction is out."""
+    groups = _whole(candidates, student)
+    return {name: _bits(rows) for name, rows in groups.items() if len(rows)}
+
+
+def _whole(candidates: pa.Table, student: StudentTables) -> dict[str, pa.Table]:
+    """NLLs, tokens and characters of the responses scored whole, by the groups of `groups_of`."""
+    pair = ["id", "candidate"]
+    whole = student.scores.filter(pc.equal(student.scores.column("ifd_status"), "ok"))
+    lengths = candidates.select([*pair, "response_chars"])
+    rows = whole.select([*pair, *RESPONSE_NLLS]).join(lengths, keys=pair, join_type="inner")
+    rows = rows.drop_null()
+    is_original = pc.equal(rows.column("candidate"), "original")
+    found = {"original": rows.filter(is_original), "reflected": rows.filter(pc.invert(is_original))}
+    if student.decided:
+        for name, table in (("kept", student.kept), ("dropped", student.dropped)):
+            found[name] = rows.join(table.select(pair), keys=pair, join_type="left semi")
+    return found
+
+
+def _bits(rows: pa.Table) -> ResponseBits:
+    alone, given, tokens = (rows.column(name).to_pylist() for name in RESPONSE_NLLS)
+    characters = pc.sum(rows.column("response_chars")).as_py()
+    both = (bits_per_character(nlls, tokens, characters) for nlls in (alone, given))
+    return ResponseBits(len(rows), *both)
 
 
 def _drops(dropped: pa.Table) -> dict[tuple[str, ...], int]:

@@ -21,8 +21,9 @@ _CANDIDATES = pa.schema(
     [(name, pa.string()) for name in ("id", "candidate", "status", "reason")]
     + [("instruction_chars", pa.int64()), ("response_chars", pa.int64()), ("shard", pa.int64())]
 )
+RESPONSE_NLLS = ("nll_response", "nll_response_given_instruction", "num_response_tokens")
 _SCORES = pa.schema(
-    [SCORE_SCHEMA.field(name) for name in ("id", "candidate", "ifd", "rifd")]
+    [SCORE_SCHEMA.field(name) for name in ("id", "candidate", "ifd", "rifd", *RESPONSE_NLLS)]
     + [
         SCORE_SCHEMA.field(f"{side}_{about}")
         for side in ("ifd", "rifd")

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..base.files import write_json
 from ..inputs.model_files import revision_of
+from ..method.compression import bits_per_character
 from ..run.lock import run_lock
 from .card import model_card
 from .checkpoints import (
@@ -27,6 +28,7 @@ from .checkpoints import (
 )
 from .job import Job, Training
 from .loss_curve import COLUMNS, PREFERENCE_COLUMNS, Curve, loss_curve, write_curve
+from .rows import TrainingData
 from .saving import save_trained
 
 LIBRARIES = ("curate-reflection", "torch", "transformers", "trl", "accelerate", "datasets", "peft")
@@ -50,6 +52,9 @@ class TrainingResult:
     held_out_tokens: int
     held_out_before: float | None
     held_out_after: float | None
+    held_out_characters: int
+    held_out_bits_per_character_before: float | None
+    held_out_bits_per_character_after: float | None
     cut: int
     dropped: Mapping[str, int]
     max_length: int
@@ -118,6 +123,9 @@ def _result(job: Job, trainer: Any, training: Training) -> TrainingResult:
         held_out_tokens=job.data.held_out_tokens,
         held_out_before=training.held_out_before,
         held_out_after=training.held_out_after,
+        held_out_characters=job.data.held_out_characters,
+        held_out_bits_per_character_before=_in_bits(training.held_out_before, job.data),
+        held_out_bits_per_character_after=_in_bits(training.held_out_after, job.data),
         cut=job.data.cut,
         dropped=job.data.dropped,
         max_length=job.recipe.row_tokens,
@@ -126,6 +134,13 @@ def _result(job: Job, trainer: Any, training: Training) -> TrainingResult:
         tokens_per_second=training.tokens / max(training.seconds, 1e-9),
         resumed_from=training.resumed_from,
     )
+
+
+def _in_bits(loss: float | None, data: TrainingData[Any]) -> float | None:
+    """A held-out loss in bits a character."""
+    if loss is None:
+        return None
+    return bits_per_character([loss], [data.held_out_tokens], data.held_out_characters)
 
 
 def _manifest(job: Job, result: TrainingResult, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,11 +38,13 @@ class TrainingRow:
     """prefix_ids(T(h, x)) + target_ids(y) + end; a cut response has no end, as it does not end.
 
     `earlier` are the stretches of the prefix, as (begin, end), that are answers to train on too.
+    `characters` are those of all texts that are trained on; a cut text counts as far as it is kept.
     """
 
     id: str
     input_ids: list[int]
     prefix_length: int
+    characters: int
     earlier: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -84,6 +86,11 @@ class TrainingData(Generic[R]):
     def held_out_tokens(self) -> int:
         """How many tokens the held-out loss is the mean of."""
         return sum(label != IGNORED for row in self.held_out for label in row.labels)
+
+    @property
+    def held_out_characters(self) -> int:
+        """How many characters of text those tokens are; the ends of the answers have none."""
+        return sum(row.characters for row in self.held_out)
 
     @property
     def fingerprint(self) -> str:
@@ -198,15 +205,27 @@ def _row(example: Example, form: RowFormat) -> tuple[TrainingRow | None, str]:
     too_long = len(ids) > form.max_length
     if too_long and (form.overlong == "drop" or len(prefix) >= form.max_length):
         return None, "overlong"
-    earlier = tuple(_earlier_answers(example, prefix, form)) if form.loss_on == "all" else ()
-    row = TrainingRow(example.id, ids[: form.max_length], len(prefix), earlier)
+    earlier = list(_earlier_answers(example, prefix, form)) if form.loss_on == "all" else []
+    cut_off = form.tokens.tokenizer.decode(
+        target[form.max_length - len(prefix) :], clean_up_tokenization_spaces=False
+    )
+    row = TrainingRow(
+        example.id,
+        ids[: form.max_length],
+        len(prefix),
+        characters=sum(n for _, n in earlier) + max(len(example.output) - len(cut_off), 1),
+        earlier=tuple(stretch for stretch, _ in earlier),
+    )
     return row, "cut" if too_long else "whole"
 
 
 def _earlier_answers(
     example: Example, prefix: list[int], form: RowFormat
-) -> Iterator[tuple[int, int]]:
-    """Where the history's answers stand in the prefix as they were asked for and would be given."""
+) -> Iterator[tuple[tuple[int, int], int]]:
+    """Where the history's answers stand in the prefix as they were asked for and would be given.
+
+    Each with its characters.
+    """
     history = example.history
     for place in range(0, len(history), 2):
         question, answer = (turn["content"] for turn in history[place : place + 2])
@@ -214,7 +233,7 @@ def _earlier_answers(
         before = form.prefix_ids(asked)
         ids = [*before, *form.tokens.target_ids(answer), *form.end]
         if prefix[: len(ids)] == ids:
-            yield len(before), len(ids)
+            yield (len(before), len(ids)), len(answer)
 
 
 def _split(

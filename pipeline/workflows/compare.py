@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from ..base.files import write_json
@@ -29,12 +30,16 @@ HELD_OUT = 0.1  # of the originals, where nothing else is said
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A set's held-out losses (nats a response token), one for each seed; rows of the first."""
+    """A set's held-out losses (nats a response token), one for each seed; rows of the first.
+
+    `bits_per_character` is the mean loss in that unit.
+    """
 
     name: SetName
     rows: int
     losses: tuple[float, ...]
     loss: Interval
+    bits_per_character: float
     difference: Interval | None
     """From the loss of `random` with the same seed; None where that was not trained."""
 
@@ -53,7 +58,9 @@ class CompareResult:
     held_out: str
     held_out_rows: int
     held_out_tokens: int
+    held_out_characters: int
     untrained: float
+    untrained_bits_per_character: float
     sets: tuple[Measured, ...]
     judged: Judgement | None = None
 
@@ -90,6 +97,7 @@ def compare(config: CompareConfig) -> CompareResult:
     }
     first = next(iter(trained.values()))
     assert first.held_out_before is not None
+    assert first.held_out_bits_per_character_before is not None
     result = CompareResult(
         out=finetuning.out,
         run=run.config["id"],
@@ -101,7 +109,9 @@ def compare(config: CompareConfig) -> CompareResult:
         held_out=source,
         held_out_rows=first.held_out_rows,
         held_out_tokens=first.held_out_tokens,
+        held_out_characters=first.held_out_characters,
         untrained=first.held_out_before,
+        untrained_bits_per_character=first.held_out_bits_per_character_before,
         sets=tuple(_measured(config, trained)),
     )
     if config.pairwise and questions:
@@ -197,6 +207,7 @@ def _measured(
             rows=results[0].rows,
             losses=losses,
             loss=t_interval(losses),
+            bits_per_character=_mean_bits(results),
             difference=difference,
         )
 
@@ -205,25 +216,34 @@ def _losses(results: Sequence[TrainingResult]) -> tuple[float, ...]:
     return tuple(r.held_out_after for r in results if r.held_out_after is not None)
 
 
+def _mean_bits(results: Sequence[TrainingResult]) -> float:
+    bits = [r.held_out_bits_per_character_after for r in results]
+    return mean(value for value in bits if value is not None)
+
+
 def in_words(result: CompareResult) -> Iterator[str]:
     """The table, and what its numbers are."""
     seeds = ", ".join(map(str, result.seeds))
     yield (
         f"held-out loss after {result.steps} steps of {result.batch_size} rows, in nats a response "
-        f"token: {result.held_out_rows} rows, {result.held_out_tokens} tokens ({result.held_out})"
+        f"token and in bits a character: {result.held_out_rows} rows, {result.held_out_tokens} "
+        f"tokens, {result.held_out_characters} characters ({result.held_out})"
     )
     several = f"95 % intervals: Student's t over the seeds ({seeds})"
     intervals = several if len(result.seeds) > 1 else f"one seed ({seeds}) gives no interval"
     yield (f"{intervals}; each difference is from `{BASELINE}` with the same seed; lower is better")
     yield ""
-    form = "{:12}{:>6}{:>9}  {:19}{:>12}  {}"
-    yield form.format("trained on", "rows", "loss", "95 %", "difference", "95 %").rstrip()
-    yield form.format("nothing", "", f"{result.untrained:.4f}", "", "", "").rstrip()
+    form = "{:12}{:>6}{:>11}{:>9}  {:19}{:>12}  {}"
+    head = ("trained on", "rows", "bits/char", "loss", "95 %", "difference", "95 %")
+    yield form.format(*head).rstrip()
+    untrained = (f"{result.untrained_bits_per_character:.4f}", f"{result.untrained:.4f}")
+    yield form.format("nothing", "", *untrained, "", "", "").rstrip()
     for row in result.sets:
         difference = f"{row.difference.mean:+.4f}" if row.difference else ""
         yield form.format(
             row.name,
             row.rows,
+            f"{row.bits_per_character:.4f}",
             f"{row.loss.mean:.4f}",
             _bounds(row.loss, ""),
             difference,

@@ -169,10 +169,29 @@ def of_scores(run: Path, key: str) -> Iterator[tuple[str, float]]:
             (s[f"{side}_status"], s[f"{side}_reason"]) for s in scores if s[f"{side}_reason"]
         ).items():
             yield f"failure.{side}.{status}.{reason}", n
+        if side == "ifd":
+            yield from bits(run, scores, groups)
     originals = [c for c in parquet(run / "candidates") if c["candidate"] == "original"]
     for when, rows in (("before", originals), ("after", kept)):
         yield from spread(f"length.instruction.{when}", [length(row) for row in rows]).items()
         yield from spread(f"length.response.{when}", [len(row["output"]) for row in rows]).items()
+
+
+def bits(run: Path, scores: Rows, groups: dict[str, Rows]) -> Iterator[tuple[str, float]]:
+    """Of the responses that were scored whole."""
+    texts = {(c["id"], c["candidate"]): c["output"] for c in parquet(run / "candidates")}
+    whole = {(s["id"], s["candidate"]): s for s in scores if s["ifd_status"] == "ok"}
+    for group, rows in groups.items():
+        pairs = {(row["id"], row["candidate"]) for row in rows} & set(whole)
+        if pairs:
+            characters = sum(len(texts[pair]) for pair in pairs)
+            yield f"bits.{group}.rows", len(pairs)
+            for name, nll in (
+                ("alone", "nll_response"),
+                ("given", "nll_response_given_instruction"),
+            ):
+                nats = sum(whole[p][nll] * whole[p]["num_response_tokens"] for p in pairs)
+                yield f"bits.{group}.{name}", nats / math.log(2) / characters
 
 
 def distinct_2(rows: Rows) -> float:

@@ -49,6 +49,7 @@ def test_the_last_answer_or_all_of_them(name: str, byte_student: Path) -> None:
     space = " " if name == "vicuna" else ""
     assert last.input_ids == every.input_ids
     assert trained(byte_student, last) == f"{space}A penguin.</s>"
+    assert (last.characters, every.characters) == (10, 18)
     assert trained(byte_student, every) == f"{space}A robin.</s>{space}A penguin.</s>"
     whole = AutoTokenizer.from_pretrained(byte_student).decode(every.input_ids)
     said = ["Be brief.", "Name a bird.", "A robin.", "And one that swims?", "A penguin."]

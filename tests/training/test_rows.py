@@ -75,6 +75,22 @@ def test_long_rows_are_cut_or_dropped_and_counted(overlong: Any, byte_student: P
     assert ends == ({"short": True, "long": False} if overlong == "cut" else {"short": True})
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_characters_are_those_of_the_texts_trained_on(name: str, byte_student: Path) -> None:
+    answers = ["It is 5.", " 5\n", "\u00e9\u65e5"]
+    records = [Example(id=text, instruction="Add.", output=text) for text in answers]
+    data = data_of(byte_student, RECORDS[:2], name, held_out_records=records)
+    assert [row.characters for row in data.held_out] == [8, 3, 2]
+    assert data.held_out_characters == 13
+
+
+def test_a_cut_text_counts_as_far_as_it_is_kept(byte_student: Path) -> None:
+    records = [Example(id="long", instruction="Hi.", output="Ho. " * 100)]
+    [row] = data_of(byte_student, records, max_length=40).rows
+    kept = AutoTokenizer.from_pretrained(byte_student).decode(row.input_ids[row.prefix_length :])
+    assert row.characters == len(kept) < 400 and ("Ho. " * 100).startswith(kept)
+
+
 def test_the_held_out_rows_do_not_depend_on_order(byte_student: Path) -> None:
     def kept_out(records: list[Example], seed: int) -> set[str]:
         data = data_of(byte_student, records, held_out=0.25, seed=seed)

@@ -1,6 +1,7 @@
 """`curate compare`: equal steps, the table's arithmetic, taken up again, and bad input."""
 
 import json
+import math
 import re
 import statistics
 from collections.abc import Iterator
@@ -70,6 +71,9 @@ def test_every_set_is_trained_alike(compared: CompareResult) -> None:
     assert {m["settings"]["seed"] for n, m in manifests.items() if n.endswith("5")} == {5}
     assert {m["template"] for m in manifests.values()} == {"wizardlm"}
     assert len({m["data"] for m in manifests.values()}) == 4  # `selected` and `all` stay the same
+    (before,) = {r["held_out_bits_per_character_before"] for r in results}
+    nats = compared.untrained * compared.held_out_tokens
+    assert before == pytest.approx(nats / math.log(2) / compared.held_out_characters)
     rows = {row.name: row.rows for row in compared.sets}
     assert rows["selected"] == rows["random"] <= 8 and rows["all"] == 14
     assert AutoModelForCausalLM.from_pretrained(compared.out / "random-seed5")
@@ -78,9 +82,10 @@ def test_every_set_is_trained_alike(compared: CompareResult) -> None:
 def test_the_table_is_what_the_trainings_measured(compared: CompareResult) -> None:
     after = {name: m["result"]["held_out_after"] for name, m in trained(compared).items()}
     (line,) = [line for line in in_words(compared) if line.startswith("selected")]
-    found = re.fullmatch(r"selected +(\d+) +(\S+)  (\S+) to (\S+) +(\S+)  (\S+) to (\S+)", line)
+    bounds = r"(\S+)  (\S+) to (\S+)"
+    found = re.fullmatch(rf"selected +(\d+) +(\S+) +{bounds} +{bounds}", line)
     assert found
-    rows, mean, low, high, difference, lowest, highest = map(float, found.groups())
+    rows, bits, mean, low, high, difference, lowest, highest = map(float, found.groups())
     losses = [after["selected-seed0"], after["selected-seed5"]]
     changes = [a - after[f"random-seed{s}"] for a, s in zip(losses, (0, 5), strict=True)]
     for values, centre, ends in (
@@ -90,6 +95,13 @@ def test_the_table_is_what_the_trainings_measured(compared: CompareResult) -> No
         assert centre == pytest.approx(statistics.mean(values), abs=1e-4)
         reach = 12.706 * abs(values[0] - values[1]) / 2  # two values: t of one degree of freedom
         assert ends == pytest.approx((centre - reach, centre + reach), abs=3e-4)
+    tokens, characters = compared.held_out_tokens, compared.held_out_characters
+    assert bits == pytest.approx(mean * tokens / math.log(2) / characters, abs=1e-3)
+    (untrained,) = [line.split() for line in in_words(compared) if line.startswith("nothing")]
+    assert untrained[1:] == [
+        f"{compared.untrained_bits_per_character:.4f}",
+        f"{compared.untrained:.4f}",
+    ]
     found_json = json.loads((compared.out / "compare.json").read_text("utf-8"))
     assert found_json["sets"][0]["losses"] == losses
     assert found_json["sets"][1]["difference"] is None and rows == found_json["sets"][0]["rows"]
