@@ -53,7 +53,7 @@ class AlignConfig:
     model: str = option(help="The model to train: a folder or a hub id.")
     out: Path = out_option(help="The folder of the trained model.")
     loss: LossName = option(
-        "dpo", help="cpo and slic have no reference; kto takes each answer by itself."
+        "dpo", help="The loss: cpo and slic have no reference; kto takes each answer by itself."
     )
     beta: float | None = option(
         None,

@@ -135,8 +135,8 @@ class SolveConfig:
     out: Path = out_option(help="The run directory.")
     strategy: Strategy = option(
         "cot",
-        help="direct: the answer alone; cot: step by step; many-shot: behind solved problems; "
-        "unsupervised: behind unsolved ones; pseudocode: by a program of the task that is "
+        help="How: direct, the answer alone; cot, step by step; many-shot, behind solved problems; "
+        "unsupervised, behind unsolved ones; pseudocode, by a program of the task that is "
         "simulated, never run.",
     )
     samples: int = option(4, help="Replies a problem.", min=1)

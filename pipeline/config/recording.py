@@ -8,7 +8,7 @@ from .fields import flag_of
 from .options import Option, options_of
 from .training import Recipe
 
-ARGUMENTS = ("data", "run", "id", "a", "b")
+ARGUMENTS = ("data", "run", "id", "a", "b", "pairs")
 """The options that are typed without a flag, in their order."""
 
 
