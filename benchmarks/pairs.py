@@ -148,6 +148,8 @@ def main() -> None:
             "|---|---|---|---|---|",
             *lines,
             "",
+            "The command computes on one core: beside others, as the load says, wall time is longer than",
+            "processor time.",
             "The same records in the opposite order and half as many shards gave the same pairs.",
             "",
         ]

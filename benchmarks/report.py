@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.pipeline.base.checksums import with_check
 from curate.pipeline.base.files import write_json, write_parquet
 from curate.pipeline.run.decisions import DecisionFiles
 from curate.pipeline.run.directory import RunDir
@@ -78,7 +79,8 @@ def make(source: RunDir, target: Path, records: int) -> None:
     entry = source.stage(f"select/{scores.name}") or {}
     stages = {"reflect": {**(source.stage("reflect") or {}), "records": records, "input": None}}
     stages[f"select/{scores.name}"] = {**entry, "counts": {"sequences": 8 * records}}
-    write_json(target / "manifest.json", {**source.manifest, "stages": stages})
+    manifest = {name: value for name, value in source.manifest.items() if name != "check"}
+    write_json(target / "manifest.json", with_check({**manifest, "stages": stages}))
     decisions = DecisionFiles.of(source, scores.name)
     decided = grown([table for _, table in decisions.shards()], records, own, 2)
     write_shards(target / "decisions" / scores.name, decided)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .chat_template import ChatTemplate, chat_template
 from .errors import CurateError
-from .records import Message, user_turn
+from .records import Message, conversation, user_turn
 
 PROMPTS = ("reflect_instruction", "reflect_response")
 SEPARATORS = {"vicuna": " ", "alpaca": "\n", "wizardlm": "\n"}
@@ -77,15 +77,39 @@ class Template:
             texts = [self.chat.source, _shipped("guess")]
         return _digest(*texts)
 
-    def prompt(self, instruction: str, input: str = "", *, system: str | None = None) -> str:
-        """T(x). A system turn goes in front of the instruction where the format has no place."""
+    def prompt(
+        self,
+        instruction: str,
+        input: str = "",
+        *,
+        system: str | None = None,
+        history: Sequence[Message] = (),
+    ) -> str:
+        """T(x), or T(h, x) behind a history; of a wire format its last turn alone.
+
+        A system turn goes in front of the first instruction where the format has no place for it.
+        """
         if self.chat is not None:
-            turns: list[Message] = [{"role": "user", "content": user_turn(instruction, input)}]
-            return self.chat(([{"role": "system", "content": system}] if system else []) + turns)
+            about: dict[str, Any] = {"input": input, "system": system, "history": history}
+            return self.chat(conversation([instruction], [], **about))
+        if history:
+            return self.next_turn(user_turn(instruction, input))
         if system:
             instruction = f"{system}\n\n{instruction}"
         wire = _shipped(f"{self.name}.input" if input else self.name)
         return fill(wire, instruction=instruction, input=input)
+
+    def context(self, history: Sequence[Message], *, system: str | None = None) -> tuple[str, ...]:
+        """T(h): the whole text, or for a wire format its prompts and answers in turn."""
+        if not history:
+            return ()
+        if self.chat is not None:
+            return (self.chat.closed([*([_system(system)] if system else []), *history]),)
+        questions, answers = history[::2], history[1::2]
+        first = self.prompt(questions[0]["content"], system=system)
+        prompts = [first, *(self.next_turn(turn["content"]) for turn in questions[1:])]
+        pairs = zip(prompts, answers, strict=True)
+        return tuple(text for prompt, answer in pairs for text in (prompt, answer["content"]))
 
     def before_response(self, prompt: str) -> str:
         """A prompt up to the response's first token: with a line break, without a space."""
@@ -95,9 +119,15 @@ class Template:
         """What follows an answer and its end where a wire format is asked a further question."""
         return fill(_shipped(f"{self.name}.next"), instruction=instruction)
 
-    def guess(self, response: str) -> str:
-        """T(G(y)): the request to guess the instruction, in the form without an input."""
-        return self.prompt(fill(_shipped("guess"), response=response))
+    def guess(
+        self, response: str, *, system: str | None = None, history: Sequence[Message] = ()
+    ) -> str:
+        """T(G(y)): the request to guess the instruction, in the form without an input.
+
+        T(h, G(y)) behind a history. A system turn alone is none.
+        """
+        request = fill(_shipped("guess"), response=response)
+        return self.prompt(request, system=system if history else None, history=history)
 
     def headers(self) -> tuple[str, str, str]:
         """The constant openings of T(x) with and without an input, and of T(G(y))."""
@@ -105,6 +135,10 @@ class Template:
         rendered = (self.prompt("\x01"), self.prompt("\x01", "\x01"), self.guess("\x01"))
         plain, with_input, guess = (text.partition("\x01")[0] for text in rendered)
         return plain, with_input, guess
+
+
+def _system(text: str) -> Message:
+    return {"role": "system", "content": text}
 
 
 def with_history(instruction: str, history: Sequence[Message]) -> str:

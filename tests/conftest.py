@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Begun in the background, tests would have children that ignore what is sent to end them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("no deadline", deadline=None)  # other work may hold the cores
+settings.load_profile("no deadline")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

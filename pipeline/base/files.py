@@ -53,6 +53,7 @@ def writable(place: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place."""
+    _check(path)
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
@@ -158,6 +159,7 @@ def count_of(path: Path) -> int:
 
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a new folder, then put it in the place of `path`."""
+    _check(path)
     with writable(path):
         temporary = path.with_name(f".{path.name}.new")
         old = path.with_name(f".{path.name}.old")

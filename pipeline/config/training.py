@@ -14,6 +14,7 @@ Preset = Literal["paper-7b", "paper-13b", "lora", "demo"]
 Scheduler = Literal["cosine", "linear", "constant", "constant_with_warmup"]
 Precision = Literal["auto", "bf16", "float32"]
 Overlong = Literal["cut", "drop"]
+LossOn = Literal["last", "all"]
 
 PRESETS: dict[Preset, dict[str, Any]] = {
     "paper-7b": {},
@@ -71,6 +72,7 @@ class Recipe:
         help="Tokens of a row [default: the preset's, or the model's context where shorter].", min=1
     )
     overlong: Overlong = _setting("cut", help="Longer rows are cut or dropped.")
+    loss_on: LossOn = _setting("last", help="Of a conversation: its last answer, or all of them.")
     held_out: float = _setting(
         0.0, help="Rows kept out to measure the loss: a part of all, or a number.", min=0
     )

@@ -122,6 +122,9 @@ def _texts(
 ) -> Iterator[tuple[str, Difference]]:
     """What the step may change: the response, and in the first step all three texts."""
     names = ("instruction", "input", "output") if step == "instruction" else ("output",)
+    if step == "instruction" and old is not None and old.history:
+        earlier = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in old.history)
+        yield "history", Difference(difference(earlier, earlier).old, [])
     for name in names:
         before, after = getattr(old, name, None) or "", getattr(new, name, None) or ""
         if not before and not after and name == "input":

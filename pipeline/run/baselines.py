@@ -55,7 +55,8 @@ def drawn(decisions: DecisionFiles) -> dict[str, Drawn]:
         return found
     there = pc.is_valid(rows.column("original_response_chars")).to_numpy()
     pool = rows.filter(there)
-    numbers = lots(pool.column("id").to_pylist())
+    parts = pool.select(["id"]).to_batches(max_chunksize=10_000)  # as Python texts they are large
+    numbers = lots(id for part in parts for id in part.column("id").to_pylist())
     lengths = pool.column("original_response_chars").to_numpy()
     found["random"][there] = draw(numbers, len(wanted))
     found["length"][there] = draw_of_like_lengths(wanted, lengths, numbers)

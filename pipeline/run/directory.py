@@ -19,6 +19,7 @@ from ..base.foreign_text import whole
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
+from .lock import moved
 
 FORMAT = 1
 TEMPLATE_COPY = "chat_template.jinja"
@@ -118,10 +119,7 @@ class RunDir:
         """The id and the identity of the run; CurateError where it is not there any more."""
         config: dict[str, Any] | None = read_json(self.path / "config.json")
         if config is None:
-            raise CurateError(
-                f"{self.path} is not there any more: if it was moved, run the same command with "
-                "its new place; what was finished is in it"
-            )
+            raise CurateError(moved(self.path))
         return config
 
     @property

@@ -25,6 +25,7 @@ from typing import Any
 
 from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import checked_publications, writable
+from ..base.process_ids import machine, started
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
 
@@ -109,16 +110,24 @@ def lock_name(share: Share) -> str:
 
 def signature(what: str, token: str) -> dict[str, Any]:
     """What a lock says of this process."""
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(),
-            "started": _started(os.getpid()), "what": what, "token": token}  # fmt: skip
+    return {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(),
+            "started": started(os.getpid()), "what": what, "token": token}  # fmt: skip
 
 
 def lives_here(holder: dict[str, Any]) -> bool | None:
     """Whether a holder's process lives; None where its process ids are not ours."""
-    if holder.get("machine") != _machine():
+    if holder.get("machine") != machine():
         return None
     pid = holder.get("pid")
-    return isinstance(pid, int) and _started(pid) == holder.get("started")
+    return isinstance(pid, int) and started(pid) == holder.get("started")
+
+
+def moved(place: Path) -> str:
+    """What is said of a folder that is gone while it is worked in."""
+    return (
+        f"{place} is not there any more: if it was moved, run the same command with its new place; "
+        "what was finished is in it"
+    )
 
 
 def describe(holder: dict[str, Any]) -> str:
@@ -153,13 +162,15 @@ class _Lock:
     def check(self) -> None:
         """CurateError where the lock is lost or names another."""
         holder = None if self.lost else _holder(self.path)
-        if not self.lost and (holder or {}).get("token") != self.token:
-            self.lost = describe(holder) if holder else "its lock was removed, or the folder moved"
-        if self.lost:
-            raise CurateError(
-                f"the work on {self.place} was stopped: {self.lost}; what was finished before is "
-                "kept, run the same command again to go on"
-            )
+        if holder is not None and holder.get("token") == self.token:
+            return
+        if not self.lost and not os.path.exists(self.path.parent):
+            raise CurateError(moved(self.place))
+        self.lost = self.lost or (describe(holder) if holder else "its lock was removed")
+        raise CurateError(
+            f"the work on {self.place} was stopped: {self.lost}; what was finished before is "
+            "kept, run the same command again to go on"
+        )
 
     def touch(self) -> None:
         """A sign of life, where the lock is this process's still."""
@@ -202,7 +213,7 @@ def _beat(lock: _Lock, stop: threading.Event, main: bool) -> None:
             if time.monotonic() - last < _GIVE_UP:
                 continue
             lock.lost = f"its lock cannot be refreshed ({error.strerror or error})"
-        except CurateError:
+        except CurateError:  # of a folder that was moved, what is written next says so
             pass
         if lock.lost:
             if main:
@@ -302,38 +313,3 @@ def _holder(path: Path) -> dict[str, Any] | None:
 def _alive(holder: dict[str, Any], age: float) -> bool:
     here = lives_here(holder)
     return age < DEAD_AFTER if here is None else here
-
-
-# --- processes ------------------------------------------------------------------------------------
-
-
-def _machine() -> str:
-    """Within what process ids mean the same: a boot of a kernel and a namespace of it.
-
-    Host names do not tell: containers share one, and clusters give one twice.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _started(pid: int) -> str | None:
-    """When a process began, in ticks since boot: a number used again is another process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8")
-    except (FileNotFoundError, ProcessLookupError):
-        return None if Path("/proc/self/stat").exists() else _exists(pid)
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _exists(pid: int) -> str | None:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return "there"
-    return "there"

@@ -150,11 +150,10 @@ def scored_template(run: RunDir, name: str, entry: Mapping[str, Any]) -> str:
     return str(copy) if copy.exists() else str(entry["scoring"]["template"])
 
 
-def selected_rows(folder: Path, id: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a selected or rejected set; only those of one id if it is given."""
+def selected_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a selected or rejected set."""
     for batch in batches(folder):
-        chosen = batch if id is None else batch.filter(pc.equal(batch.column("id"), id))
-        yield from chosen.to_pylist()
+        yield from batch.to_pylist()
 
 
 # --- further columns of the input -----------------------------------------------------------------

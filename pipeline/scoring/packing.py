@@ -11,18 +11,22 @@ Ids = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span:
-    """A token sequence of which the tokens from `start` on are scored; `start` >= 1."""
+    """A token sequence of which the tokens from `start` on are scored; `start` >= 1.
+
+    The first `shared` tokens, a history, are computed once for all that begin with them.
+    """
 
     ids: Ids
     start: int
+    shared: int = 0
 
     def __post_init__(self) -> None:
         assert 1 <= self.start < len(self.ids), (self.start, len(self.ids))
 
     @property
-    def key(self) -> tuple[bytes, int]:
+    def key(self) -> tuple[bytes, int, int]:
         """What the score is a function of: equal keys have equal scores."""
-        return self.ids.tobytes(), self.start
+        return self.ids.tobytes(), self.start, self.shared
 
     @property
     def num_targets(self) -> int:
@@ -105,16 +109,16 @@ begin, and all tokens up to their end."""
 
 
 def _pieces(span: Span, headers: Sequence[Ids], *, cut: bool) -> list[Piece]:
-    """The header, the rest of the prefix, and the target; the target alone where it has no prefix.
+    """The header or history, the rest of the prefix, and the target; without a prefix that alone.
 
     The prefix of an unconditional span, its anchor, is no piece: there is nothing to save.
     """
     own = span.ids[:-1]
     if not cut or span.start == 1:
         return [(own, None)]
-    header = header_of(span, headers)
-    begin = 0 if header is None else len(headers[header])
-    ends = [begin, span.start] if begin else [span.start]
+    header = None if span.shared else header_of(span, headers)
+    begin = span.shared if header is None else len(headers[header])
+    ends = sorted({begin, span.start} - {0})
     begins = [0, *ends]
     cuts: list[Piece] = [
         (own[a:b], (a, own[:b].tobytes())) for a, b in zip(begins, ends, strict=False)
@@ -123,10 +127,11 @@ def _pieces(span: Span, headers: Sequence[Ids], *, cut: bool) -> list[Piece]:
 
 
 def _order(spans: Sequence[Span], pieces: Sequence[list[Piece]]) -> Iterator[int]:
-    """Longest first; spans of one prefix stand with the longest of them."""
+    """Longest first; spans of one prefix, or one history, stand with the longest of them."""
     groups: dict[Key | int, list[int]] = {}
     for index in sorted(range(len(spans)), key=lambda i: (-len(spans[i].ids), i)):
-        shared = pieces[index][-2][1] if len(pieces[index]) > 1 else None
+        first = 0 if spans[index].shared else -2
+        shared = pieces[index][first][1] if len(pieces[index]) > 1 else None
         groups.setdefault(index if shared is None else shared, []).append(index)
     for group in groups.values():
         yield from group
@@ -171,7 +176,7 @@ def _pack(spans: Sequence[Span], chosen: list[int], pieces: Sequence[list[Piece]
 
 def distinct(spans: Iterable[Span]) -> tuple[list[Span], list[int]]:
     """Each distinct span once, and for every given one the index of its representative."""
-    seen: dict[tuple[bytes, int], int] = {}
+    seen: dict[tuple[bytes, int, int], int] = {}
     unique: list[Span] = []
     where: list[int] = []
     for span in spans:

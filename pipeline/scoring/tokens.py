@@ -63,13 +63,30 @@ class Tokenization:
         eos = self.tokenizer.eos_token_id
         return None if eos is None else int(eos)
 
-    def prefix_ids(self, prompt: str) -> list[int]:
-        """A prompt's tokens, behind the special tokens in front and up to the response."""
-        return self._encode_prefixes([prompt])[0]
+    def prefix_ids(self, prompt: str, context: tuple[str, ...] = ()) -> list[int]:
+        """A prompt's tokens, behind the special tokens in front and up to the response.
 
-    def next_turn_ids(self, prompt: str) -> list[int]:
-        """The tokens of a further prompt, which stands behind a response and its end."""
-        return self._encode_prompts([prompt])[0]
+        `context` is T(h) as `Template.context` gives it.
+        """
+        return self._behind(self.context_ids(context), self._encode_prompts([prompt])[0])
+
+    def context_ids(self, context: tuple[str, ...]) -> list[int]:
+        """The tokens of T(h); of a wire format, each answer has EOS behind it."""
+        if not context:
+            return []
+        if self.template.chat is not None:
+            return self._encode_rendered([context[0]])[0]
+        end = [] if self.eos_id is None else [self.eos_id]
+        ids = list(self.opening)
+        for prompt, answer in zip(context[::2], context[1::2], strict=True):
+            ids += [*self._encode_prompts([prompt])[0], *self.target_ids(answer), *end]
+        return ids
+
+    def _behind(self, context: list[int], prompt: list[int]) -> list[int]:
+        """A prompt behind its history, which a rendered one has in it already."""
+        if self.template.chat is not None:
+            return prompt
+        return [*(context or self.opening), *prompt]
 
     def target_ids(self, text: str) -> list[int]:
         """A response's tokens, with the space in front of it, without special ones."""
@@ -118,17 +135,26 @@ class Tokenization:
         """The spans of each pair; every distinct text is tokenised once."""
         if self.name == "reference":
             return self._reference(pairs)
-        prefixes = _encode_distinct({p.prefix for p in pairs}, self._encode_prefixes)
+        prompts = _encode_distinct({p.prefix for p in pairs}, self._encode_prompts)
         targets = _encode_distinct({p.target for p in pairs}, self._encode_targets)
-        return [self._exact(prefixes[p.prefix], targets[p.target]) for p in pairs]
-
-    def _encode_prefixes(self, prompts: list[str]) -> list[list[int]]:
-        return [self.opening + ids for ids in self._encode_prompts(prompts)]
+        contexts = {context: self.context_ids(context) for context in {p.context for p in pairs}}
+        return [
+            self._exact(
+                self._behind(contexts[p.context], prompts[p.prefix]),
+                targets[p.target],
+                contexts[p.context],
+            )
+            for p in pairs
+        ]
 
     def _encode_prompts(self, prompts: list[str]) -> list[list[int]]:
         texts = [self.template.before_response(prompt) for prompt in prompts]
         if self.template.chat is None:
             return self._encode_plain(texts)
+        return self._encode_rendered(texts)
+
+    def _encode_rendered(self, texts: list[str]) -> list[list[int]]:
+        """Texts of a chat template, whose markup alone is special."""
         shielded = [text for text in texts if SHIELD in text]
         ids = _encode_distinct({*texts}.difference(shielded), self._encode_markup)
         return [self._encode_shielded(text) if SHIELD in text else ids[text] for text in texts]
@@ -149,35 +175,59 @@ class Tokenization:
             [] if not text or ids == bare else ids for text, ids in zip(texts, found, strict=True)
         ]
 
-    def _exact(self, prefix: list[int], whole: list[int]) -> SpanPair:
+    def _exact(self, prefix: list[int], whole: list[int], context: list[int]) -> SpanPair:
         assert self.anchor is not None
-        prefix = prefix or [self.anchor]
-        target = whole[: max(self.max_length - len(prefix), 0)]
+        prefix, before = prefix or [self.anchor], context or [self.anchor]
+        target = whole[: max(self.max_length - max(len(prefix), len(before)), 0)]
         if not target:
             return SpanPair(None, None, "overlong" if whole else "empty", 0)
+        shared = len(context) if prefix[: len(context)] == context else 0
         return SpanPair(
-            _span(prefix + target, len(prefix)),
-            _span([self.anchor, *target], 1),
+            _span(prefix + target, len(prefix), shared),
+            _span([*before, *target], len(before), len(context)),
             "ok" if len(target) == len(whole) else "truncated",
             len(target),
         )
 
     def _reference(self, pairs: Sequence[Pair]) -> list[SpanPair]:
-        given = [(p.prefix.replace(SHIELD, ""), p.target) for p in pairs]
+        given = [(*self._texts(p), p.target) for p in pairs]
         rendered = self._encode_markup if self.template.chat is not None else self._encode_default
-        prefixes = _encode_distinct({prefix for prefix, _ in given}, rendered)
-        targets = _encode_distinct({target for _, target in given}, self._encode_default)
-        wholes = _encode_distinct({prefix + target for prefix, target in given}, rendered)
+        prefixes = _encode_distinct({text for one in given for text in one[:2]}, rendered)
+        targets = _encode_distinct({target for *_, target in given}, self._encode_default)
+        wholes = _encode_distinct(
+            {text + target for context, prefix, target in given for text in (context, prefix)},
+            rendered,
+        )
         return [
-            self._as_released(len(prefixes[prefix]), targets[target], wholes[prefix + target])
-            for prefix, target in given
+            self._as_released(
+                len(prefixes[prefix]),
+                wholes[prefix + target],
+                len(prefixes[context]) if context else 0,
+                wholes[context + target] if context else targets[target],
+            )
+            for context, prefix, target in given
         ]
 
-    def _as_released(self, skipped: int, target: list[int], whole: list[int]) -> SpanPair:
+    def _texts(self, pair: Pair) -> tuple[str, str]:
+        """T(h), empty without a history, and the whole prompt, as plain texts."""
+        end = str(self.tokenizer.eos_token or "")
+        ends = (end if place % 2 else "" for place in range(len(pair.context)))
+        if self.template.chat is not None:
+            return "".join(pair.context).replace(SHIELD, ""), pair.prefix.replace(SHIELD, "")
+        context = "".join(text + end for text, end in zip(pair.context, ends, strict=True))
+        return context, context + pair.prefix
+
+    def _as_released(
+        self, skipped: int, whole: list[int], before: int, target: list[int]
+    ) -> SpanPair:
+        """Both passes of the released scripts; `before` are T(h)'s tokens in front of the target.
+
+        Without a history the unconditional pass leaves the target's first token unscored.
+        """
         given = whole[: self.max_length]
-        alone = target[: max(self.max_length - skipped + 1, 0)]
+        alone = target[: max(self.max_length - skipped + max(before, 1), 0)]
         conditional = _span(given, max(skipped, 1))
-        unconditional = _span(alone, 1)
+        unconditional = _span(alone, max(before, 1))
         cut = len(given) < len(whole) or len(alone) < len(target)
         status: ScoreStatus = "truncated" if cut else "ok"
         if conditional is None or unconditional is None:
@@ -244,8 +294,8 @@ def _encode_distinct(
     return dict(zip(ordered, tokenise(ordered), strict=True))
 
 
-def _span(ids: list[int], start: int) -> Span | None:
-    return Span(np.array(ids, dtype=np.int32), start) if start < len(ids) else None
+def _span(ids: list[int], start: int, shared: int = 0) -> Span | None:
+    return Span(np.array(ids, dtype=np.int32), start, shared) if start < len(ids) else None
 
 
 def _anchor_of(tokenizer: Any) -> int | None:

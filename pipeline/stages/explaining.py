@@ -155,6 +155,8 @@ def in_words(found: Explanation) -> Iterator[str]:
         yield from explained(row for row in found.pairs if row["student"] == student)
     if not found.students:
         yield from explained(found.pairs)
+    for candidate in found.candidates[:1]:
+        yield from _history(candidate)
     for candidate in found.candidates:
         yield f"\n== {candidate.candidate}: {candidate.status}" + (
             f" ({candidate.reason})" if candidate.reason else ""
@@ -165,6 +167,16 @@ def in_words(found: Explanation) -> Iterator[str]:
                 yield f"{name}: {text}"
     for kind, reply in found.replies.items():
         yield f"\n== the teacher's raw reply for {kind}\n{reply}"
+
+
+def _history(candidate: Candidate) -> Iterator[str]:
+    """What came before the record's instruction, the same for all its candidates."""
+    system = [{"role": "system", "content": candidate.system}] if candidate.system else []
+    turns = [*system, *candidate.history]
+    if turns:
+        yield "\n== before the instruction"
+    for turn in turns:
+        yield f"{turn['role']}: {turn['content']}"
 
 
 def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
@@ -181,16 +193,17 @@ def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
         ("response", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
     )
     for step, score, old, old_score, new, new_score in steps:
-        code = decision[f"{step}_rule"]
-        yield (
-            f"  {step}_rule: {code}: {rule_label(step, code)} ({score} {old} "
-            f"{_number(decision[old_score])}, {new} {_number(decision[new_score])})"
-        )
-    code = decision["filter_rule"]
-    yield (
-        f"  filter_rule: {code}: {rule_label('filter', code)} (IFD {_number(row['ifd'])}, "
-        f"r-IFD {_number(row['rifd'])})"
-    )
+        scores = f"{old} {_number(decision[old_score])}, {new} {_number(decision[new_score])}"
+        yield f"  {_rule(step, decision)} ({score} {scores})"
+    scores = f"IFD {_number(row['ifd'])}, r-IFD {_number(row['rifd'])}"
+    yield f"  {_rule('filter', decision)} ({scores})"
+
+
+def _rule(step: RuleStep, decision: dict[str, Any]) -> str:
+    """A rule's code, and what it did where the code does not say so."""
+    code = decision[f"{step}_rule"]
+    label = rule_label(step, code)
+    return f"{step}_rule: {code}" + (f": {label}" if label != code else "")
 
 
 def _scores(kind: str, students: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -134,6 +134,9 @@ def finetune(
             return finished
         for name, intake in intakes.items():
             say_unused(job, intake, job.out if name == "input" else job.out / name)
+        if job.data.unlike:
+            say(f"note: {job.data.unlike} earlier answers are not trained on: in a history the "
+                "template writes them otherwise than as an answer")  # fmt: skip
         training = Training(report=progress or (lambda _: None))
         trainer = train(job, training, sft_trainer)
         about = {"preset": config.preset, "template": template.name, "source": dict(source.origin)}
@@ -157,6 +160,7 @@ def _prepared(
         end=served.end,
         max_length=recipe.row_tokens,
         overlong=recipe.overlong,
+        loss_on=recipe.loss_on,
     )
     others = held_out.records if held_out else None
     data = training_data(

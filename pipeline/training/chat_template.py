@@ -85,8 +85,8 @@ def serving(template: Template, tokens: Tokenization) -> Serving:
 
 def _wire_format(template: Template, tokens: Tokenization) -> str:
     """Some tokenizers put a space in front of a text, but not behind a special token."""
-    opening, trained = tokens.prefix_ids(""), tokens.prefix_ids(template.prompt("Why?"))
-    written = "".join(tokens.tokenizer.convert_ids_to_tokens(opening))
+    trained = tokens.prefix_ids(template.prompt("Why?"))
+    written = "".join(tokens.tokenizer.convert_ids_to_tokens(tokens.opening))
     found = [_jinja(template, tokens, written, space) for space in ("", " ")]
     for text in found:
         if _served(tokens.tokenizer, text) == trained:

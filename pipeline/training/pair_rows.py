@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CurateError
-from ..pair_records import Prompt, TextPair
+from ..pair_records import TextPair
 from .rows import RowFormat, TrainingData, nothing_left
 
 Ids = list[int]
@@ -51,7 +51,7 @@ def preference_data(pairs: Iterable[TextPair], form: RowFormat) -> TrainingData[
 
 def _row(pair: TextPair, form: RowFormat) -> tuple[PairRow | None, str]:
     """The row and what became of it: `whole`, `cut`, or the reason why there is none."""
-    prompt = prompt_ids(pair.prompt, form)
+    prompt = form.prefix_ids(pair.prompt)
     targets = [form.tokens.target_ids(text) for text in (pair.chosen, pair.rejected)]
     if not all(targets):
         return None, "empty"
@@ -66,20 +66,6 @@ def _row(pair: TextPair, form: RowFormat) -> tuple[PairRow | None, str]:
     if chosen == rejected:
         return None, "identical_once_cut"
     return PairRow(pair.id, prompt, chosen, rejected), "cut" if too_long else "whole"
-
-
-def prompt_ids(prompt: Prompt, form: RowFormat) -> Ids:
-    """The tokens up to the answer. Of a wire format: T(x) + y + end for each earlier exchange."""
-    template, tokens = form.template, form.tokens
-    if template.chat is not None:
-        return tokens.prefix_ids(template.chat(prompt.messages))
-    said = [turn["content"] for turn in prompt.history]
-    questions, answers = [*said[::2], prompt.instruction], said[1::2]
-    ids = tokens.prefix_ids(template.prompt(questions[0], system=prompt.system))
-    for answer, question in zip(answers, questions[1:], strict=True):
-        ids += [*tokens.target_ids(answer), *form.end]
-        ids += tokens.next_turn_ids(template.next_turn(question))
-    return ids
 
 
 def answers_elsewhere(

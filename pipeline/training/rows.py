@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..config.training import Overlong
+from ..config.training import LossOn, Overlong
 from ..errors import CurateError
+from ..pair_records import Prompt
 from ..records import Example
 from ..scoring.tokens import Tokenization
 from ..templates import Template
@@ -34,21 +35,28 @@ R = TypeVar("R", bound=Row, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """prefix_ids(T(x)) + target_ids(y) + end; a cut response has no end, since it does not end."""
+    """prefix_ids(T(h, x)) + target_ids(y) + end; a cut response has no end, as it does not end.
+
+    `earlier` are the stretches of the prefix, as (begin, end), that are answers to train on too.
+    """
 
     id: str
     input_ids: list[int]
     prefix_length: int
+    earlier: tuple[tuple[int, int], ...] = ()
 
     @property
     def labels(self) -> list[int]:
-        """The response and its end; the prefix is ignored."""
-        return [IGNORED] * self.prefix_length + self.input_ids[self.prefix_length :]
+        """The answers with their ends; all else is ignored."""
+        labels = [IGNORED] * len(self.input_ids)
+        for begin, end in (*self.earlier, (self.prefix_length, len(self.input_ids))):
+            labels[begin:end] = self.input_ids[begin:end]
+        return labels
 
     @property
     def content(self) -> tuple[Any, ...]:
         """What identifies the row."""
-        return self.id, self.prefix_length, self.input_ids
+        return self.id, self.prefix_length, self.input_ids, *self.earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,8 @@ class TrainingData(Generic[R]):
     cut: int
     left_out: list[tuple[str, str]]
     held_out_left_out: list[tuple[str, str]]
+    unlike: int = 0
+    """Earlier answers that are not trained on: the template writes them otherwise in a history."""
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -73,7 +83,7 @@ class TrainingData(Generic[R]):
     @property
     def held_out_tokens(self) -> int:
         """How many tokens the held-out loss is the mean of."""
-        return sum(len(row.input_ids) - row.prefix_length for row in self.held_out)
+        return sum(label != IGNORED for row in self.held_out for label in row.labels)
 
     @property
     def fingerprint(self) -> str:
@@ -96,6 +106,14 @@ class RowFormat:
     end: Sequence[int]
     max_length: int
     overlong: Overlong = "cut"
+    loss_on: LossOn = "last"
+    """Of a conversation: its last answer, or all of them."""
+
+    def prefix_ids(self, example: Example | Prompt) -> list[int]:
+        """The tokens of T(h, x)."""
+        template, system, history = self.template, example.system, example.history
+        prompt = template.prompt(example.instruction, example.input, system=system, history=history)
+        return self.tokens.prefix_ids(prompt, template.context(history, system=system))
 
 
 def training_data(
@@ -110,22 +128,22 @@ def training_data(
 
     With `held_out_records` nothing is split off: those are held out, cut where too long.
     """
-    rows, cut, left_out = _rows(records, form)
+    rows, cut, left_out, unlike = _rows(records, form)
     if not rows:
         raise nothing_left(left_out, form.max_length)
     if held_out_records is None:
-        return TrainingData(*_split(rows, held_out, seed), cut, left_out, [])
-    others, _, missing = _rows(held_out_records, replace(form, overlong="cut"))
-    return TrainingData(rows, others, cut, left_out, missing)
+        return TrainingData(*_split(rows, held_out, seed), cut, left_out, [], unlike)
+    others, _, missing, _ = _rows(held_out_records, replace(form, overlong="cut"))
+    return TrainingData(rows, others, cut, left_out, missing, unlike)
 
 
 def _rows(
     records: Records, form: RowFormat
-) -> tuple[list[TrainingRow], int, list[tuple[str, str]]]:
-    """The rows, how many of them are cut, and (id, reason) of each record that gives none."""
+) -> tuple[list[TrainingRow], int, list[tuple[str, str]], int]:
+    """The rows, how many of them are cut, (id, reason) of each record that gives none, `unlike`."""
     rows: list[TrainingRow] = []
     left_out: list[tuple[str, str]] = []
-    cut = 0
+    cut = unlike = 0
     for example in map(as_example, records):
         row, outcome = _row(example, form)
         cut += outcome == "cut"
@@ -133,7 +151,10 @@ def _rows(
             left_out.append((example.id, outcome))
         else:
             rows.append(row)
-    return rows, cut, left_out
+            if form.loss_on == "all":
+                inside = [end for _, end in row.earlier if end <= row.prefix_length]
+                unlike += len(example.history) // 2 - len(inside)
+    return rows, cut, left_out, unlike
 
 
 def nothing_left(left_out: Sequence[tuple[str, str]], max_length: int) -> CurateError:
@@ -148,7 +169,7 @@ def nothing_left(left_out: Sequence[tuple[str, str]], max_length: int) -> Curate
 
 
 def as_example(record: Example | Mapping[str, Any]) -> Example:
-    """A row of `selected/` has its system turn, if any, in `messages` only."""
+    """A row of `selected/` has its system turn and its history, if any, in `messages` only."""
     if isinstance(record, Example):
         return record
     if record.get("instruction") is None or record.get("output") is None:
@@ -156,28 +177,44 @@ def as_example(record: Example | Mapping[str, Any]) -> Example:
             "to train on, a row needs the columns instruction and output; "
             f"{record.get('id', 'this one')} has {', '.join(record)}"
         )
-    turns = record.get("messages") or []
+    turns = [dict(turn) for turn in record.get("messages") or []]
+    system = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None
     return Example(
         id=str(record.get("id") or ""),
         instruction=record["instruction"],
         input=record.get("input") or "",
         output=record["output"],
-        system=next((turn["content"] for turn in turns if turn["role"] == "system"), None),
+        system=system,
+        history=tuple(turns[:-2]),
     )
 
 
 def _row(example: Example, form: RowFormat) -> tuple[TrainingRow | None, str]:
     """The row and what became of it: `whole`, `cut`, or the reason why there is none."""
-    prompt = form.template.prompt(example.instruction, example.input, system=example.system)
-    prefix, target = form.tokens.prefix_ids(prompt), form.tokens.target_ids(example.output)
+    prefix, target = form.prefix_ids(example), form.tokens.target_ids(example.output)
     if not target:
         return None, "empty"
     ids = [*prefix, *target, *form.end]
     too_long = len(ids) > form.max_length
     if too_long and (form.overlong == "drop" or len(prefix) >= form.max_length):
         return None, "overlong"
-    row = TrainingRow(example.id, ids[: form.max_length], len(prefix))
+    earlier = tuple(_earlier_answers(example, prefix, form)) if form.loss_on == "all" else ()
+    row = TrainingRow(example.id, ids[: form.max_length], len(prefix), earlier)
     return row, "cut" if too_long else "whole"
+
+
+def _earlier_answers(
+    example: Example, prefix: list[int], form: RowFormat
+) -> Iterator[tuple[int, int]]:
+    """Where the history's answers stand in the prefix as they were asked for and would be given."""
+    history = example.history
+    for place in range(0, len(history), 2):
+        question, answer = (turn["content"] for turn in history[place : place + 2])
+        asked = replace(example, instruction=question, input="", history=history[:place])
+        before = form.prefix_ids(asked)
+        ids = [*before, *form.tokens.target_ids(answer), *form.end]
+        if prefix[: len(ids)] == ids:
+            yield len(before), len(ids)
 
 
 def _split(

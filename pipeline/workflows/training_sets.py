@@ -104,4 +104,5 @@ def _example(candidate: Candidate) -> Example:
         input=candidate.input or "",
         output=candidate.output or "",
         system=candidate.system,
+        history=candidate.history,
     )

@@ -144,7 +144,7 @@ def test_a_rejected_record_and_several_students(
     found = explain(str(mine), "banana")
     assert len(found.students) == 2 and student in found.students
     templates = {about["scoring"]["template"] for about in found.students.values()}
-    assert templates == {"vicuna", "alpaca"}
+    assert templates == {"chat", "alpaca"}
 
 
 def test_what_rejected_a_row_that_passed_the_thresholds(tmp_path: Path, tiny_student: Path) -> None:

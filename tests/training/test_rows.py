@@ -11,15 +11,15 @@ from curate.pipeline.training.rows import IGNORED
 
 from .byte_student import BELOW, RECORDS, REQUEST, VICUNA, data_of
 
-# METHOD.md section 2: T(x) of ("Add.", "2 and 3"), and of "Add." alone.
+# T(x) of ("Add.", "2 and 3") and of "Add." alone, up to the response's first token.
 FORMATS = {
     "vicuna": (f"<s>{VICUNA}Add.\nInput:\n2 and 3 ASSISTANT:", f"<s>{VICUNA}Add. ASSISTANT:"),
     "alpaca": (
         f"<s>{BELOW}, paired with an input that provides further context. {REQUEST}Add."
-        "\n\n### Input:\n2 and 3\n\n### Response:",
-        f"<s>{BELOW}. {REQUEST}Add.\n\n### Response:",
+        "\n\n### Input:\n2 and 3\n\n### Response:\n",
+        f"<s>{BELOW}. {REQUEST}Add.\n\n### Response:\n",
     ),
-    "wizardlm": ("<s>Add.\n2 and 3\n\n### Response:", "<s>Add.\n\n### Response:"),
+    "wizardlm": ("<s>Add.\n2 and 3\n\n### Response:\n", "<s>Add.\n\n### Response:\n"),
     "chat": (
         "<s>user\nAdd.\n2 and 3</s><s>assistant\n",
         "<s>user\nAdd.</s><s>assistant\n",
@@ -40,7 +40,8 @@ def test_exactly_the_response_and_its_end_are_trained_on(name: str, byte_student
         ignored = [
             t for t, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED
         ]
-        assert tokenizer.decode(trained) == answer + "</s>"
+        space = " " if name == "vicuna" else ""
+        assert tokenizer.decode(trained) == space + answer + "</s>"
         assert tokenizer.decode(ignored) == prompt
         assert row.labels[-len(trained) :] == trained == row.input_ids[-len(trained) :]
 

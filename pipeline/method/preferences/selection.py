@@ -49,7 +49,7 @@ def _rivals(
 def _prompt(candidate: Candidate) -> list[Message]:
     system = [{"role": "system", "content": candidate.system}] if candidate.system else []
     text = user_turn(candidate.instruction or "", candidate.input or "")
-    return [*system, {"role": "user", "content": text}]
+    return [*system, *candidate.history, {"role": "user", "content": text}]
 
 
 def _answer(candidate: Candidate, score: Score | None) -> Answer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...config import ExportFormat
+from ...errors import CurateError
 from ...templates import SEPARATORS, Template
 
 DATA = "data.jsonl"
@@ -65,13 +66,25 @@ def _system(row: Row) -> str:
 
 def _alpaca(row: Row) -> Fields:
     texts = {"instruction": row["instruction"], "input": row["input"] or ""}
-    return {**texts, "output": row["output"], "system": _system(row)}
+    turns = [turn["content"] for turn in _history(row)]
+    history = [list(pair) for pair in zip(turns[::2], turns[1::2], strict=True)]
+    return {**texts, "output": row["output"], "system": _system(row), "history": history}
+
+
+def _history(row: Row) -> list[Mapping[str, str]]:
+    """The turns before the last exchange, without the system's."""
+    return [turn for turn in row["messages"][:-2] if turn["role"] != "system"]
 
 
 def _prompt_completion(row: Row, template: str) -> Fields:
     """Turns where the scores were made with a chat template, else its texts."""
     if template not in SEPARATORS:
         return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
+    if _history(row):
+        raise CurateError(
+            f"{row['id']} has earlier turns, which the template {template} cannot write as one "
+            "text: export to jsonl, axolotl or llama-factory"
+        )
     prompt = Template(template).prompt(
         row["instruction"], row["input"] or "", system=_system(row) or None
     )
@@ -86,6 +99,7 @@ LLAMA_FACTORY = {
         "query": "input",
         "response": "output",
         "system": "system",
+        "history": "history",
     },
 }
 AXOLOTL = """\

@@ -40,15 +40,16 @@ class Prompting:
             text = self.template.chat(conversation(turns, answers, input=input, system=system))
             before = self.template.before_response(text).replace(SHIELD, "")
             return Prompt(tuple(self._tokens.prefix_ids(text)), before)
-        text = self.template.prompt(turns[0], input, system=system)
-        tokens, text = self._tokens.prefix_ids(text), self.template.before_response(text)
-        for answer, question in zip(answers, turns[1:], strict=True):
-            more = self.template.next_turn(question)
-            end = [] if self._tokens.eos_id is None else [self._tokens.eos_id]
-            tokens += [*self._tokens.target_ids(answer), *end, *self._tokens.next_turn_ids(more)]
-            text += self.template.leading_space + answer + self._end
-            text += self.template.before_response(more)
-        return Prompt(tuple(tokens), text)
+        first = self.template.prompt(turns[0], input, system=system)
+        *asked, last = (first, *map(self.template.next_turn, turns[1:]))
+        whole = ""
+        context: list[str] = []
+        for prompt, answer in zip(asked, answers, strict=True):
+            context += [prompt, answer]
+            whole += self.template.before_response(prompt) + self.template.leading_space
+            whole += answer + self._end
+        tokens = self._tokens.prefix_ids(last, tuple(context))
+        return Prompt(tuple(tokens), whole + self.template.before_response(last))
 
     def answer(self, reply: str) -> str:
         """What the model wrote, without the space between prompt and response."""

@@ -362,7 +362,7 @@ def test_weights_of_another_shape(data: Path, tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] = torch.ones(7)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert "cannot load the model" in fails(data, tmp_path, folder)
+    assert "model.norm.weight" in fails(data, tmp_path, folder)
 
 
 def test_weights_that_are_missing_are_not_made_up(data: Path, tmp_path: Path) -> None:
