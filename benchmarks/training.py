@@ -122,7 +122,9 @@ def ours(job, folder, watch):
     from curate.pipeline.training.launch import without_library_output
 
     with without_library_output():
-        trainer = training.prepared(job(folder), Training(report=lambda _: None))
+        trainer = training.prepared(
+            job(folder), Training(report=lambda _: None), training.sft_trainer
+        )
         trainer.add_callback(watch)
         trainer.train()
 

@@ -94,7 +94,7 @@ class AlignConfig:
     training: PreferenceRecipe = embedded(
         "Training",
         # TRL packs no pairs, and switches dropout off, as the reference has none.
-        without=("packing", "padding_free", "held_out", "lora_dropout"),
+        without=("packing", "padding_free", "held_out", "lora_dropout", "loss_on"),
     )
 
     def __post_init__(self) -> None:

@@ -114,7 +114,9 @@ FORMULAS: list[tuple[Row, Any]] = [
 NLL_WEIGHT = {"cpo": 1.0, "slic": 0.1}
 
 
-@pytest.mark.parametrize(("options", "formula"), FORMULAS, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("options", "formula"), FORMULAS, ids=[str(options)[:40] for options, _ in FORMULAS]
+)
 def test_the_first_loss_is_the_published_formula(
     options: Row, formula: Any, pairs: Path, byte_student: Path, relative: Path, tmp_path: Path
 ) -> None:
