@@ -128,6 +128,16 @@ def commands(run: Path, student: Path, place: Path) -> dict[str, Words]:
     }  # fmt: skip
 
 
+def test_the_words_do(curate: Forker, selected: Path, tiny_student: Path, tmp_path: Path) -> None:
+    """Else the trials below would try nothing."""
+    run = Path(shutil.copytree(selected, tmp_path / "run"))
+    for number, (name, words) in enumerate(commands(run, tiny_student, tmp_path).items()):
+        place = tmp_path / str(number)
+        place.mkdir()
+        child = curate.start(*words, folder=place)
+        assert child.wait() in (0, 3), f"{name}: {child.said}"
+
+
 def test_options(
     trials: Trials, selected: Path, tiny_student: Path, moments: random.Random
 ) -> None:
