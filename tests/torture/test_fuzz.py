@@ -17,7 +17,7 @@ from curate.cli import app
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, reflect
 from ..llm.records_asked import records, written
-from .conftest import IDS, TRIALS, Landed, reflecting
+from .conftest import IDS, TRIALS, Landed, reflecting, selecting
 from .forker import LIGHT, Forker, forking
 from .hostile import VALUES, WORDS, as_json, broken, changed
 
@@ -105,12 +105,14 @@ def commands(run: Path, student: Path, place: Path) -> dict[str, Words]:
     data = written(place / "data.jsonl", records(3))
     replies = written(place / "replies.jsonl", REPLIES)
     questions = written(place / "questions.jsonl", QUESTIONS)
+    problems = written(place / "problems.jsonl", [{"instruction": "1 + 1?", "answer": "2"}])
+    unanswered = written(place / "unanswered.jsonl", [])
     (place / "log.json").write_bytes(as_json(LOGS[0]))
     scoring: Words = ["--student", student, "--device", "cpu"]
     small: Words = ["--preset", "demo", "--max-steps", "1", "--max-length", "128"]
     return {
         "reflect": ["reflect", data, "--out", "out", "--replies", replies],
-        "select": ["select", run, *scoring],
+        "select": selecting(run, student),
         "score": ["score", data, "--out", "scores.parquet", *scoring],
         "finetune": ["finetune", data, "--model", student, "--out", "tuned", *small],
         "run": ["run", data, "--out", "out", "--replies", replies, "--no-finetune", *scoring],
@@ -121,11 +123,24 @@ def commands(run: Path, student: Path, place: Path) -> dict[str, Words]:
         "pairs": ["pairs", run, "--out", "out"],
         "judge": ["judge", "--from-log", place / "log.json"],
         "bpc": ["bpc", questions, "--text-column", "instruction", *scoring],
-        "solve": ["solve", data, "--out", "out", "--replies", replies],
+        "solve": ["solve", problems, "--out", "out", "--replies", unanswered],
         "check": ["check", data, "--out", "out"],
         "generate": ["generate", questions, "--model", student, "--out", "answers.json",
-                     "--max-tokens", "4", "--engine-device", "cpu"],
+                     "--format", "jsonl", "--max-tokens", "4", "--engine-device", "cpu"],
     }  # fmt: skip
+
+
+def test_the_words_do(curate: Forker, selected: Path, tiny_student: Path, tmp_path: Path) -> None:
+    """Else the trials below would try nothing."""
+    run = Path(shutil.copytree(selected, tmp_path / "run"))
+    wrong = {}
+    for number, (name, words) in enumerate(commands(run, tiny_student, tmp_path).items()):
+        place = tmp_path / str(number)
+        place.mkdir()
+        child = curate.start(*words, folder=place)
+        if child.wait() not in (0, 3):
+            wrong[name] = child.said
+    assert not wrong
 
 
 def test_options(
