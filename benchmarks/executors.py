@@ -62,7 +62,7 @@ def span(log: Path) -> Taken:
 def split(data: Path, folder: Path, size: int) -> Any:
     """A run with shards of so many records."""
     from curate.pipeline.records import Candidate
-    from curate.pipeline.run.directory import RunDir
+    from curate.pipeline.runs.directory import RunDir
 
     rows = [Candidate(status="ok", **json.loads(line)) for line in data.open()]
     run = RunDir.create(folder / "sharded", {"command": "benchmark"})

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from curate.pipeline.base.checksums import with_check
 from curate.pipeline.base.files import write_json, write_parquet
-from curate.pipeline.run.decisions import DecisionFiles
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.decisions import DecisionFiles
+from curate.pipeline.runs.directory import RunDir
 
 RESULTS = Path(__file__).parent / "results" / "report-cpu.md"
 SHARD = 1000

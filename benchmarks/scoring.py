@@ -42,7 +42,7 @@ def candidates(folder: Path, records: int) -> Path:
     """The demo's candidates, made from its recorded replies; repeated when more are wanted."""
     from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
     from curate.pipeline.records import Candidate
-    from curate.pipeline.run.directory import RunDir
+    from curate.pipeline.runs.directory import RunDir
     from curate.pipeline.stages.reflection.stage import reflect
 
     run = folder / "run"

@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from . import config as configs
-from .inputs.urls import names_a_url
+from .inputs.remote.urls import names_a_url
 
 if TYPE_CHECKING:
-    from .method.judge_results import Outcome
+    from .method.statistics.judge_results import Outcome
     from .stages.checking.stage import CheckResult
     from .stages.compression.stage import BpcResult
     from .stages.evaluation.stage import Evaluated

@@ -41,6 +41,11 @@ def test_a_function_has_the_options_of_its_command() -> None:
         assert all(f"\n{option}: " in function.__doc__ for option in own - {"progress"})
 
 
+def test_no_room_has_the_name_of_a_function() -> None:
+    rooms = {path.stem for path in (ROOT / "pipeline").iterdir()}
+    assert not rooms & set(FUNCTIONS)
+
+
 def test_the_package_tells_what_is_in_it() -> None:
     assert {*FUNCTIONS, "CurateError", "__version__"} <= set(dir(curate.pipeline))
     with pytest.raises(AttributeError, match="ponder"):

@@ -22,7 +22,7 @@ from curate.pipeline.llm.engines.continuous_batching import Sampling, Settings, 
 from curate.pipeline.models.devices import pick_device
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.records import Candidate
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.scoring.model import load_student
 from curate.pipeline.stages.finetuning import finetune_run
 from curate.pipeline.training.checkpoints import CHECKPOINTS, last_complete, seal

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..base.files import write_text
 from ..errors import CurateError
-from .urls import cache_home
+from .remote.urls import cache_home
 
 _LARGE = 64 << 20
 """Bytes from which the hash of a file is remembered, and stands for the file in a folder's."""

@@ -13,8 +13,8 @@ from ..base.sharding import WHOLE, Share
 from ..config import ModelConfig
 from ..errors import CurateError
 from ..records import REFLECTIONS
-from ..run.directory import RunDir
-from ..run.lock import run_lock
+from ..runs.directory import RunDir
+from ..runs.lock import run_lock
 from .ask import Asker, Interrupted, Stopped
 from .budget import Budget
 from .engines.batch_jobs import BatchEngine, submitted

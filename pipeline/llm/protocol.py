@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from ..errors import CurateError
-from ..method.replies import incomplete, split_reasoning
+from ..method.replies.endings import incomplete, split_reasoning
 from ..records import Message
 
 _UNSTORABLE = re.compile("[\ud800-\udfff\0]")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.progress import say
 from ..errors import CurateError
-from ..inputs.hub import hub_is_reachable
+from ..inputs.remote.hub import hub_is_reachable
 
 if TYPE_CHECKING:
     import torch

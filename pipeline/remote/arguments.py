@@ -17,7 +17,7 @@ from ..base.progress import say
 from ..base.ranks import are_several
 from ..base.sharding import share_of
 from ..errors import CurateError, UsageError
-from ..inputs.urls import (
+from ..inputs.remote.urls import (
     as_url,
     cache_home,
     local_path,
@@ -26,8 +26,8 @@ from ..inputs.urls import (
     url_options,
     valid_url,
 )
-from ..run.directory import FORMAT
-from ..run.lock import holders, run_lock, turn_lock
+from ..runs.directory import FORMAT
+from ..runs.lock import holders, run_lock, turn_lock
 from .lease import LOCK, hold_lease
 from .mirror import CONFIG, Mirror
 from .pushing import push_while_working

@@ -20,8 +20,8 @@ from ..base.foreign_json import parse_json
 from ..base.progress import say
 from ..base.sharding import WHOLE
 from ..errors import CurateError
-from ..inputs.urls import Store, scheme, store_errors
-from ..run.lock import DEAD_AFTER, describe, lives_here, lock_name, signature
+from ..inputs.remote.urls import Store, scheme, store_errors
+from ..runs.lock import DEAD_AFTER, describe, lives_here, lock_name, signature
 
 _EXCLUSIVE = ("s3", "gs", "gcs", "memory")
 """Where `mode="create"` is one request, which fails if the object is there."""

@@ -18,8 +18,8 @@ from typing import Any
 
 from ..base.foreign_json import read_object
 from ..base.progress import say
-from ..inputs.urls import Store, modified, stays_inside, store_errors, tag
-from ..run.lock import LEASE
+from ..inputs.remote.urls import Store, modified, stays_inside, store_errors, tag
+from ..runs.lock import LEASE
 from .syncing import Index, Stat, Synced, action, begins_with, stat_of
 
 CONFIG, MANIFEST = "config.json", "manifest.json"

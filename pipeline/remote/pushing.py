@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 from ..base.progress import say
 from ..errors import CurateError
-from ..inputs.urls import problem
+from ..inputs.remote.urls import problem
 from .lease import Lease, LeaseLost
 from .mirror import Mirror
 

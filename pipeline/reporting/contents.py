@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..method.compression import bits_per_character
-from ..run.directory import RunDir
+from ..method.statistics.compression import bits_per_character
+from ..runs.directory import RunDir
 from .examples import DecisionExample, examples
 from .reading import RESPONSE_NLLS, StudentTables
 from .record_flow import Flow, Step, flow_of, input_step, versions_step

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..records import Candidate, CandidateKind, candidates_from
-from ..run.directory import RunDir
+from ..runs.directory import RunDir
 from .difference import Difference, difference
 from .reading import candidate_texts
 from .record_flow import REFLECTED

@@ -12,9 +12,9 @@ from ..base.checksums import read_checked
 from ..base.files import read_parquet
 from ..errors import CurateError
 from ..records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
-from ..run.arrow_set import batches
-from ..run.decisions import DecisionFiles
-from ..run.directory import RunDir
+from ..runs.arrow_set import batches
+from ..runs.decisions import DecisionFiles
+from ..runs.directory import RunDir
 
 _TEXTS = ["instruction", "input", "output"]
 _CANDIDATES = pa.schema(

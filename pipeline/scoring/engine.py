@@ -11,8 +11,8 @@ import numpy as np
 from ..config import ScoringConfig
 from ..errors import CurateError
 from ..executors.ray_cluster import require_ray
+from ..method.corpus.diversity import Units, units
 from ..method.decision import Needs, needs
-from ..method.diversity import Units, units
 from ..method.ifd import SideResult, with_side
 from ..method.spans import SIDES, Pair, Side, pair
 from ..models.devices import release_memory

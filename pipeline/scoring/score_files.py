@@ -24,7 +24,7 @@ from ..executors.ray_cluster import over_ray
 from ..method.decision import first_comparison
 from ..models.devices import pick_devices
 from ..records import SCORE_SCHEMA, Candidate, Score, scores_from, to_table
-from ..run.directory import TEMPLATE_COPY, RunDir, by_record, is_run
+from ..runs.directory import TEMPLATE_COPY, RunDir, by_record, is_run
 from .engine import Record, Scored, ScoringEngine, Wanted
 from .identity import ScoringIdentity, note_identity
 

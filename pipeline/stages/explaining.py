@@ -15,10 +15,10 @@ from ..llm.journal import Journal
 from ..method.preferences.explanation import explained, outcomes_of
 from ..records import Candidate, Decision, Score, candidates_from
 from ..reporting.labels import RuleStep, rule_label
-from ..run.decisions import DecisionFiles
-from ..run.directory import RunDir
-from ..run.importing import NEAR_DUPLICATES
-from ..run.pair_set import PairSet, is_pair_set
+from ..runs.decisions import DecisionFiles
+from ..runs.directory import RunDir
+from ..runs.importing import NEAR_DUPLICATES
+from ..runs.pair_set import PairSet, is_pair_set
 from ..scoring.identity import noted_identity
 
 

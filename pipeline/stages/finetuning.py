@@ -14,9 +14,9 @@ from ..inputs.ingest import Intake
 from ..inputs.model_files import revision_of, short_name
 from ..inputs.readers import open_source
 from ..models.loading import load_tokenizer
-from ..run.arrow_set import read_rows
-from ..run.directory import RunDir, is_run
-from ..run.selected import finished_selection, scored_template
+from ..runs.arrow_set import read_rows
+from ..runs.directory import RunDir, is_run
+from ..runs.selected import finished_selection, scored_template
 from ..scoring.tokens import Tokenization
 from ..templates import Template, student_template
 from ..training.chat_template import serving

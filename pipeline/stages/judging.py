@@ -11,12 +11,13 @@ from typing import Any
 from ..base.progress import say
 from ..config import JudgeConfig
 from ..errors import RequestFailed
-from ..inputs.answers import AnswerPair, Matched, match_answers
-from ..inputs.judgments import VERDICTS, read_log, write_verdicts
+from ..inputs.evaluation.answers import AnswerPair, Matched, match_answers
+from ..inputs.evaluation.judgments import VERDICTS, read_log, write_verdicts
 from ..llm.ask import Asker
 from ..llm.job import asking_job, together
 from ..llm.protocol import Engine, Reply
-from ..method.judge_results import (
+from ..method.replies.verdicts import ASKED, Verdict, pair_verdict, recorded_scale
+from ..method.statistics.judge_results import (
     ORDERS,
     Outcome,
     PairOutcome,
@@ -26,9 +27,8 @@ from ..method.judge_results import (
     preference_outcome,
     rating_outcome,
 )
-from ..method.verdicts import ASKED, Verdict, pair_verdict, recorded_scale
 from ..records import user_turn
-from ..run.directory import RunDir, folder_beside
+from ..runs.directory import RunDir, folder_beside
 from ..templates import JudgePrompt, judge_prompt
 
 SLOTS = {"": "forward", "_reverse": "reverse"}

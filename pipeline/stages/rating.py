@@ -16,11 +16,11 @@ from ..inputs.samples import read_samples, write_samples
 from ..llm.ask import Asker
 from ..llm.job import asking_job, together
 from ..llm.protocol import Engine, Reply
-from ..method.ratings import rating_of, rating_verdict
-from ..method.replies import incomplete
-from ..method.verdicts import Verdict
+from ..method.replies.endings import incomplete
+from ..method.replies.ratings import rating_of, rating_verdict
+from ..method.replies.verdicts import Verdict
 from ..pair_records import Sample
-from ..run.directory import RunDir, folder_beside
+from ..runs.directory import RunDir, folder_beside
 from ..templates import JudgePrompt, rating_prompt
 
 CUT = "the answer is not whole"

@@ -10,7 +10,7 @@ from ..reporting.contents import run_numbers, student_numbers
 from ..reporting.figures import status_bars, student_panels
 from ..reporting.page import Facts, StudentPage, page
 from ..reporting.reading import candidate_rows, read_student, student_keys
-from ..run.directory import RunDir
+from ..runs.directory import RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

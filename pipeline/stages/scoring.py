@@ -19,9 +19,9 @@ from ..inputs.examples import input_identity
 from ..inputs.readers import open_source
 from ..method.first_token import FirstTokens
 from ..records import SCORE_SCHEMA, Score, to_table
-from ..run.directory import RunDir, is_run, work_folder
-from ..run.importing import DUPLICATES, REJECTED_INPUT, SHARD, import_candidates, unused_notes
-from ..run.lock import output_lock
+from ..runs.directory import RunDir, is_run, work_folder
+from ..runs.importing import DUPLICATES, REJECTED_INPUT, SHARD, import_candidates, unused_notes
+from ..runs.lock import output_lock
 from ..scoring.engine import ScoringEngine
 from ..scoring.identity import ScoringIdentity, resolve
 from ..scoring.score_files import ScoreFiles

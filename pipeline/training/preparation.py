@@ -12,7 +12,7 @@ from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..models.devices import pick_dtype
 from ..models.loading import context_of, load_config
-from ..run.importing import unused_notes, write_unused
+from ..runs.importing import unused_notes, write_unused
 from .chat_template import Serving
 from .job import Job, Report, TrainingProgress
 from .launch import check_launch

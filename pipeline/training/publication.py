@@ -14,8 +14,8 @@ from typing import Any
 
 from ..base.files import write_json
 from ..inputs.model_files import revision_of
-from ..method.compression import bits_per_character
-from ..run.lock import run_lock
+from ..method.statistics.compression import bits_per_character
+from ..runs.lock import run_lock
 from .card import model_card
 from .checkpoints import (
     MANIFEST,

@@ -15,10 +15,10 @@ from ..config import InputConfig
 from ..config.comparison import BASELINE, CompareConfig, PairwiseConfig, SetName
 from ..config.training import FinetuneConfig
 from ..errors import CurateError
-from ..method.intervals import Interval, t_interval
+from ..method.statistics.intervals import Interval, t_interval
 from ..records import Example
-from ..run.directory import RunDir
-from ..run.selected import finished_selection, scored_template
+from ..runs.directory import RunDir
+from ..runs.selected import finished_selection, scored_template
 from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
 from ..training.publication import TrainingResult
 from ..training.rows import as_example

@@ -11,8 +11,8 @@ from ..base.files import write_text
 from ..base.progress import say
 from ..config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig, PairwiseConfig
 from ..errors import CurateError
+from ..inputs.evaluation.questions import Question, read_questions
 from ..inputs.ingest import Intake
-from ..inputs.questions import Question, read_questions
 from ..inputs.readers import open_source
 from ..llm.job import check_model
 from ..models.devices import release_memory

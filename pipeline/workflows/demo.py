@@ -8,8 +8,8 @@ from typing import Any
 
 from ..config import InputConfig, ModelConfig, ReflectConfig, ScoringConfig, SelectConfig
 from ..config.training import FinetuneConfig
-from ..run.arrow_set import read_rows
-from ..run.directory import RunDir
+from ..runs.arrow_set import read_rows
+from ..runs.directory import RunDir
 from .run import RunResult, run
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..config import SolveConfig
-from ..run.directory import RunDir
+from ..runs.directory import RunDir
 from ..stages.checking.stage import CheckResult, check_run
 from ..stages.solving.stage import SolveResult, solve
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config.comparison import SetName
-from ..method.baseline_sampling import of_like_lengths, random_choice, random_subset
+from ..method.corpus.baseline_sampling import of_like_lengths, random_choice, random_subset
 from ..records import Candidate, CandidateKind, Example
-from ..run.arrow_set import read_rows
-from ..run.directory import RunDir
+from ..runs.arrow_set import read_rows
+from ..runs.directory import RunDir
 
 Question = tuple[str, str]
 """Instruction and input."""

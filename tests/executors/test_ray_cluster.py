@@ -23,7 +23,7 @@ from curate.pipeline.errors import CurateError
 from curate.pipeline.executors.processes import ATTEMPTS
 from curate.pipeline.executors.ray_cluster import QUIET, over_ray
 from curate.pipeline.method.decision import Needs, needs
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.scoring.engine import Record, Scored, ScoringEngine
 from curate.pipeline.scoring.identity import resolve
 from curate.pipeline.scoring.score_files import ScoreFiles, shard_worker

@@ -22,9 +22,9 @@ import pytest
 from curate.cli import app
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
-from curate.pipeline.inputs.urls import store_of
+from curate.pipeline.inputs.remote.urls import store_of
 from curate.pipeline.remote import pushing
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion
 from ..llm.records_asked import MODEL, journaled, key_of, naming, records, written

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.inputs.urls import Store, store_of
+from curate.pipeline.inputs.remote.urls import Store, store_of
 from curate.pipeline.remote.lease import LeaseLost, Pace, hold_lease, holder_at
-from curate.pipeline.run.lock import signature
+from curate.pipeline.runs.lock import signature
 
 from . import dirstore  # noqa: F401 - registers itself
 

@@ -12,13 +12,13 @@ import pytest
 
 from curate.pipeline.base.files import replace_folder, write_text
 from curate.pipeline.errors import CurateError
-from curate.pipeline.inputs.urls import store_of
+from curate.pipeline.inputs.remote.urls import store_of
 from curate.pipeline.remote import mirror as mirrors
 from curate.pipeline.remote import pushing
 from curate.pipeline.remote.lease import Pace, hold_lease
 from curate.pipeline.remote.mirror import Mirror
 from curate.pipeline.remote.pushing import push_while_working
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 
 from . import dirstore  # noqa: F401 - registers itself
 

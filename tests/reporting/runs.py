@@ -12,7 +12,7 @@ from curate.pipeline.config import (
     ScoringConfig,
     SelectConfig,
 )
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.reflection.stage import reflect
 from curate.pipeline.stages.selection.stage import select
 

@@ -285,7 +285,7 @@ def test_the_advice_of_an_error_can_be_followed_in_the_same_folder(
 HOLD = """
 import sys
 from pathlib import Path
-from curate.pipeline.run.lock import run_lock
+from curate.pipeline.runs.lock import run_lock
 with run_lock(Path(sys.argv[1]), "finetune"):
     print("held", flush=True)
     sys.stdin.read()

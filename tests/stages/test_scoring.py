@@ -15,8 +15,8 @@ from curate.pipeline.config import InputConfig, ScoreConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.examples import input_identity
 from curate.pipeline.inputs.readers import open_source
-from curate.pipeline.run.directory import RunDir, work_folder
-from curate.pipeline.run.importing import import_candidates
+from curate.pipeline.runs.directory import RunDir, work_folder
+from curate.pipeline.runs.importing import import_candidates
 from curate.pipeline.scoring.engine import ScoringEngine
 from curate.pipeline.scoring.identity import resolve
 from curate.pipeline.scoring.score_files import ScoreFiles

@@ -14,7 +14,7 @@ import pytest
 
 from curate.pipeline.base.sharding import Share
 from curate.pipeline.config import InputConfig, SelectConfig
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.reflection.stage import ReflectResult, reflect
 from curate.pipeline.stages.selection.stage import score_share
 from curate.pipeline.stages.status.stage import status

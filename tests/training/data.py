@@ -11,7 +11,7 @@ from datasets import load_from_disk
 
 from curate.pipeline.config import InputConfig, ScoringConfig, SelectConfig
 from curate.pipeline.records import CANDIDATES
-from curate.pipeline.run.importing import SHARD
+from curate.pipeline.runs.importing import SHARD
 from curate.pipeline.stages.selection.stage import SelectResult, select
 
 from ..scoring.tiny import TEXTS

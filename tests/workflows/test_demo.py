@@ -11,7 +11,7 @@ import pytest
 from datasets import load_from_disk
 
 from curate.cli import app
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.explaining import explain
 
 LINE = re.compile(r" *(\d+)  (.+)")

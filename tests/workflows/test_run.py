@@ -20,7 +20,7 @@ from curate.pipeline.config import (
 )
 from curate.pipeline.errors import BudgetReached, CurateError
 from curate.pipeline.records import CANDIDATES
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.workflows.run import RunResult, run
 
 from ..llm.faulty_server import Answer, FaultyServer, Received, completion, error

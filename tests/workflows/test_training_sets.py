@@ -8,9 +8,9 @@ import pytest
 
 from curate.pipeline.method.decision import Outcome
 from curate.pipeline.records import Candidate, Decision, Example
-from curate.pipeline.run.decisions import DecisionFiles
-from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.selected import write_sets
+from curate.pipeline.runs.decisions import DecisionFiles
+from curate.pipeline.runs.directory import RunDir
+from curate.pipeline.runs.selected import write_sets
 from curate.pipeline.scoring.score_files import read_records
 from curate.pipeline.stages.selection.deciding import decision_table
 from curate.pipeline.workflows.training_sets import (

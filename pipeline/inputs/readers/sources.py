@@ -12,8 +12,8 @@ from ...base.progress import say
 from ...base.scratch import scratch_errors
 from ...errors import CurateError
 from ..inline import InlineData
-from ..remote_data import fetch
-from ..urls import as_url, local_path, valid_url
+from ..remote.remote_data import fetch
+from ..remote.urls import as_url, local_path, valid_url
 from .files import file_source, format_of, list_folder
 from .hub_sets import HUB_ID, hub_source
 from .rows import RawRow, Source, row_of

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...method.replies import incomplete
+from ...method.replies.endings import incomplete
 from ..flow_control import Trouble
 from ..protocol import Reply
 

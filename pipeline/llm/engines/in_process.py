@@ -18,7 +18,7 @@ from typing import Any
 from ...config import Role
 from ...errors import CurateError, RequestFailed
 from ...inputs.model_files import folder_hash, short_name
-from ...method.replies import opens_reasoning
+from ...method.replies.endings import opens_reasoning
 from ..protocol import Engine, Reply, Request
 from .continuous_batching import LoadedModel, Sampling, Settings, failed, start_model
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ...pair_records import NoPair, PreferencePair, Unpaired
-from ..decontamination import EvaluationIndex
+from ..corpus.decontamination import EvaluationIndex
 from .lengths import length_ratio
 
 

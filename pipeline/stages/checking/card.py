@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...config import CheckRules
-from ...method.accuracy import TaskAccuracy
-from ...run.directory import RunDir
+from ...method.solutions.accuracy import TaskAccuracy
+from ...runs.directory import RunDir
 
 if TYPE_CHECKING:
     from .stage import CheckResult

@@ -15,10 +15,10 @@ from ...inputs.ingest import Intake, require_records, usable_rows
 from ...inputs.problems import QUESTIONS
 from ...inputs.readers import Source
 from ...inputs.texts import content_id, json_text, optional_text, present, required_text, row_id
-from ...method.replies import incomplete
-from ...run.directory import RunDir
-from ...run.importing import SHARD, write_unused
-from ...run.samples import (
+from ...method.replies.endings import incomplete
+from ...runs.directory import RunDir
+from ...runs.importing import SHARD, write_unused
+from ...runs.samples import (
     PROBLEMS,
     SAMPLE_STATUSES,
     SAMPLES,

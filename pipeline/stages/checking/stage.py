@@ -14,12 +14,12 @@ from ...config import CheckConfig, CheckRules
 from ...errors import CurateError, UsageError
 from ...inputs.examples import chunks
 from ...inputs.readers import open_source
-from ...method.accuracy import Solving, TaskAccuracy, by_task
-from ...run.directory import RunDir, is_run
-from ...run.importing import SHARD
-from ...run.lock import run_lock
-from ...run.samples import Attempted, attempted_problems, num_problems, shards
-from ...run.selected import add_types, columns_of, further, write_set
+from ...method.solutions.accuracy import Solving, TaskAccuracy, by_task
+from ...runs.directory import RunDir, is_run
+from ...runs.importing import SHARD
+from ...runs.lock import run_lock
+from ...runs.samples import Attempted, attempted_problems, num_problems, shards
+from ...runs.selected import add_types, columns_of, further, write_set
 from .card import solved_card
 from .importing import import_samples
 from .math_process import MathProcess, require_math

@@ -3,9 +3,17 @@
 from dataclasses import dataclass
 
 from ...config import CheckerName
-from ...method.checkers import BadAnswer, Checked, Gold, Verdict, check, final_answers, gold_of
+from ...method.solutions.checkers import (
+    BadAnswer,
+    Checked,
+    Gold,
+    Verdict,
+    check,
+    final_answers,
+    gold_of,
+)
 from ...records import user_turn
-from ...run.samples import Attempted, Sample
+from ...runs.samples import Attempted, Sample
 from .math_process import MathProcess
 
 

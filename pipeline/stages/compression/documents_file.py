@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from ...base.files import read_notes, read_parquet, write_atomically, write_parquet
 from ...errors import CurateError
-from ...method.compression import bits_per
-from ...run.directory import work_folder
-from ...run.lock import run_lock
+from ...method.statistics.compression import bits_per
+from ...runs.directory import work_folder
+from ...runs.lock import run_lock
 from .measuring import Measured
 
 Row = Mapping[str, Any]

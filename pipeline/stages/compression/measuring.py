@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import CurateError
 from ...inputs.documents import Text
-from ...method.compression import Document
+from ...method.statistics.compression import Document
 from ...method.windows import Tokens, sliding_windows, stream_windows
 from ...scoring.packing import Span
 from ...scoring.scorer import Scorer

@@ -14,7 +14,13 @@ from ...inputs.documents import read_texts
 from ...inputs.ingest import Intake
 from ...inputs.model_files import revision_of, short_name
 from ...inputs.readers import Source, open_source
-from ...method.compression import Compression, Difference, Document, compression, difference
+from ...method.statistics.compression import (
+    Compression,
+    Difference,
+    Document,
+    compression,
+    difference,
+)
 from .documents_file import Row, row_of, rows_in_parts
 from .measuring import Measured, Measuring
 

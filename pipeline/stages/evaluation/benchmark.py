@@ -11,7 +11,7 @@ from typing import Any
 
 from ...config import EvaluateConfig
 from ...errors import CurateError
-from ...inputs.hub import go_offline_if_unreachable, hub_is_reachable
+from ...inputs.remote.hub import go_offline_if_unreachable, hub_is_reachable
 from ...models.devices import pick_device, pick_dtype
 from ...models.loading import load_causal_lm, load_tokenizer
 

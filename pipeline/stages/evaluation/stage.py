@@ -15,8 +15,8 @@ from ...base.progress import Progress, say
 from ...config import EvaluateConfig
 from ...inputs.model_files import revision_of, short_name
 from ...models.loading import load_config
-from ...run.directory import RunDir, folder_beside
-from ...run.lock import run_lock
+from ...runs.directory import RunDir, folder_beside
+from ...runs.lock import run_lock
 from .benchmark import Benchmarks, Measured, load_for_tasks
 
 NUMBERS = ("value", "stderr")

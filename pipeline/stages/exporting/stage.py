@@ -10,15 +10,15 @@ from pathlib import Path
 from ...base.files import replace_folder
 from ...config import ExportConfig
 from ...errors import CurateError, UsageError
-from ...inputs.hub import hub_token, push_data_set
 from ...inputs.model_files import short_name
-from ...run.arrow_set import read_rows
-from ...run.card import TITLE, dataset_card
-from ...run.directory import RunDir
-from ...run.lock import output_lock
-from ...run.pair_card import PAIRS_TITLE, pairs_card
-from ...run.pair_set import PairSet, is_pair_set
-from ...run.selected import finished_selection
+from ...inputs.remote.hub import hub_token, push_data_set
+from ...runs.arrow_set import read_rows
+from ...runs.card import TITLE, dataset_card
+from ...runs.directory import RunDir
+from ...runs.lock import output_lock
+from ...runs.pair_card import PAIRS_TITLE, pairs_card
+from ...runs.pair_set import PairSet, is_pair_set
+from ...runs.selected import finished_selection
 from .formats import DATA, Export, Fields, Row, export_for
 from .pair_formats import pair_export_for
 

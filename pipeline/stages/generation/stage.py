@@ -9,19 +9,19 @@ from typing import Any, Literal
 
 from ...config import AnswerFormat, EngineName, GenerateConfig, ModelConfig
 from ...errors import RequestFailed, UsageError
-from ...inputs.answer_files import Answer, write_answers
+from ...inputs.evaluation.answer_files import Answer, write_answers
+from ...inputs.evaluation.questions import Question, read_questions
 from ...inputs.examples import input_identity
 from ...inputs.ingest import Intake
-from ...inputs.questions import Question, read_questions
 from ...inputs.readers import Source, open_source
 from ...inputs.samples import write_samples
 from ...llm.ask import Asker, ReadText
 from ...llm.engines.choose import choose_engine
 from ...llm.job import asking_job
 from ...llm.protocol import Engine, Reply
-from ...method.replies import answer_text, incomplete
+from ...method.replies.endings import answer_text, incomplete
 from ...records import Message, conversation
-from ...run.directory import RunDir, folder_beside
+from ...runs.directory import RunDir, folder_beside
 
 WrittenFormat = AnswerFormat | Literal["samples"]
 MESSAGES = "messages"

@@ -11,7 +11,7 @@ from ...inputs.ingest import Intake
 from ...inputs.readers import Source
 from ...inputs.samples import read_samples
 from ...method.preferences.rivals import Answer, Rivals
-from ...method.replies import incomplete
+from ...method.replies.endings import incomplete
 from ...pair_records import NoPair, Origin, PairSource, Prompt, Sample
 from .grouping import grouped
 

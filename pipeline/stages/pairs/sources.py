@@ -10,16 +10,16 @@ from typing import Any
 from ...base.checksums import crc32_of
 from ...config import PairsConfig
 from ...errors import CurateError, UsageError
+from ...inputs.evaluation.judgments import holds_verdicts, read_log
 from ...inputs.examples import input_identity
 from ...inputs.ingest import Intake
 from ...inputs.inline import InlineData
-from ...inputs.judgments import holds_verdicts, read_log
 from ...inputs.readers import open_source
 from ...method.preferences.rivals import Rivals
 from ...method.preferences.selection import record_rivals
 from ...pair_records import PairSource, Unpaired
 from ...reporting.reading import student_keys
-from ...run.directory import RunDir, is_run
+from ...runs.directory import RunDir, is_run
 from ...scoring.identity import noted_identity
 from ...scoring.score_files import ScoreFiles, noted_noise, read_records
 from .demonstrations import demonstration_rivals

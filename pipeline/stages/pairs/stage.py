@@ -11,21 +11,21 @@ from ...base.files import replace_folder, write_text
 from ...base.progress import Progress, say
 from ...config import PairsConfig, recorded_options
 from ...errors import CurateError
-from ...inputs.evaluation_sets import evaluation_texts, open_sets
+from ...inputs.evaluation.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.ingest import Intake
 from ...inputs.readers import Source
-from ...method.decontamination import EvaluationIndex
+from ...method.corpus.decontamination import EvaluationIndex
 from ...method.preferences.choosing import best_and_worst, demonstrated, rejection_sampled
 from ...method.preferences.filters import PairFilter
 from ...method.preferences.lengths import Mask, balanced, length_auc
 from ...method.preferences.rivals import Rivals
 from ...pair_records import PairSource, PreferencePair, Unpaired
 from ...reporting.pairs import PairsPage
-from ...run.directory import refuse_changes
-from ...run.importing import unused_notes, write_unused
-from ...run.lock import output_lock
-from ...run.pair_card import pairs_card
-from ...run.pair_set import PairSet, is_pair_set, write_manifest
+from ...runs.directory import refuse_changes
+from ...runs.importing import unused_notes, write_unused
+from ...runs.lock import output_lock
+from ...runs.pair_card import pairs_card
+from ...runs.pair_set import PairSet, is_pair_set, write_manifest
 from .collecting import Collector, PairNumbers
 from .sources import PairData, open_pair_data
 

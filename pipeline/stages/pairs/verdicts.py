@@ -6,15 +6,15 @@ from typing import Any
 
 from ...config import InputConfig
 from ...errors import CurateError
+from ...inputs.evaluation.judgments import Log
 from ...inputs.ingest import Intake, Unusable, require_records
-from ...inputs.judgments import Log
 from ...inputs.prompts import id_of, prompt_of
 from ...inputs.readers import Source
 from ...inputs.texts import whole_values
-from ...method.judge_results import ORDERS, verdict_of
 from ...method.preferences.rivals import Answer, Rivals
-from ...method.tally import pair_value
-from ...method.verdicts import recorded_scale
+from ...method.replies.verdicts import recorded_scale
+from ...method.statistics.judge_results import ORDERS, verdict_of
+from ...method.statistics.tally import pair_value
 from ...pair_records import Origin, Prompt, Unpaired
 
 _ANSWERS = ("Answer1", "Answer2")

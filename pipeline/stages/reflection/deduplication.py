@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from ...base.progress import Progress
 from ...config import ReflectConfig
 from ...inputs.ingest import Intake, LeftOut
-from ...method.near_duplicates import DuplicateFinder
+from ...method.corpus.near_duplicates import DuplicateFinder
 from ...records import Candidate, user_turn
 
 Originals = Callable[[Intake], Iterator[Candidate]]

@@ -14,7 +14,7 @@ from ...llm.engines.choose import is_sold, make_engine, model_prices
 from ...llm.journal import Journal
 from ...llm.protocol import Reply
 from ...records import Candidate, CandidateKind
-from ...run.directory import RunDir, is_run
+from ...runs.directory import RunDir, is_run
 from ...templates import teacher_prompts
 from .forecast import Find, forecast, forecast_text
 from .reflector import NO_PAIR, Reflector

@@ -6,8 +6,13 @@ from functools import partial
 from ...errors import RequestFailed
 from ...llm.ask import Answered, Asker
 from ...llm.protocol import Reply
-from ...method.marks import shield
-from ...method.parsing import Parsed, parse_instruction_reply, parse_response_reply, same_text
+from ...method.replies.marks import shield
+from ...method.replies.parsing import (
+    Parsed,
+    parse_instruction_reply,
+    parse_response_reply,
+    same_text,
+)
 from ...records import Candidate, CandidateKind, CandidateStatus, Message, user_turn
 from ...templates import TeacherPrompts, fill, with_history
 

@@ -14,8 +14,8 @@ from ...inputs.ingest import Intake
 from ...inputs.readers import Source, open_source
 from ...llm.protocol import Engine
 from ...records import Candidate
-from ...run.directory import RunDir, is_run
-from ...run.importing import originals_of
+from ...runs.directory import RunDir, is_run
+from ...runs.importing import originals_of
 from ...templates import teacher_prompts
 from .deduplication import Originals, without_duplicates
 

@@ -15,9 +15,9 @@ from ...llm.budget import Budget
 from ...llm.job import Job, asking_job, spent_budget
 from ...llm.journal import Journal
 from ...records import CANDIDATES, REFLECTIONS, RETRYABLE
-from ...run.directory import RunDir, is_run
-from ...run.importing import NEAR_DUPLICATES, SHARD, unused_notes, write_unused
-from ...run.lock import turn_lock
+from ...runs.directory import RunDir, is_run
+from ...runs.importing import NEAR_DUPLICATES, SHARD, unused_notes, write_unused
+from ...runs.lock import turn_lock
 from ...templates import teacher_prompts
 from .reflector import Reflector
 from .shards import Branches, ShardReflector, Step

@@ -7,8 +7,8 @@ from ...base.progress import Progress
 from ...config import SelectConfig, recorded_options
 from ...method.decision import first_comparison, surviving_branch
 from ...records import CandidateKind
-from ...run.directory import RunDir
-from ...run.lock import run_lock
+from ...runs.directory import RunDir
+from ...runs.lock import run_lock
 from ...scoring.engine import ScoringEngine
 from ...scoring.identity import ScoringIdentity, resolve
 from ...scoring.score_files import ScoreFiles, read_records

@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 
 from ...base.progress import say
 from ...config import SelectConfig
+from ...method.corpus.diversity import diverse
 from ...method.decision import top
-from ...method.diversity import diverse
-from ...run.decisions import DecisionFiles
+from ...runs.decisions import DecisionFiles
 from ...scoring.engine import ScoringEngine
 from ...scoring.score_files import ScoreFiles
 from .embeddings import embeddings

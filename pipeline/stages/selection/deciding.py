@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from ...config import SelectConfig
+from ...method.corpus.decontamination import EvaluationIndex, Hit
 from ...method.decision import Outcome, Rules, decide, needs
-from ...method.decontamination import EvaluationIndex, Hit
 from ...method.first_token import FirstTokens
 from ...method.ifd import log_ratio
 from ...records import DECISIONS_SCHEMA, Candidate, Decision, Score, user_turn

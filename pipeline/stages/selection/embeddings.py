@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from ...base.files import read_parquet, write_parquet
 from ...base.progress import Progress
-from ...method.diversity import Units
+from ...method.corpus.diversity import Units
 from ...records import CandidateKind, user_turn
-from ...run.directory import RunDir
+from ...runs.directory import RunDir
 from ...scoring.engine import ScoringEngine
 from ...scoring.score_files import ScoreFiles, read_records
 

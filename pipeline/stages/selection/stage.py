@@ -12,17 +12,17 @@ from typing import Any
 from ...base.progress import Progress, say
 from ...config import SelectConfig, recorded_options
 from ...errors import CurateError, UsageError
-from ...inputs.evaluation_sets import evaluation_texts, open_sets
+from ...inputs.evaluation.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.examples import input_identity
 from ...inputs.readers import Source, open_source
-from ...method.decontamination import EvaluationIndex
-from ...run.baselines import write_baselines
-from ...run.card import dataset_card
-from ...run.decisions import DecisionFiles
-from ...run.directory import RunDir, is_run
-from ...run.importing import SHARD, import_candidates, unused_notes
-from ...run.lock import run_lock, turn_lock
-from ...run.selected import write_sets
+from ...method.corpus.decontamination import EvaluationIndex
+from ...runs.baselines import write_baselines
+from ...runs.card import dataset_card
+from ...runs.decisions import DecisionFiles
+from ...runs.directory import RunDir, is_run
+from ...runs.importing import SHARD, import_candidates, unused_notes
+from ...runs.lock import run_lock, turn_lock
+from ...runs.selected import write_sets
 from ...scoring.engine import ScoringEngine
 from ...scoring.identity import ScoringIdentity, resolve
 from ...scoring.score_files import ScoreFiles

@@ -6,7 +6,7 @@ from ...config import SolveConfig
 from ...errors import CurateError
 from ...llm.engines.choose import choose_engine
 from ...models.loading import context_of, load_config, load_tokenizer
-from ...run.samples import Problem
+from ...runs.samples import Problem
 from .strategies import Prompt, question_of
 
 TEMPLATE_TOKENS = 64

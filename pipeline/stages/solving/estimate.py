@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ...config import SolveConfig
 from ...inputs.ingest import Intake
 from ...inputs.readers import open_source
-from ...run.samples import Problem
+from ...runs.samples import Problem
 from .problems import LeftOut, wanted_problems
 from .pseudocode import examples_by_task
 from .shot_sources import read_shots

@@ -9,11 +9,11 @@ from ...inputs.examples import chunks, extra_json
 from ...inputs.ingest import Intake
 from ...inputs.problems import read_problems, task_of
 from ...inputs.readers import Source
-from ...method.checkers import BadAnswer, gold_of
+from ...method.solutions.checkers import BadAnswer, gold_of
 from ...records import user_turn
-from ...run.directory import RunDir
-from ...run.importing import SHARD, write_unused
-from ...run.samples import PROBLEMS, Problem, shards, write_shard
+from ...runs.directory import RunDir
+from ...runs.importing import SHARD, write_unused
+from ...runs.samples import PROBLEMS, Problem, shards, write_shard
 from .shot_sources import Shots
 from .strategies import question_of
 

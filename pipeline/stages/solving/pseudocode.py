@@ -9,10 +9,10 @@ from ...errors import RequestFailed
 from ...llm.ask import Asker, ReadText
 from ...llm.job import together
 from ...llm.protocol import Reply
-from ...method.replies import answer_text, incomplete
-from ...method.shots import Shot, draw
+from ...method.replies.endings import answer_text, incomplete
+from ...method.solutions.shots import Shot, draw
 from ...records import Message
-from ...run.samples import Problem
+from ...runs.samples import Problem
 from ...templates import fill, solving_prompt
 from .strategies import question_of
 

@@ -8,8 +8,8 @@ from ...base.progress import Progress
 from ...config import SolveConfig
 from ...errors import RequestFailed
 from ...llm.job import Job, together
-from ...run.directory import shard_index
-from ...run.samples import (
+from ...runs.directory import shard_index
+from ...runs.samples import (
     SAMPLES,
     Problem,
     Sample,

@@ -9,9 +9,9 @@ from ...errors import CurateError, UsageError
 from ...inputs.column_names import columns_of
 from ...inputs.problems import QUESTIONS
 from ...inputs.readers import Row, Source, open_source
-from ...method.shots import Shot, draw
+from ...method.solutions.shots import Shot, draw
 from ...records import user_turn
-from ...run.directory import is_run
+from ...runs.directory import is_run
 
 SOLUTIONS = ("output", "solution", "rationale", "response")
 

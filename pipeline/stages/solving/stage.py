@@ -15,8 +15,8 @@ from ...inputs.readers import Source, open_source
 from ...llm.ask import Asker, Stopped
 from ...llm.job import Job, asking_job
 from ...llm.protocol import Engine
-from ...run.directory import RunDir
-from ...run.samples import all_attempted
+from ...runs.directory import RunDir
+from ...runs.samples import all_attempted
 from ...templates import solving_prompt
 from .context import check_context
 from .problems import LeftOut, import_problems, wanted_problems

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...config import Strategy
-from ...method.shots import Shot
+from ...method.solutions.shots import Shot
 from ...records import Message, user_turn
-from ...run.samples import Problem
+from ...runs.samples import Problem
 from ...templates import fill, solving_prompt
 
 _FILES: Mapping[Strategy, str] = {

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ...run.directory import RunDir
-from ...run.samples import SAMPLES, num_problems, shards
-from ...run.shard_counts import value_counts
+from ...runs.directory import RunDir
+from ...runs.samples import SAMPLES, num_problems, shards
+from ...runs.shard_counts import value_counts
 
 
 def holds_problems(run: RunDir) -> bool:

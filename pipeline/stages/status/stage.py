@@ -14,9 +14,9 @@ from ...config.options import options_of
 from ...inputs.readers.files import count_rows
 from ...llm.journal_tail import growth
 from ...records import REFLECTIONS, RETRYABLE
-from ...run.directory import RunDir
-from ...run.lock import Holder, holders
-from ...run.shard_counts import RECENT, newest, per_second, value_counts
+from ...runs.directory import RunDir
+from ...runs.lock import Holder, holders
+from ...runs.shard_counts import RECENT, newest, per_second, value_counts
 from ...training.checkpoints import CHECKPOINTS, CLAIM, last_complete
 from .sampling import checked, holds_problems, sampled
 

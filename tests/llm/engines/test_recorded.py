@@ -12,7 +12,7 @@ from curate.pipeline.errors import CurateError, RequestFailed
 from curate.pipeline.llm.engines.recorded import RecordedEngine
 from curate.pipeline.llm.protocol import Reply, Request
 from curate.pipeline.records import CandidateKind
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.reflection.stage import reflect
 
 ROWS: list[dict[str, object]] = [

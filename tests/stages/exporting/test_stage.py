@@ -23,8 +23,8 @@ from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.inputs.examples import read_examples
 from curate.pipeline.inputs.ingest import Intake
 from curate.pipeline.inputs.readers import open_source
-from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.lock import output_lock
+from curate.pipeline.runs.directory import RunDir
+from curate.pipeline.runs.lock import output_lock
 from curate.pipeline.stages.exporting import stage
 from curate.pipeline.stages.selection.stage import SelectResult
 from curate.pipeline.templates import Template

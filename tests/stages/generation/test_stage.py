@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.pipeline.config import GenerateConfig, InputConfig, ModelConfig
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.inputs.answers import match_answers
-from curate.pipeline.inputs.questions import Question
+from curate.pipeline.inputs.evaluation.answers import match_answers
+from curate.pipeline.inputs.evaluation.questions import Question
 from curate.pipeline.stages.generation.stage import Generated, Prompts, generate
 
 from ...conftest import shared

@@ -12,8 +12,8 @@ from curate.pipeline import pairs as api_pairs
 from curate.pipeline.config import InputConfig, PairsConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.records import Candidate, CandidateKind, Score
-from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.pair_set import PairSet
+from curate.pipeline.runs.directory import RunDir
+from curate.pipeline.runs.pair_set import PairSet
 from curate.pipeline.scoring.identity import ScoringIdentity, note_identity
 from curate.pipeline.scoring.score_files import ScoreFiles
 from curate.pipeline.stages.explaining import explain, in_words

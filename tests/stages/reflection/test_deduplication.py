@@ -9,7 +9,7 @@ import pytest
 
 from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.reflection.estimate import estimate
 from curate.pipeline.stages.reflection.stage import reflect
 

@@ -24,7 +24,7 @@ from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling
 from curate.pipeline.records import CANDIDATES, Candidate
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.reflection.estimate import estimate
 from curate.pipeline.stages.reflection.stage import ReflectResult, reflect
 from curate.pipeline.templates import teacher_prompts

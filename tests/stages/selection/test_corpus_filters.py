@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.method.ngrams import words
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.method.corpus.ngrams import words
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.selection.stage import SelectResult
 
 from ...scoring.tiny import TEXTS

@@ -10,8 +10,8 @@ import pytest
 from curate.pipeline.errors import CurateError
 from curate.pipeline.method.decision import Rules, decide
 from curate.pipeline.records import DECISIONS_SCHEMA, Candidate, Decision, Score
-from curate.pipeline.run.decisions import DecisionFiles
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.decisions import DecisionFiles
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.scoring.score_files import read_records
 from curate.pipeline.stages.selection.stage import SelectResult
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from curate.pipeline.method.diversity import SCALE, Units
+from curate.pipeline.method.corpus.diversity import SCALE, Units
 from curate.pipeline.models.devices import pick_device
 from curate.pipeline.models.loading import load_tokenizer
 from curate.pipeline.scoring.engine import ScoringEngine

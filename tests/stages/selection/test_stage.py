@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from curate.pipeline.config import InputConfig, SelectConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import Candidate
-from curate.pipeline.run.directory import RunDir
-from curate.pipeline.run.selected import finished_selection
+from curate.pipeline.runs.directory import RunDir
+from curate.pipeline.runs.selected import finished_selection
 from curate.pipeline.stages.selection.stage import SelectResult, select
 
 from ...scoring.tiny import byte_level, llama, save_student

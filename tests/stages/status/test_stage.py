@@ -17,7 +17,7 @@ import pytest
 from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig, SelectConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import RETRYABLE
-from curate.pipeline.run.directory import RunDir
+from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.reflection.stage import reflect
 from curate.pipeline.stages.selection.stage import select
 from curate.pipeline.stages.status.stage import StageStatus, in_words, status

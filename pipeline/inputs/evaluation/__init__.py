@@ -1,0 +1,1 @@
+"""Evaluation sets, questions, answers and judgements."""

@@ -1,0 +1,1 @@
+"""Records against one another and against evaluation sets."""

@@ -1,0 +1,1 @@
+"""Tallies, means and intervals."""

@@ -1,0 +1,86 @@
+"""Fair baselines beside a selection: as many originals, chosen otherwise."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..method.corpus.baseline_sampling import Drawn, draw, draw_of_like_lengths, lots
+from .decisions import DecisionFiles
+from .directory import RunDir
+from .selected import set_rows, write_set
+
+HOW = {
+    "random": "drawn at random",
+    "length": "for each selected row, the longest first, the unused original whose response is "
+    "nearest to it in characters",
+}
+CARD = """# Baseline: {name}
+
+{number} originals to set the selection `{student}` against: {how}. Nothing else was decided about
+them, so `decision` is empty; `ifd` and `rifd` are there where selecting needed them.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baselines:
+    """RUN/baselines/<student>/, and how many rows each folder in it has."""
+
+    folder: Path
+    counts: dict[str, int]
+
+
+def write_baselines(run: RunDir, student: str, schema: pa.Schema) -> Baselines:
+    """Write a folder for each name of `HOW`, with the columns of the selected set."""
+    folder = run.path / "baselines" / student
+    decisions = DecisionFiles.of(run, student)
+    chosen = drawn(decisions)
+    counts = {name: int(own.sum()) for name, own in chosen.items()}
+    for name, own in chosen.items():
+        card = CARD.format(name=name, number=counts[name], student=student, how=HOW[name])
+        write_set(folder / name, _originals(decisions, own, schema), schema, card)
+    return Baselines(folder=folder, counts=counts)
+
+
+def drawn(decisions: DecisionFiles) -> dict[str, Drawn]:
+    """Of all records, which originals are in each baseline; only those that have their texts."""
+    rows = decisions.table(["id", "reason", "response_chars", "original_response_chars"])
+    kept = rows.filter(pc.is_null(rows.column("reason"))).column("response_chars")
+    wanted = kept.to_numpy()
+    found = {name: np.zeros(len(rows), np.bool_) for name in HOW}
+    if not len(wanted):
+        return found
+    there = pc.is_valid(rows.column("original_response_chars")).to_numpy()
+    pool = rows.filter(there)
+    parts = pool.select(["id"]).to_batches(max_chunksize=10_000)  # as Python texts they are large
+    numbers = lots(id for part in parts for id in part.column("id").to_pylist())
+    lengths = pool.column("original_response_chars").to_numpy()
+    found["random"][there] = draw(numbers, len(wanted))
+    found["length"][there] = draw_of_like_lengths(wanted, lengths, numbers)
+    return found
+
+
+def _originals(decisions: DecisionFiles, chosen: Drawn, schema: pa.Schema) -> Iterator[pa.Table]:
+    begin = 0
+    for shard, decided in decisions.shards(["id", "original_row", "original_ifd", "original_rifd"]):
+        rows = decided.filter(chosen[begin : begin + len(decided)])
+        begin += len(decided)
+        if len(rows):
+            yield set_rows(decisions.run, shard, _as_finals(rows), schema)
+
+
+def _as_finals(rows: pa.Table) -> pa.Table:
+    """As if each original were its record's final pair."""
+    return pa.table(
+        {
+            "id": rows.column("id"),
+            "candidate": pa.array(["original"] * len(rows), pa.string()),
+            "row": rows.column("original_row"),
+            "original_row": rows.column("original_row"),
+            "ifd": rows.column("original_ifd"),
+            "rifd": rows.column("original_rifd"),
+        }
+    )
