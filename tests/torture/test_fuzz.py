@@ -80,6 +80,7 @@ QUESTIONS: list[Row] = [
     {"question_id": 1, "category": "c", "turns": ["Why?", "And?"]},
     {"instruction": "Q"},
 ]
+PROBLEM: Row = {"instruction": "1 + 1?", "output": "It is 2.", "answer": "2"}
 REPLIES = [
     {"id": "r0", "candidate": "response", "reply": "C.\n[Better Answer] A bird. [End]"},
     {"id": "r1", "candidate": "instruction", "reply": "[New Instruction] Q?\n[New Answer] A."},
@@ -105,7 +106,7 @@ def commands(run: Path, student: Path, place: Path) -> dict[str, Words]:
     data = written(place / "data.jsonl", records(3))
     replies = written(place / "replies.jsonl", REPLIES)
     questions = written(place / "questions.jsonl", QUESTIONS)
-    problems = written(place / "problems.jsonl", [{"instruction": "1 + 1?", "answer": "2"}])
+    problems = written(place / "problems.jsonl", [PROBLEM])
     unanswered = written(place / "unanswered.jsonl", [])
     (place / "log.json").write_bytes(as_json(LOGS[0]))
     scoring: Words = ["--student", student, "--device", "cpu"]
@@ -124,7 +125,7 @@ def commands(run: Path, student: Path, place: Path) -> dict[str, Words]:
         "judge": ["judge", "--from-log", place / "log.json"],
         "bpc": ["bpc", questions, "--text-column", "instruction", *scoring],
         "solve": ["solve", problems, "--out", "out", "--replies", unanswered],
-        "check": ["check", data, "--out", "out"],
+        "check": ["check", problems, "--out", "out"],
         "generate": ["generate", questions, "--model", student, "--out", "answers.json",
                      "--format", "jsonl", "--max-tokens", "4", "--engine-device", "cpu"],
     }  # fmt: skip
