@@ -107,6 +107,8 @@ def finetune_records(
     """Fine-tune on records with the tokens that scoring uses, and show the progress."""
     tokenizer = load_tokenizer(config.model, config.revision)
     template = student_template(config.template or "auto", tokenizer)
+    if template.date:
+        say(f"note: the chat template writes the date {template.date} in place of today's")
     # Rows are cut by the recipe, not by the tokenization.
     tokens = Tokenization(tokenizer, template, name="exact", max_length=1)
     with shown_progress(title) as report:
