@@ -93,7 +93,7 @@ def test_two_processes_train_what_one_does_and_one_speaks(
     assert done.returncode == 0, done.stderr
     # 11 rows in batches of 4 leave 3 for the last step of an epoch: no row is taken twice.
     assert done.stdout.splitlines()[0] == f"trained on 11 rows in 6 steps: {out}"
-    assert len(done.stdout.splitlines()) == 2
+    assert len(done.stdout.splitlines()) == 3
     said = [line.split()[0] for line in done.stderr.splitlines()]
     assert said == ["note:", "finetune"], done.stderr
     assert_same(alone, out)
@@ -117,10 +117,10 @@ import json, os, sys
 from dataclasses import replace
 from pathlib import Path
 from torch import distributed
-from curate.cli import Output, StatusConfig, app, command
+from curate.cli import Output, app, command
 from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.finetuning import finetune, finetune_run
-from curate.pipeline.config import AlignConfig, InputConfig
+from curate.pipeline.config import AlignConfig, InputConfig, StatusConfig
 from curate.pipeline.config.alignment import PreferenceRecipe
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.stages.aligning import align

@@ -117,11 +117,14 @@ def test_a_server_that_ends_early_shows_the_end_of_its_log(tmp_path: Path) -> No
     assert "too large" in log.read_text()
 
 
-def test_a_server_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
+def test_a_server_that_is_never_ready_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.pipeline.llm.engines.vllm_server.STARTING", 1.0)
     pids = tmp_path / "pids"
     command = stand_in(pids, "--loading", "600")
     with pytest.raises(CurateError, match="was not ready after 1 s"):
-        with_teacher(command, lambda it: it.ask(request()), starting=1.0)
+        with_teacher(command, lambda it: it.ask(request()))
     assert all_gone(pids)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from curate.pipeline.base.checksums import read_checked, with_checksum
 from curate.pipeline.config import EvaluateConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.evaluation.benchmark import refuse_unknown
@@ -127,9 +128,10 @@ def test_a_finished_task_is_not_measured_again(
     mine = right(tiny_student, ROWS[:4])
     assert first.as_dict()["results"]["flying"]["acc"]["value"] == pytest.approx(sum(mine) / 4)
     (kept,) = (tmp_path / "measured.json.run").glob("0-*.json")
-    noted = json.loads(kept.read_text("utf-8"))
+    noted = read_checked(kept)
+    assert noted is not None
     noted["metrics"]["flying"]["acc"]["value"] = 0.125
-    kept.write_text(json.dumps(noted), "utf-8")
+    kept.write_text(json.dumps(with_checksum(noted)), "utf-8")
     again = evaluate(config(tasks, tiny_student, out=out, limit=4)).as_dict()
     assert again["results"]["flying"]["acc"]["value"] == 0.125
     with pytest.raises(CurateError, match="made with models ="):

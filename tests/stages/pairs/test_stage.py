@@ -142,6 +142,7 @@ def test_the_student_is_named_where_there_are_several(tmp_path: Path) -> None:
     path = run_of(tmp_path / "run", [RECORDS])
     run = RunDir.open(path)
     other = ScoreFiles(run, identity("other"))
+    note_identity(other.folder, other.identity)
     other.write(run.shard_path(0), [c for c, _ in RECORDS], [{} for _ in RECORDS])
     with pytest.raises(CurateError, match=r"--student, of other-\w+, student-\w+"):
         make(path, tmp_path / "pairs")
