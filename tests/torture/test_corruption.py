@@ -91,7 +91,6 @@ def test_arrow_files(
         how = damage(path, moments)
         readers: tuple[list[str | Path], ...] = (
             ["export", run, "--to", "jsonl", "--out", tmp_path / "exported"],
-            ["explain", run, IDS[0]],
             ["report", run, "--out", tmp_path / "report.html"],
             ["score", path.parent, "--student", tiny_student, "--device", "cpu",
              "--out", tmp_path / "s.parquet"],

@@ -73,7 +73,7 @@ def test_score(
                 "--device", "cpu", "--out", out]  # fmt: skip
 
     curate.run(*words(tmp_path / "calm.parquet"))
-    for room in (8, 32, 60):
+    for room in (8, 24, 40):
         disk = tmp_path / f"disk-{room}"
         with small_disk(disk, f"{room}k") as enlarge:
             stopped(curate, words(disk / "a.parquet"))
