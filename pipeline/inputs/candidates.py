@@ -15,8 +15,8 @@ from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, candidate_from
 from .ingest import Duplicate, Intake, Unusable, require_records, usable_rows
 from .readers import Row, Source
-from .texts import json_text, optional_text, required_text, row_id
-from .turns import context_of, turn_of, turns_in
+from .texts import json_text, optional_text, present, required_text, row_id
+from .turns import context_of, history_of
 
 _STORED = [name for name in Candidate.__slots__ if name != "input_row"]
 
@@ -107,10 +107,9 @@ def _candidate(values: Mapping[str, Any], intake: Intake) -> Candidate:
 
 def _context(values: Mapping[str, Any]) -> dict[str, Any]:
     """What came before: a run's own `history`, or that of `messages` beside the columns."""
-    if not values.get("history"):
-        return context_of(values)
-    turns = [turn_of(turn, "history") for turn in turns_in(values["history"], "history")]
-    return {"history": tuple({"role": t.role, "content": whole(t.text or "")} for t in turns)}
+    history = history_of(present(values, "history"), "history")
+    whole_turns = tuple({**turn, "content": whole(turn["content"])} for turn in history)
+    return {"history": whole_turns} if history else context_of(values)
 
 
 def _carried(values: Mapping[str, Any]) -> str | None:

@@ -46,13 +46,7 @@ def exchanges_of(value: Any, column: str) -> list[Exchange]:
     """
     said = [turn_of(turn, column) for turn in turns_in(value, column)]
     system = said.pop(0).text if said and said[0].role == "system" else None
-    _refuse_disorder([turn.role for turn in said], column)
-    for turn in said:
-        if turn.text is None:
-            raise Unusable(f"a turn of {column!r} has no text")
-        if not turn.text.strip():
-            raise Unusable(f"a turn of {column!r} is empty")
-    messages = tuple({"role": turn.role, "content": turn.text or ""} for turn in said)
+    messages = _alternating(said, column)
     return [
         Exchange(
             system=system or None,
@@ -62,6 +56,24 @@ def exchanges_of(value: Any, column: str) -> list[Exchange]:
         )
         for place in range(0, len(messages), 2)
     ]
+
+
+def history_of(value: Any, column: str) -> tuple[Message, ...]:
+    """Earlier turns: messages as a run's candidates have them, or LLaMA-Factory's pairs."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        turns = turns_in(value, column)
+        return _alternating([turn_of(turn, column) for turn in turns], column)
+    return messages_of_pairs(value, column)
+
+
+def _alternating(said: Sequence[Turn], column: str) -> tuple[Message, ...]:
+    _refuse_disorder([turn.role for turn in said], column)
+    for turn in said:
+        if turn.text is None:
+            raise Unusable(f"a turn of {column!r} has no text")
+        if not turn.text.strip():
+            raise Unusable(f"a turn of {column!r} is empty")
+    return tuple({"role": turn.role, "content": turn.text or ""} for turn in said)
 
 
 def _refuse_disorder(roles: Sequence[str], column: str) -> None:

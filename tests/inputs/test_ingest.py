@@ -714,3 +714,14 @@ def test_values_of_parquet_become_json(tmp_path: Path) -> None:
         "raw": "b'\\xff'",
         "list": ["2020-01-02"],
     }
+
+
+def test_the_history_of_candidates_alternates() -> None:
+    given = {"id": "a", "candidate": "original", **PAIR}
+    turns = [list(EARLIER), [["Hi.", "Hello."]], None, math.nan, "[]", []]
+    broken = [list(EARLIER[:1]), list(EARLIER[::-1]), [SYSTEM, *EARLIER], "x", [{"role": "user"}]]
+    rows = [{**given, "id": str(n), "history": one} for n, one in enumerate([*turns, *broken])]
+    intake = Intake()
+    found = [group[0] for group in candidate_groups(source(rows), intake)]
+    assert [one.history for one in found] == [EARLIER, EARLIER, (), (), (), ()]
+    assert intake.num_rejected == len(broken)
