@@ -89,7 +89,7 @@ def _from_columns(values: Mapping[str, Any], named: Mapping[str, str]) -> dict[s
     }
     _refuse_tools(values)
     own = {"system", "history"}.difference(named.values())
-    texts |= context_of(values)
+    texts |= context_of(values, texts["output"])
     if system := optional_text(values, "system") if "system" in own else None:
         texts["system"] = system
     pairs = present(values, "history") if "history" in own else None

@@ -130,17 +130,18 @@ def turn_of(turn: Mapping[str, Any], column: str) -> Turn:
     return Turn(_ROLES[role], _text(_first(turn, "content", "value"), column))
 
 
-def context_of(values: Mapping[str, Any]) -> dict[str, Any]:
+def context_of(values: Mapping[str, Any], output: str | None = None) -> dict[str, Any]:
     """The system turn and the history of `messages` beside the columns, as a selected set has it.
 
-    No history where the turns are no conversation.
+    No history where the turns are no conversation, or end in another answer than `output`.
     """
     turns = values.get("messages")
     if not isinstance(turns, list) or not turns:
         return {}
     try:
         last = exchanges_of(turns, "messages")[-1]
-        return {"system": last.system, "history": last.history}
+        theirs = output is not None and last.output != output
+        return {"system": last.system, "history": () if theirs else last.history}
     except Unusable:
         return {"system": _system_of(turns)}
 

@@ -266,6 +266,8 @@ def test_prompt_and_completion() -> None:
 def test_a_selected_rows_messages_are_its_history() -> None:
     found = only({**PAIR, "messages": [SYSTEM, *EARLIER, USER, ANSWER]})
     assert (found.system, found.history) == ("Be brief.", EARLIER)
+    other = only({**PAIR, "messages": [*EARLIER, USER, {**ANSWER, "content": "Four."}]})
+    assert other.history == () and "messages" in other.extra  # another conversation than the row's
 
 
 def test_every_exchange_is_a_record_with_what_came_before() -> None:
