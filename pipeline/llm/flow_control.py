@@ -39,6 +39,7 @@ GREETING = 2.0  # seconds within which a server must be reached at the very star
 OUTAGE = 8  # so many different records failing, none answered: the server's fault, not theirs
 OUTAGE_SECONDS = 60.0  # after which an outage of a server that answers errors is theirs after all
 ALIVE = 10.0  # an attempt in flight for longer than this is being worked on
+GLANCE = 0.05  # seconds between two looks at whether anything was answered
 PULSE = 1.0  # seconds after which whoever waits for a rate looks whether it is worth while
 RESUME = "run the same command again to go on"
 
@@ -121,6 +122,7 @@ class Flow:
         self._resume_at = 0.0
         self._refusals = 0  # rounds of them since the last answer
         self.answered = False  # whether any attempt has succeeded yet
+        self._in_doubt = 0  # attempts that wait in `first_answer`
         self._failures = 0  # since the last answer, as are the next three
         self._used_up = 0
         self._failing: set[int] = set()
@@ -147,6 +149,18 @@ class Flow:
                 if trouble.kind not in REFUSALS:  # those wait together, in `_turn`
                     greeting = trouble.kind == "unreachable" and not self.answered
                     await self._sleep(backoff(1 if greeting else tries))
+
+    async def first_answer(self) -> None:
+        """Wait until anything is answered, or nothing in flight can be any more.
+
+        A refusal that overtakes the first answer would else pass for the server's of everything.
+        """
+        self._in_doubt += 1
+        try:
+            while not (self.answered or self.proven) and self._in_doubt < len(self._in_flight):
+                await self._sleep(GLANCE)
+        finally:
+            self._in_doubt -= 1
 
     def halt(self, error: CurateError) -> None:
         """Send nothing more: whoever waits for a turn gets the error."""

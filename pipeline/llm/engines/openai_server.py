@@ -139,6 +139,8 @@ class OpenAIEngine(Engine):
             return await self._attempt_at_v1(request, url)
         if cap == "max_tokens" and self._renames_cap(answer):
             return await self._attempt(request)
+        if _status(answer) in (400, 422):
+            await self.flow.first_answer()
         raise self._problem(answer)
 
     async def _attempt_at_v1(self, request: Request, url: httpx2.URL) -> Reply:

@@ -296,6 +296,16 @@ def test_a_bad_request_after_a_success_fails_alone() -> None:
     assert isinstance(outcomes[2], Reply)
 
 
+def test_a_bad_request_that_overtakes_the_first_answer_fails_alone() -> None:
+    def behaviour(received: Received) -> Answer:
+        return error(400, "odd text") if received.prompt.endswith(" 0") else slow(0.3)
+
+    with FaultyServer(behaviour) as server:
+        outcomes = ask(server.url, *map(request, range(3)), ceiling=3)
+    assert isinstance(outcomes[0], RequestFailed)
+    assert [type(one) for one in outcomes[1:]] == [Reply, Reply]
+
+
 def test_a_filtered_request_fails_alone_even_at_first() -> None:
     with FaultyServer(script(error(400, "filtered", code="content_filter"))) as server:
         first, second = ask(server.url, request(0), request(1), ceiling=1)
