@@ -57,7 +57,7 @@ def main():
         : options.held_out
     ]
     page = Page(options, rest)
-    sees(page, options, rest, recorded)
+    sees(page, options, rest[: count // 2], recorded)
     run = selected(options, rest)
     helps(page, options, run, held)
     prefers(page, options, run, held)
@@ -165,7 +165,7 @@ def sees(page, options, records, recorded):
     found = {name: scores(options, rows, f"a-{name}") for name, rows in versions.items()}
     page(
         "## Does the score see what it should?", "",
-        "The probability that the score of the first is higher than that of the second (AUC; ½ is chance), with a 95 % "
+        f"{len(records)} of the records. The probability that the score of the first is higher than that of the second (AUC; ½ is chance), with a 95 % "
         "interval (bootstrap over records), and in how many of the records it is so within the record.",
     )  # fmt: skip
     rows = []
@@ -182,7 +182,7 @@ def sees(page, options, records, recorded):
             rows.append([what, NAMES[name], f"{auc(a[both], b[both]):.3f}", f"{low_:.3f} to {high_:.3f}",
                          f"{within.mean():.0%} of {len(within)}"])  # fmt: skip
     page.table(["higher, lower", "score", "AUC", "95 %", "within a record"], rows)
-    against_gpt2(page, options, recorded[: len(records) // 2])
+    against_gpt2(page, options, recorded[: len(records)])
 
 
 NAMES = {"ifd": "IFD", "rifd": "r-IFD"}
@@ -324,7 +324,7 @@ def train(command, data, model, out, **settings):
 
 
 def losses(options, model, held):
-    """Of each held-out set: nats a response token, its end included, and bits a character."""
+    """Of each held-out set: nats a response token, and bits a character."""
     file = options.work / "losses" / f"{Path(model).name}.json"
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
