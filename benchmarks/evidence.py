@@ -361,7 +361,7 @@ def report(page, held, measured, base, lengths):
                 change = interval(nats - other)
             long = f"{lengths[name]:.0f}" if name in lengths else ""
             rows.append([name, long, f"{nats.mean():.4f}", f"{bits.mean():.4f}", *change])
-        page(f"Held-out loss on {kind}:", "")
+        page(f"Held-out loss on {kind}:")
         page.table(["trained on", "words a response", "nats a token", "bits a character", f"difference from {base}", "95 %"], rows)  # fmt: skip
 
 
