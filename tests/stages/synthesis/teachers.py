@@ -15,9 +15,17 @@ from ...llm.records_asked import written
 
 MODEL = "teacher-7b"
 TOPICS = (
-    "bread rivers violins bees glaciers bicycles lanterns maple harbours comets chess pottery "
-    "saffron tunnels orchids sailing"
-).split()
+    "bread",
+    "rivers",
+    "violins",
+    "bees",
+    "glaciers",
+    "lanterns",
+    "harbours",
+    "comets",
+    "chess",
+    "tunnels",
+)
 
 
 def seeds(number: int = 10) -> list[dict[str, Any]]:
@@ -61,8 +69,8 @@ def teaches(request: Received) -> Answer:
 
 
 def config(data: Path, out: Path, server: FaultyServer, **more: Any) -> SynthesizeConfig:
-    asked = {name: more.pop(name) for name in ("seed", "concurrency", "max_cost", "max_total_tokens")
-             if name in more}  # fmt: skip
+    names = ("seed", "concurrency", "max_tokens", "max_total_tokens")
+    asked = {name: more.pop(name) for name in names if name in more}
     teacher = ModelConfig(model=MODEL, base_url=server.url, **asked)
     source = InputConfig(data=str(data), **more.pop("input", {}))
     return SynthesizeConfig(

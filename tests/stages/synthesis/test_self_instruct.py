@@ -1,14 +1,15 @@
 """`curate synthesize --method self-instruct` against a real server."""
 
-import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from curate.pipeline.commands import explain, generate, reflect, status
+from curate.pipeline.commands import explain, generate, reflect, status, synthesize
 from curate.pipeline.config import (
     ExplainConfig,
     GenerateConfig,
@@ -16,10 +17,13 @@ from curate.pipeline.config import (
     ModelConfig,
     ReflectConfig,
     StatusConfig,
+    SynthesizeConfig,
 )
 from curate.pipeline.errors import BudgetReached, CurateError
+from curate.pipeline.llm.budget import prompt_ceiling
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.runs.instructions import all_rows
+from curate.pipeline.stages.synthesis.stage import SynthesizeResult
 
 from ...llm.faulty_server import Answer, FaultyServer, Received, completion, error, slow
 from ...llm.records_asked import journal_lines, written
@@ -64,10 +68,7 @@ def test_rounds_show_what_the_last_one_made_and_stop_at_the_number(tmp_path: Pat
 @pytest.mark.parametrize("answers", [False, True], ids=["bare", "answers"])
 def test_concurrency_and_arrival_change_nothing(tmp_path: Path, answers: bool) -> None:
     def late(request: Received) -> Answer:
-        answer = teaches(request)
-        return slow(
-            0.02 * (request.number % 3), json.loads(answer.body)["choices"][0]["message"]["content"]
-        )
+        return replace(teaches(request), delay=0.02 * (request.number % 3))
 
     data, found = seed_file(tmp_path), []
     for concurrency in (1, 8):
@@ -79,29 +80,31 @@ def test_concurrency_and_arrival_change_nothing(tmp_path: Path, answers: bool) -
 
 
 def test_a_killed_run_goes_on_to_the_same_instructions(tmp_path: Path) -> None:
-    data = seed_file(tmp_path)
-
-    def poor(request: Received) -> Answer:
-        """Two new items a reply, so that there are many rounds."""
-        return slow(0.01, items(request, 2))
-
-    options = {"number": 40, "seed": 7, "concurrency": 4}
-    with FaultyServer(poor) as server:
+    data, options = seed_file(tmp_path), {"number": 40, "seed": 7, "concurrency": 4}
+    with FaultyServer(lambda request: completion(items(request, 2))) as server:
         run(data, tmp_path / "whole", server, **options)
         total = len(server.requests)
+    killed = Event()
+
+    def hangs_halfway(request: Received) -> Answer:
+        """Two new items a reply, so that there are many rounds."""
+        hangs = request.number >= total // 2 and not killed.is_set()
+        return slow(600 if hangs else 0, items(request, 2))
+
     line = [sys.executable, "-m", "curate.cli", "synthesize", str(data), "--out",
             str(tmp_path / "run"), "--teacher", MODEL, "--method", "self-instruct",
             "--number", "40", "--seed", "7", "--concurrency", "4"]  # fmt: skip
-    with FaultyServer(poor) as server:
+    with FaultyServer(hangs_halfway) as server:
         with subprocess.Popen([*line, "--base-url", server.url]) as child:
-            while len(server.requests) < total // 2 and child.poll() is None:
-                time.sleep(0.005)
+            while len(server.requests) <= total // 2 and child.poll() is None:
+                time.sleep(0.01)
             child.kill()
+        killed.set()
+        before = len(server.requests)
         found = run(data, tmp_path / "run", server, **options)
-        asked = [one.prompt for one in server.requests]
     assert made(tmp_path / "run") == made(tmp_path / "whole")
     assert left_out(tmp_path / "run") == left_out(tmp_path / "whole")
-    assert 0 < found.asked < total and len(asked) - len(set(asked)) <= 4  # those in flight
+    assert before <= total // 2 + 4 and total <= before + found.asked <= total + 4
     keys = [entry["key"] for entry in journal_lines(tmp_path / "run" / "journal")]
     assert len(keys) == len(set(keys)) == total
 
@@ -189,10 +192,13 @@ def test_other_seeds_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_budget_keeps_finished_rounds(tmp_path: Path) -> None:
     data, out = seed_file(tmp_path), tmp_path / "run"
     with FaultyServer(lambda request: completion(items(request, 2))) as server:
+        run(data, tmp_path / "first", server, number=1, max_tokens=64)
+        worst = prompt_ceiling(server.requests[0].body["messages"]) + 64
+        options = {"number": 40, "max_tokens": 64, "concurrency": 1}
         with pytest.raises(BudgetReached):
-            run(data, out, server, number=40, max_total_tokens=4000, concurrency=1)
+            run(data, out, server, max_total_tokens=worst + 250, **options)
         part = made(out)
-        found = run(data, out, server, number=40)
+        found = run(data, out, server, **options)
     assert 0 < len(part) < 40 and made(out)[: len(part)] == part and found.instructions == 40
 
 
@@ -204,7 +210,7 @@ def test_a_budget_keeps_finished_rounds(tmp_path: Path) -> None:
         ([], "empty"),
         ([{"id": "a", "instruction": ""}], "none of the 1 rows"),
         ([*seeds(8), {"id": "s0", "instruction": "Another one."}], "one id"),
-        ([{"id": f"{n}", "instruction": f"Что такое {n} и зачем?"} for n in range(9)], "--language"),
+        ([{"instruction": f"写一首关于{n}的诗"} for n in range(9)], "--language"),
     ],
     ids=["seven", "duplicates", "none", "unusable", "one-id", "language"],
 )  # fmt: skip
@@ -263,10 +269,6 @@ def test_other_commands_read_what_was_made(tmp_path: Path) -> None:
 
 
 def test_recorded_replies_teach(tmp_path: Path) -> None:
-    from curate.pipeline.commands import synthesize
-    from curate.pipeline.config import SynthesizeConfig
-    from curate.pipeline.stages.synthesis.stage import SynthesizeResult
-
     lines = [
         {"id": "r1-q0", "candidate": "instructions",
          "reply": "9. Name three rivers in Asia.\n10. Write a letter to NATO about a lost hat."},
