@@ -126,10 +126,12 @@ def family(run: RunDir, id: str) -> list[Instruction]:
     """An instruction and its ancestors, each once, the nearest first."""
     by_id = {row.id: row for row in all_rows(run)}
     by_id |= {row.own_id: row for row in by_id.values() if row.reason is None}
-    found = [id]
+    found, known = [by_id[id]], {id}
     for one in found:  # grows meanwhile
-        found += [parent for parent in by_id[one].parents if parent not in found]
-    return [by_id[one] for one in found]
+        new = [parent for parent in dict.fromkeys(one.parents) if parent not in known]
+        known.update(new)
+        found += map(by_id.__getitem__, new)
+    return found
 
 
 def _table(rows: Iterable[Instruction], schema: pa.Schema) -> pa.Table:

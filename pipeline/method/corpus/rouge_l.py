@@ -60,6 +60,9 @@ class DistinctTexts:
         self._ids: list[str] = []
         self._spelled: list[str] = []
 
+    def __len__(self) -> int:
+        return len(self._ids)
+
     def add(self, texts: Iterable[tuple[str, str]]) -> None:
         """Further known texts, as (id, text)."""
         for id, text in texts:

@@ -8,7 +8,7 @@ from ...runs.instructions import ABOVE_NUMBER, outcomes, rounds
 
 def holds_instructions(run: RunDir) -> bool:
     """Whether a run is of new instructions."""
-    return run.config["identity"].get("command") == "synthesize"
+    return bool(run.config["identity"].get("command") == "synthesize")
 
 
 def synthesized(run: RunDir) -> dict[str, Any]:

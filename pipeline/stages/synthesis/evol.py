@@ -26,9 +26,6 @@ class Evol:
         self._config = asker.config
         self._seed = asker.config.teacher.seed or 0
 
-    def added(self, rows: Iterable[Instruction]) -> None:
-        """All that counts is in the pool."""
-
     def is_done(self, pool: Pool, number: int) -> bool:
         """All rounds are made, or enough is there."""
         return number > self._config.rounds or len(pool.made) >= self._config.number

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ...base.progress import Progress
 from ...config import SynthesizeConfig
@@ -16,6 +16,8 @@ from ...method.replies.endings import answer_text, incomplete
 from ...records import Message
 from ...runs.instructions import Instruction
 
+I = TypeVar("I")  # noqa: E741
+
 
 class Pool:
     """The seeds, and of what was made each instruction once, in its order."""
@@ -24,20 +26,18 @@ class Pool:
         self.seeds: list[Instruction] = []
         self.made: list[Instruction] = []
 
-    def add(self, rows: Iterable[Instruction]) -> list[Instruction]:
-        """Take in what a round kept; the instructions that are new."""
-        kept = {row.own_id: row for row in reversed(list(rows)) if row.reason is None}
-        new = list(reversed(kept.values()))
-        for row in new:
+    def add(self, rows: Iterable[Instruction]) -> None:
+        """Take in what a round kept, or the seeds."""
+        new: dict[str, Instruction] = {}
+        for row in rows:
+            if row.reason is None:
+                new.setdefault(row.own_id, row)
+        for row in new.values():
             (self.made if row.round else self.seeds).append(row)
-        return new
 
 
 class Method(Protocol):
     """A way to make instructions of others, a round at a time."""
-
-    def added(self, rows: Iterable[Instruction]) -> None:
-        """Learn what a finished round left in the pool."""
 
     def is_done(self, pool: Pool, number: int) -> bool:
         """Whether round `number` is not to be made any more."""
@@ -70,12 +70,12 @@ class RoundAsker:
 
     async def each(
         self,
-        items: Iterable[Any],
-        work: Callable[[Any], Coroutine[Any, Any, list[Instruction]]],
+        items: Iterable[I],
+        work: Callable[[I], Coroutine[Any, Any, list[Instruction]]],
     ) -> list[Instruction]:
         """The rows that `work` makes of the items, in the items' order."""
 
-        async def one(item: Any) -> list[Instruction]:
+        async def one(item: I) -> list[Instruction]:
             async with self._room:
                 rows = await work(item)
             self._progress.advance(0, self._job.asker.notes())

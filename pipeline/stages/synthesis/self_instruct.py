@@ -1,6 +1,6 @@
 """Self-Instruct: new instructions after the example of eight, unlike all that is there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -35,10 +35,6 @@ class SelfInstruct:
         self._known = DistinctTexts()
         self._idle = 0
 
-    def added(self, rows: Iterable[Instruction]) -> None:
-        """Learn what a finished round left in the pool."""
-        self._known.add((row.id, row.instruction) for row in rows)
-
     def is_done(self, pool: Pool, number: int) -> bool:
         """Enough is there, or nothing new comes any more."""
         return len(pool.made) >= self._config.number or self._idle == IDLE
@@ -48,7 +44,7 @@ class SelfInstruct:
         missing = self._config.number - len(pool.made)
         requests = range(min(REQUESTS, -(-missing // ITEMS)))
         rows = await self._asker.each(requests, partial(self._requested, pool, number))
-        rows = self._without_similar(rows)
+        rows = self._without_similar(rows, [*pool.seeds, *pool.made])
         if self._config.answers:
             rows = await self._asker.each(rows, self._with_instances)
         self._idle = 0 if any(row.reason is None for row in rows) else self._idle + 1
@@ -90,7 +86,10 @@ class SelfInstruct:
         fault = item_fault(row.instruction, english=self._config.language == "en")
         return without_contaminated(replace(row, reason=fault), self._evaluation)
 
-    def _without_similar(self, rows: Sequence[Instruction]) -> list[Instruction]:
+    def _without_similar(
+        self, rows: Sequence[Instruction], pool: Sequence[Instruction]
+    ) -> list[Instruction]:
+        self._known.add((row.id, row.instruction) for row in pool[len(self._known) :])
         new = [(row.id, row.instruction) for row in rows if row.reason is None]
         alike = dict(zip((id for id, _ in new), self._known.judge(new), strict=True))
         return [

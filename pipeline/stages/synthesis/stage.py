@@ -82,11 +82,8 @@ def synthesize(config: SynthesizeConfig) -> SynthesizeResult:
         slots=SLOTS[config.method],
     ) as job:
         evaluation = _index(sets, config.ngram)
-        if not rounds(job.run):
-            write_round(job.run, 0, seeds.rows)
-        write_unused(job.run.path, intake)
         with _published(job.run, config):
-            job.complete(lambda: _make_rounds(config, job, evaluation))
+            job.complete(lambda: _make_rounds(config, job, seeds, evaluation))
         return _finished(config, job, seeds, intake)
 
 
@@ -122,22 +119,24 @@ def _index(sets: Sequence[Source], n: int) -> EvaluationIndex | None:
 
 
 async def _make_rounds(
-    config: SynthesizeConfig, job: Job, evaluation: EvaluationIndex | None
+    config: SynthesizeConfig, job: Job, seeds: Seeds, evaluation: EvaluationIndex | None
 ) -> None:
     """Make each round that is missing, after what the finished ones left."""
     with Progress("synthesize", total=config.number, unit="instructions") as progress:
         method = _method(config, job, progress, evaluation)
         pool = Pool()
-        for path in rounds(job.run):
-            method.added(pool.add(read_round(job.run, path)))
+        finished = rounds(job.run)
+        for rows in [read_round(job.run, path) for path in finished] or [seeds.rows]:
+            pool.add(rows)
         progress.advance(len(pool.made))
-        number = len(rounds(job.run))
+        number = len(finished) or 1
         while not method.is_done(pool, number):
             rows = await method.round(pool, number)
+            if number == 1:  # not before something is paid for
+                write_round(job.run, 0, seeds.rows)
             write_round(job.run, number, rows)
-            new = pool.add(rows)
-            method.added(new)
-            progress.advance(len(new))
+            pool.add(rows)
+            progress.advance(len(pool.made) - progress.done)
             number += 1
 
 
@@ -187,6 +186,7 @@ def _counts(run: RunDir, config: SynthesizeConfig) -> dict[str, Any]:
 
 
 def _finished(config: SynthesizeConfig, job: Job, seeds: Seeds, intake: Intake) -> SynthesizeResult:
+    write_unused(job.run.path, intake)
     for note in unused_notes(intake.counts(), f"{job.run.path}/"):
         say(note)
     if seeds.duplicates:
