@@ -89,7 +89,7 @@ class SelfInstruct:
     def _without_similar(
         self, rows: Sequence[Instruction], pool: Sequence[Instruction]
     ) -> list[Instruction]:
-        self._known.add((row.id, row.instruction) for row in pool[len(self._known) :])
+        self._known.add((row.own_id, row.instruction) for row in pool[len(self._known) :])
         new = [(row.id, row.instruction) for row in rows if row.reason is None]
         alike = dict(zip((id for id, _ in new), self._known.judge(new), strict=True))
         return [

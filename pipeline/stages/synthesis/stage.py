@@ -126,7 +126,7 @@ async def _make_rounds(
         method = _method(config, job, progress, evaluation)
         pool = Pool()
         finished = rounds(job.run)
-        for rows in [read_round(job.run, path) for path in finished] or [seeds.rows]:
+        for rows in [read_round(job.run, path) for path in finished] or [list(seeds.rows)]:
             pool.add(rows)
         progress.advance(len(pool.made))
         number = len(finished) or 1
