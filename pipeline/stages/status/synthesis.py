@@ -13,7 +13,7 @@ def holds_instructions(run: RunDir) -> bool:
 
 def synthesized(run: RunDir) -> dict[str, Any]:
     """The fields of the stage; `counts` are the reasons of what finished rounds left out."""
-    number = int(run.config.get("options", {})["number"])
+    number = int((run.stage("synthesize") or run.config["options"])["number"])
     kept: set[str] = set()
     counts: dict[str, int] = {}
     for row in outcomes(run, number):

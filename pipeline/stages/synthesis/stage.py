@@ -130,6 +130,8 @@ async def _make_rounds(
             pool.add(rows)
         progress.advance(len(pool.made))
         number = len(finished) or 1
+        if job.run.stage("synthesize") and not method.is_done(pool, number):
+            job.run.forget_stage("synthesize")  # of a smaller number
         while not method.is_done(pool, number):
             rows = await method.round(pool, number)
             if number == 1:  # not before something is paid for
@@ -201,7 +203,8 @@ def _finished(config: SynthesizeConfig, job: Job, seeds: Seeds, intake: Intake) 
         cost=asker.budget.cost,
         **counts,
     )
-    entry = {"input": intake.counts(), "duplicate_seeds": seeds.duplicates, **result.as_dict()}
+    about = {"number": config.number, "duplicate_seeds": seeds.duplicates}
+    entry = {"input": intake.counts(), **about, **result.as_dict()}
     job.run.finish_stage("synthesize", entry)
     return result
 

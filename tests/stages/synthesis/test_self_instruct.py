@@ -177,6 +177,8 @@ def test_a_larger_number_goes_on(tmp_path: Path) -> None:
         first = made(out)
         found = run(data, out, server, number=20)
     assert found.instructions == 20 and made(out)[:5] == first
+    (stage,) = status(StatusConfig(run=str(out))).stages
+    assert (stage.state, stage.done, stage.total) == ("finished", 20, 20)
 
 
 def test_other_seeds_are_refused_by_name(tmp_path: Path) -> None:
