@@ -187,6 +187,18 @@ def _check(config: configs.CheckConfig) -> Output:
     return Output(result=result, lines=lines(result))
 
 
+@command(
+    commands.synthesize, "seeds.jsonl --out run --teacher MODEL --method self-instruct --number 500"
+)
+def _synthesize(config: configs.SynthesizeConfig) -> Output:
+    from .pipeline.stages.synthesis.stage import lines
+
+    result = commands.synthesize(config)
+    if isinstance(result, str):
+        return Output(result={"estimate": result}, lines=[result])
+    return Output(result=result, lines=lines(result), failed=bool(result.missing))
+
+
 @command(commands.demo, "--out demo-run")
 def _demo(config: configs.DemoConfig) -> Output:
     result = commands.demo(config)

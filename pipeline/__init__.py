@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         select,
         solve,
         status,
+        synthesize,
     )
 
     __version__: str
@@ -52,6 +53,7 @@ __all__ = [
     "select",
     "solve",
     "status",
+    "synthesize",
 ]
 
 

@@ -89,6 +89,7 @@ evaluate = _function(commands.evaluate)
 bpc = _function(commands.bpc)
 check = _function(commands.check)
 solve = _function(commands.solve)
+synthesize = _function(commands.synthesize)
 _score = _function(commands.score)
 
 

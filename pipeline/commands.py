@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .stages.scoring import ScoreResult
     from .stages.selection.stage import SelectResult, ShareResult
     from .stages.status.stage import RunStatus
+    from .stages.synthesis.stage import SynthesizeResult
     from .training.publication import TrainingResult
     from .workflows.compare import CompareResult
     from .workflows.demo import DemoResult
@@ -178,6 +179,17 @@ def solve(config: configs.SolveConfig) -> "Solved | str":
     from .workflows.solve import solve_and_check
 
     return solve_and_check(config)
+
+
+def synthesize(config: configs.SynthesizeConfig) -> "SynthesizeResult | str":
+    """New instructions of a teacher, after the example of seeds (Self-Instruct, Evol-Instruct)."""
+    if config.dry_run:
+        from .stages.synthesis.estimate import estimate
+
+        return estimate(config)
+    from .stages.synthesis.stage import synthesize
+
+    return synthesize(config)
 
 
 def demo(config: configs.DemoConfig) -> "DemoResult":

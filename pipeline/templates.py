@@ -246,3 +246,13 @@ def _read(path: Path) -> str:
 def solving_prompt(name: str) -> str:
     """A shipped prompt of `curate solve`."""
     return _shipped(name)
+
+
+def synthesis_prompt(name: str, **values: str) -> tuple[Message, ...]:
+    """A shipped prompt of `curate synthesize`, filled, as one user turn."""
+    return ({"role": "user", "content": fill(_shipped(name), **values)},)
+
+
+def prompts_version(names: Sequence[str]) -> str:
+    """The first 16 hex digits of the SHA-256 of shipped prompts."""
+    return _digest(*map(_shipped, names))

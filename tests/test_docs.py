@@ -52,3 +52,16 @@ def test_the_samples_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     done = CliRunner().invoke(app, shown("check", "samples.jsonl"))
     assert done.exit_code == 0, done.output
     assert "solved 1 of 2 problems" in done.stdout
+
+
+def test_instructions_are_made_of_the_recorded_replies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "replies.jsonl").write_text(blocks(ROOT / "docs" / "synthesis.md", "json")[0])
+    records = (ROOT / "data" / "demo" / "records.jsonl").read_text("utf-8")
+    (tmp_path / "seeds.jsonl").write_text(records, "utf-8")
+    words = next(words[1:] for words in COMMANDS if "synthesize" in words and "recorded" in words)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "made 2 instructions" in done.stdout and "1 too_short" in done.stdout

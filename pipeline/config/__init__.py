@@ -14,6 +14,7 @@ from .recording import command_words, recorded_options
 from .reflection import ReflectConfig, Schedule
 from .scoring import Dtype, DtypeOption, ScoreConfig, ScoringConfig, TemplateName, TokenizationName
 from .selection import RankBy, SelectConfig
+from .synthesis import SynthesisMethod, SynthesizeConfig
 from .training import FinetuneConfig
 from .whole import DemoConfig, RunConfig
 
@@ -53,6 +54,8 @@ __all__ = [
     "SolveConfig",
     "StatusConfig",
     "Strategy",
+    "SynthesisMethod",
+    "SynthesizeConfig",
     "TemplateName",
     "TokenizationName",
     "command_words",

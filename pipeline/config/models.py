@@ -84,6 +84,8 @@ class ModelConfig:
     top_p: float | None = option(
         None, help="Sample from the likeliest tokens of this probability.", above=0, max=1
     )
+    presence_penalty: float | None = None
+    """Against words that stand in the reply already; only servers take it."""
     seed: int | None = option(None, help="Sampling seed, part of a request's identity.")
     max_cost: float | None = option(
         None, help="Stop before this many USD are exceeded (needs prices).", above=0

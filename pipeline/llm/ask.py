@@ -89,14 +89,16 @@ class Asker:
         read: Callable[[Reply], R],
         sample: int | None = None,
         tokens: tuple[int, ...] | None = None,
+        sampling: ModelConfig | None = None,
     ) -> Answered[R]:
         """The last usable reply, or a new one where there is none or a retry is asked for.
 
         `sample` numbers several replies to the same messages; `tokens` stand for them in an engine
-        of this process. Raises RequestFailed for what this request cannot be answered by, Stopped
-        when the run must end first.
+        of this process; `sampling` is how this reply is sampled, if not as the run's. Raises
+        RequestFailed for what this request cannot be answered by, Stopped when the run must end
+        first.
         """
-        request = self._request(messages, id, slot, sample, tokens)
+        request = self._request(messages, id, slot, sample, tokens, sampling or self._config)
         # Equal requests in flight: the second waits for the first and finds it in the journal.
         while (first := self._in_flight.get(request.key)) is not None:
             await asyncio.wait([first])
@@ -120,7 +122,7 @@ class Asker:
         self, messages: tuple[Message, ...], *, id: str, slot: str, read: Callable[[Reply], R]
     ) -> Answered[R] | None:
         """What `ask` would take from the journal; None where it would ask the model."""
-        return self._find(self._request(messages, id, slot, None, None), read)
+        return self._find(self._request(messages, id, slot, None, None, self._config), read)
 
     def stop(self, error: CurateError) -> None:
         """End the run: the first reason is the one that is reported."""
@@ -151,8 +153,9 @@ class Asker:
         slot: str,
         sample: int | None,
         tokens: tuple[int, ...] | None,
+        config: ModelConfig,
     ) -> Request:
-        config, engine = self._config, self.engine
+        engine = self.engine
         key = request_key(
             model=engine.name,
             revision=engine.revision,
@@ -163,6 +166,7 @@ class Asker:
             recorded_as=engine.recorded_as(id, slot),
             sample=sample,
             top_p=config.top_p,
+            presence_penalty=config.presence_penalty,
         )
         return Request(
             id=id,
@@ -174,6 +178,7 @@ class Asker:
             key=key,
             tokens=tokens,
             top_p=config.top_p,
+            presence_penalty=config.presence_penalty,
         )
 
     def _find(self, request: Request, read: Callable[[Reply], R]) -> Answered[R] | None:

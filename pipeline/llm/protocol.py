@@ -31,6 +31,7 @@ class Request:
     key: str
     tokens: tuple[int, ...] | None = None
     top_p: float | None = None
+    presence_penalty: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,7 @@ def request_key(
     recorded_as: tuple[str, ...] | None = None,
     sample: int | None = None,
     top_p: float | None = None,
+    presence_penalty: float | None = None,
 ) -> str:
     """128 bits (hex) of what determines a reply: neither the endpoint nor max_tokens.
 
@@ -125,7 +127,8 @@ def request_key(
         "seed": seed,
         "slot": recorded_as,
     }
-    more = {"sample": sample, "top_p": top_p}  # a key without them stays what it was
+    # A key without them stays what it was.
+    more = {"sample": sample, "top_p": top_p, "presence_penalty": presence_penalty}
     identity |= {name: value for name, value in more.items() if value is not None}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return blake2b(canonical.encode(), digest_size=16).hexdigest()

@@ -18,6 +18,7 @@ from ..reporting.labels import RuleStep, rule_label
 from ..runs.decisions import DecisionFiles
 from ..runs.directory import RunDir
 from ..runs.importing import NEAR_DUPLICATES
+from ..runs.instructions import all_rows, family, rounds
 from ..runs.pair_set import PairSet, is_pair_set
 from ..scoring.identity import noted_identity
 
@@ -29,7 +30,7 @@ class Explanation:
     `pairs` are the preference pairs that its responses make, or why they make none; of a folder of
     pairs there is nothing else. `replies` are the teacher's raw replies by candidate, the critique
     with them. `left_out` is what `--dedup` noted of a record that it left out: then there is
-    nothing else.
+    nothing else. `family` is a synthetic instruction and its ancestors up to the seeds.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Explanation:
     students: dict[str, dict[str, Any]]
     pairs: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, Any] | None = None
+    family: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs: plain values only."""
@@ -52,6 +54,8 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
     if is_pair_set(path):
         return _in_pairs(PairSet(Path(path)), id)
     run = RunDir.open(path)
+    if rounds(run):
+        return _in_family(run, id)
     if not run.shard_paths():
         raise CurateError(f"{path} has no candidates yet")
     left_out = _left_out(run)
@@ -84,6 +88,13 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
 def _in_pairs(found: PairSet, id: str) -> Explanation:
     whole = _whole_id(list(dict.fromkeys(found.ids())), id)
     return Explanation(id=whole, candidates=[], replies={}, students={}, pairs=found.of(whole))
+
+
+def _in_family(run: RunDir, id: str) -> Explanation:
+    ids = dict.fromkeys(known for row in all_rows(run) for known in (row.own_id, row.id))
+    whole = _whole_id(list(ids), id)
+    found = [asdict(row) for row in family(run, whole)]
+    return Explanation(id=whole, candidates=[], replies={}, students={}, family=found)
 
 
 def _pairs(candidates: list[Candidate], scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -168,6 +179,8 @@ def in_words(found: Explanation) -> Iterator[str]:
             "left out before the teacher was asked: its instruction repeats that of "
             f"{found.left_out['duplicate_of']} (similarity {found.left_out['similarity']:.2f})"
         )
+    for relative in found.family:
+        yield from _relative(relative)
     for student, about in found.students.items():
         yield from _outcome(student, about)
         yield from explained(row for row in found.pairs if row["student"] == student)
@@ -185,6 +198,20 @@ def in_words(found: Explanation) -> Iterator[str]:
                 yield f"{name}: {text}"
     for kind, reply in found.replies.items():
         yield f"\n== the teacher's raw reply for {kind}\n{reply}"
+
+
+def _relative(row: dict[str, Any]) -> Iterator[str]:
+    """A synthetic instruction, or a seed, of a family."""
+    how = "seed"
+    if row["round"]:
+        operation = f", {row['operation']}" if row["operation"] else ""
+        how = f"round {row['round']}{operation}, of {', '.join(row['parents'])}"
+    yield f"\n== {row['id']}: {how}"
+    if row["reason"]:
+        yield f"left out: {row['reason']}" + (f" ({row['detail']})" if row["detail"] else "")
+    for name in ("instruction", "input", "output", "reply_key", "answer_key"):
+        if row[name]:
+            yield f"{name}: {row[name]}"
 
 
 def _history(candidate: Candidate) -> Iterator[str]:

@@ -179,6 +179,8 @@ class OpenAIEngine(Engine):
             body["seed"] = request.seed
         if request.top_p is not None:
             body["top_p"] = request.top_p
+        if request.presence_penalty is not None:
+            body["presence_penalty"] = request.presence_penalty
         return json.dumps(body, separators=(",", ":")).encode()
 
     async def _exchange(

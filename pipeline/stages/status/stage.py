@@ -19,6 +19,7 @@ from ...runs.lock import Holder, holders
 from ...runs.shard_counts import RECENT, newest, per_second, value_counts
 from ...training.checkpoints import CHECKPOINTS, CLAIM, last_complete
 from .sampling import checked, holds_problems, sampled
+from .synthesis import holds_instructions, synthesized
 
 State = Literal["finished", "running", "unfinished"]
 STALE = "candidates were made after it: select again"
@@ -64,8 +65,13 @@ def status(path: str) -> RunStatus:
     run = RunDir.open(path)
     held = holders(run.path)
     working = {holder.what.split()[0] for holder in held if holder.alive}
-    stages = list(_solving(run, working) if holds_problems(run) else _selecting_from(run, working))
-    stages += _trainings(run)
+    if holds_instructions(run):
+        state = _state(run.stage("synthesize") is not None, bool(working))
+        stages = [StageStatus(state=state, **synthesized(run))]
+    else:
+        solves = holds_problems(run)
+        stages = list(_solving(run, working) if solves else _selecting_from(run, working))
+        stages += _trainings(run)
     return RunStatus(
         run=path,
         data=run.config.get("data"),
@@ -241,7 +247,7 @@ def _next(run: RunDir, path: str, stages: list[StageStatus]) -> Iterator[str]:
             yield shlex.join(command_words("select", {"data": path, **_selecting(run, stage)}))
     if holds_problems(run):
         yield f"curate check {shlex.quote(path)}"
-    elif not selections and not _is_selective(run):
+    elif not (selections or _is_selective(run) or holds_instructions(run)):
         yield f"curate select {shlex.quote(path)} --student STUDENT"
 
 

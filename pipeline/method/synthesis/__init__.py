@@ -1,0 +1,1 @@
+"""New instructions out of replies: items and instances of Self-Instruct, Evol-Instruct's steps."""

@@ -1,0 +1,1 @@
+"""`curate synthesize`: new instructions of a teacher, round by round."""
