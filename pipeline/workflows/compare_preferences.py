@@ -212,7 +212,7 @@ def pair_lines(found: PairComparison) -> Iterator[str]:
     yield (
         "c, r: log-probability of the chosen, the rejected answer in nats; D: how far c - r has "
         f"grown from the untrained model's; each difference is of D > 0 from `{BY_LENGTH}` with "
-        "the same seed"
+        "the same seed; the intervals, over the seeds, do not cover which pairs are held out"
     )
     yield ""
     form = "{:12}{:>7}{:>8}  {:16}{:>12}  {:18}{:>9}  {:20}{:>9}{:>9}"
