@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import CurateError
+
 HELD_OUT = "eval_loss"  # the name that trackers show apart from training's
 COLUMNS = {"loss": "training_loss", HELD_OUT: "held_out_loss"}
 """What a trainer logs -> the column of `loss.csv`: nats a token, held-out rows after the step."""
@@ -51,20 +53,23 @@ def loss_curve(history: Iterable[Mapping[str, Any]], columns: Mapping[str, str] 
 def draw_preference_curves(curves: Mapping[str, Curve], path: Path) -> None:
     """Draw the curves of several preference trainings into one picture, a colour each."""
     columns = [name for name in PREFERENCE_COLUMNS.values() if name != "training_loss"]
-    with figure_of(len(columns), path) as found:
+    with _figure(len(columns), path) as found:
         for axes, column in zip(found, columns, strict=True):
             for (name, curve), color in zip(curves.items(), COLORS, strict=False):
-                draw_column(axes, curve, column, "-", color=color, label=name)
-            finish_panel(axes, column.replace("_", " "))
+                _draw_column(axes, curve, column, "-", color=color, label=name)
+            _finish_panel(axes, column.replace("_", " "))
 
 
 def read_curve(folder: Path) -> Curve:
-    """The curve that `write_curve` left in a training's folder."""
-    with (folder / "loss.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            {name: float(value) if value else None for name, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    """The curve that `write_curve` left in a training's folder; CurateError where it is damaged."""
+    path = folder / "loss.csv"
+    try:
+        rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+        return [{name: float(v) if v else None for name, v in row.items()} for row in rows]
+    except (OSError, ValueError) as error:
+        raise CurateError(
+            f"{path} cannot be read ({error}): remove {folder} to train anew"
+        ) from None
 
 
 def write_curve(curve: Curve, folder: Path) -> None:
@@ -80,16 +85,16 @@ def write_curve(curve: Curve, folder: Path) -> None:
 
 def _draw(curve: Curve, path: Path) -> None:
     panels = PREFERENCE_PANELS if curve and "margin" in curve[0] else PANELS
-    with figure_of(len(panels), path) as found:
+    with _figure(len(panels), path) as found:
         for axes, (label, columns) in zip(found, panels, strict=True):
             for (column, name), color in zip(columns.items(), COLORS, strict=False):
                 line = "o-" if column == "held_out_loss" else "-"
-                draw_column(axes, curve, column, line, color=color, label=name)
-            finish_panel(axes, label)
+                _draw_column(axes, curve, column, line, color=color, label=name)
+            _finish_panel(axes, label)
 
 
 @contextmanager
-def figure_of(panels: int, path: Path) -> Iterator[Sequence[Any]]:
+def _figure(panels: int, path: Path) -> Iterator[Sequence[Any]]:
     """The axes of so many panels below one another, which are then written as a PNG."""
     # No pyplot: it looks for a display and keeps every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -101,14 +106,14 @@ def figure_of(panels: int, path: Path) -> Iterator[Sequence[Any]]:
     figure.savefig(path, format="png")
 
 
-def draw_column(axes: Any, curve: Curve, column: str, line: str, **style: Any) -> None:
+def _draw_column(axes: Any, curve: Curve, column: str, line: str, **style: Any) -> None:
     """A column of a curve by step, where it has a value."""
     points = [(row["step"], row[column]) for row in curve if row[column] is not None]
     if points:
         axes.plot(*zip(*points, strict=True), line, linewidth=1, **style)
 
 
-def finish_panel(axes: Any, label: str) -> None:
+def _finish_panel(axes: Any, label: str) -> None:
     """Grid, axes and legend."""
     axes.set(xlabel="step", ylabel=label)
     axes.locator_params(axis="x", integer=True)

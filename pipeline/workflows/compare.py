@@ -156,7 +156,7 @@ def compare(config: CompareConfig) -> CompareResult:
         result = replace(result, judged=_judged(config, config.pairwise, questions, trained))
     if is_first():
         write_json(finetuning.out / "compare.json", result.as_dict())
-        if result.pairs:
+        if result.pairs and result.pairs.curves:
             draw_preference_curves(result.pairs.curves, finetuning.out / PICTURE)
     return result
 
@@ -304,7 +304,8 @@ def in_words(result: CompareResult) -> Iterator[str]:
     if result.pairs is not None:
         yield ""
         yield from pair_lines(result.pairs)
-        yield f"curves: {result.out / PICTURE}"
+        if result.pairs.curves:
+            yield f"curves: {result.out / PICTURE}"
     if result.judged is not None:
         yield ""
         yield from judgement_lines(result.judged)

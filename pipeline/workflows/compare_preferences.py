@@ -249,7 +249,7 @@ def _curve_lines(curves: Mapping[str, Curve]) -> Iterator[str]:
         )
     for name, curve in curves.items():
         ends = (
-            f"{column.replace('_', ' ')} {curve[0][column]:.3f} to {curve[-1][column]:.3f}"
+            f"{column.replace('_', ' ')} {curve[0][column]:z.3f} to {curve[-1][column]:z.3f}"
             for column in curve[0]
             if column not in ("step", "training_loss")
         )
