@@ -41,6 +41,7 @@ def prepared(args, student, folder, rows):
 
     from curate.pipeline.config.alignment import AlignConfig, PreferenceRecipe
     from curate.pipeline.inputs.ingest import Intake
+    from curate.pipeline.inputs.pairs import read_pairs
     from curate.pipeline.inputs.readers import open_source
     from curate.pipeline.stages import aligning
 
@@ -54,7 +55,8 @@ def prepared(args, student, folder, rows):
     config = AlignConfig(
         pairs=str(data), model=str(student), out=folder / "out", template="vicuna", training=recipe
     )
-    job, _ = aligning._prepared(config, open_source(str(data)), Intake())
+    given = aligning.PairInput(pairs=read_pairs(open_source(str(data)), Intake()), origin={})
+    job, _ = aligning.pair_job(config, given)
     return job, aligning._alignment(config)
 
 

@@ -93,7 +93,7 @@ def aligned(result: "TrainingResult") -> Iterator[str]:
     yield from trained(result)
     yield counts("pairs left out", result.dropped)
     for name, (first, last) in (result.preferences or {}).items():
-        yield f"{name.replace('_', ' ')}: {first:.4f} at the first step, {last:.4f} at the last"
+        yield f"{name.replace('_', ' ')}: {first:z.4f} at the first step, {last:z.4f} at the last"
 
 
 def whole_run(result: "RunResult") -> Iterator[str]:

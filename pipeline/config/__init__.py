@@ -2,7 +2,7 @@
 
 from .alignment import AlignConfig
 from .answers import AnswerFormat, GenerateConfig, JudgeConfig
-from .comparison import CompareConfig, PairwiseConfig, SetName
+from .comparison import CompareConfig, PairTrainingConfig, PairwiseConfig, SetName
 from .evaluation import EvaluateConfig
 from .inputs import InputConfig
 from .models import EngineName, ModelConfig, Role
@@ -39,6 +39,7 @@ __all__ = [
     "InputConfig",
     "JudgeConfig",
     "ModelConfig",
+    "PairTrainingConfig",
     "PairsConfig",
     "PairwiseConfig",
     "RankBy",

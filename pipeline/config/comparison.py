@@ -11,8 +11,12 @@ from .inputs import run_argument, selection_option
 from .models import ModelConfig, asked_model
 from .training import LARGEST_SEED, FinetuneConfig
 
-SetName = Literal["selected", "random", "length", "candidates", "all"]
-SETS: tuple[SetName, ...] = get_args(SetName)
+SetName = Literal[
+    "selected", "random", "length", "candidates", "all", "sft-chosen", "dpo", "cpo", "dpo-length"
+]  # fmt: skip
+PAIR_SETS: tuple[SetName, ...] = ("sft-chosen", "dpo", "cpo", "dpo-length")
+"""What is trained on preference pairs."""
+SETS: tuple[SetName, ...] = tuple(name for name in get_args(SetName) if name not in PAIR_SETS)
 BASELINE: SetName = "random"
 """What the other sets are compared with."""
 
@@ -40,6 +44,24 @@ class PairwiseConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairTrainingConfig:
+    """Preference pairs, and what their trainings have otherwise than fine-tuning."""
+
+    data: str = option(
+        name="pairs",
+        help="Preference pairs to compare as well, as `curate align` takes them.",
+        place="in",
+    )
+    beta: float | None = option(None, help="Beta of dpo and cpo [default: 0.1].", above=0)
+    learning_rate: float | None = option(
+        None,
+        name="pairs_learning_rate",
+        help="Peak learning rate of dpo and cpo [default: the preset's of `curate align`].",
+        above=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompareConfig:
     """`curate compare`: `finetuning.out` holds a folder for each set and seed."""
 
@@ -53,16 +75,24 @@ class CompareConfig:
     sets: tuple[SetName, ...] = option(
         SETS,
         help="What to train on, all for as many steps: the selection, as many random originals, "
-        "originals of like length or random candidates, all originals.",
+        "originals of like length or random candidates, all originals. With --pairs also their "
+        "chosen answers (sft-chosen), the pairs (dpo, cpo), and the same pairs with the longer "
+        "answer chosen (dpo-length): all four where none is named.",
     )
     seeds: tuple[int, ...] = option(
         (0, 1, 2), help="A training of each set for each of these.", min=0, max=LARGEST_SEED
     )
+    pairs: PairTrainingConfig | None = embedded("Preference pairs", needs=("pairs",))
     pairwise: PairwiseConfig | None = embedded("Judge", needs=("judge", "replies"))
     """Have the answers of the first seed's models judged, too."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        of_pairs = [name for name in self.sets if name in PAIR_SETS]
+        if self.pairs is None and of_pairs:
+            raise UsageError(f"--sets {of_pairs[0]} needs preference pairs: give --pairs")
+        if self.pairs is not None and self.sets and not of_pairs:
+            object.__setattr__(self, "sets", (*self.sets, *PAIR_SETS))
         for name, given in (("--sets", self.sets), ("--seeds", self.seeds)):
             if not given or len(set(given)) < len(given):
                 raise UsageError(f"{name} takes distinct values, separated by commas")

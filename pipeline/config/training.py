@@ -87,7 +87,12 @@ class Recipe:
         "auto", help="Of the arithmetic; auto: bf16 on a GPU that has it."
     )
     device: Literal["auto", "cpu"] = _setting("auto", help="Where to train.")
-    lora_r: int = _setting(0, help="Rank of the LoRA adapter; 0 trains all weights.", min=0)
+    lora_r: int = _setting(
+        0,
+        help="Rank of the LoRA adapter, with the learning rate of --preset lora where none is "
+        "given; 0 trains all weights.",
+        min=0,
+    )
     lora_alpha: int = _setting(32, help="LoRA's alpha.", min=1)
     lora_dropout: float = _setting(0.0, help="LoRA's dropout.", min=0, max=1)
     fsdp: bool = _setting(
@@ -99,7 +104,9 @@ class Recipe:
     report_to: str = _setting("none", help="Trackers of transformers, such as tensorboard.")
 
     def __post_init__(self) -> None:
-        others = self.presets.get(self.preset, {})
+        others = dict(self.presets.get(self.preset, {}))
+        if self.lora_r and self.preset != "demo":
+            others["learning_rate"] = self.presets["lora"]["learning_rate"]
         for found in fields(self):
             paper = found.metadata.get("preset")
             if paper is not None and getattr(self, found.name) is None:

@@ -1,6 +1,8 @@
 """`curate align`: preference pairs -> a model trained on them, in a folder that can be taken up."""
 
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,8 +11,9 @@ from ..config import AlignConfig
 from ..config.alignment import REFERENCE_FREE
 from ..inputs.ingest import Intake
 from ..inputs.pairs import read_pairs
-from ..inputs.readers import Source, open_source
+from ..inputs.readers import open_source
 from ..models.loading import load_tokenizer
+from ..pair_records import TextPair
 from ..scoring.tokens import Tokenization
 from ..templates import student_template
 from ..training.chat_template import serving, trained_with
@@ -20,6 +23,7 @@ from ..training.losses import loss_of
 from ..training.pair_rows import preference_data
 from ..training.preference_trainer import Alignment, preference_trainer
 from ..training.preparation import (
+    counted,
     identity_of,
     prepared_job,
     say_unused,
@@ -28,11 +32,32 @@ from ..training.preparation import (
 )
 from ..training.publication import TrainingResult, claim_folder, publish
 from ..training.reference import Reference, check_tokens
-from ..training.rows import RowFormat
+from ..training.rows import Records, RowFormat
 from ..training.trainer import train
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairInput:
+    """Pairs, where they come from (for manifest and card), and what counts their input's rows.
+
+    `held_out` are records to measure the loss of fine-tuning on.
+    """
+
+    pairs: Iterable[TextPair]
+    origin: Mapping[str, Any]
+    intake: Intake | None = None
+    held_out: Records = ()
+
+
 def align(config: AlignConfig) -> TrainingResult:
+    """Train on the configuration's pairs."""
+    source, intake = open_source(config.pairs), Intake()
+    origin = {"data": source.name, "fingerprint": source.fingerprint}
+    given = PairInput(pairs=read_pairs(source, intake), origin=origin, intake=intake)
+    return align_pairs(config, given)
+
+
+def align_pairs(config: AlignConfig, given: PairInput, *, title: str = "align") -> TrainingResult:
     """Train, and publish the model into `config.out`; a finished training is read, not repeated.
 
     Raises CurateError for bad input, another run's folder, a wrong reference, a loss that is no
@@ -42,31 +67,31 @@ def align(config: AlignConfig) -> TrainingResult:
         without_library_output(),
         writable(config.out),
         lost_process(),
-        shown_progress("align") as report,
+        shown_progress(title) as report,
         ExitStack() as locks,
     ):
-        source, intake = open_source(config.pairs), Intake()
-        job, template = _prepared(config, source, intake)
+        job, template = pair_job(config, given)
         alignment = _alignment(config)
         settings = _settings(config, alignment)
         identity = {**settings, **_together(job), **identity_of(job, template)}
         finished = claim_folder(job, identity, locks, command="align")
         if finished is not None:
             return finished
-        say_unused(job, intake, job.out)
+        intakes = _intakes(job, given)
+        say_unused(job, intakes)
         training = Training(report=report)
         trainer = train(job, training, partial(preference_trainer, alignment=alignment))
         about = {
             "preset": job.recipe.preset,
             "template": template,
-            "source": {"data": source.name, "fingerprint": source.fingerprint},
+            "source": dict(given.origin),
             "preference": settings,
-            "rows": {"input": intake.counts()},
+            "rows": {name: intake.counts() for name, intake in intakes.items()},
         }
         return publish(job, trainer, training, about)
 
 
-def _prepared(config: AlignConfig, source: Source, intake: Intake) -> tuple[Job, str]:
+def pair_job(config: AlignConfig, given: PairInput) -> tuple[Job, str]:
     """The job, and the template's name. Rows are made as for fine-tuning."""
     tokenizer = load_tokenizer(config.model, config.revision)
     choice = config.template or trained_with(config.model) or "auto"
@@ -82,12 +107,20 @@ def _prepared(config: AlignConfig, source: Source, intake: Intake) -> tuple[Job,
         max_length=recipe.row_tokens,
         overlong=recipe.overlong,
     )
-    data = preference_data(read_pairs(source, intake), form)
-    intake.reject_records(data.left_out)
+    data = preference_data(given.pairs, form, given.held_out)
     job = prepared_job(
         config.model, config.revision, recipe=recipe, data=data, serving=served, out=config.out
     )
     return job, template.name
+
+
+def _intakes(job: Job, given: PairInput) -> dict[str, Intake]:
+    """What became of all that was read, by what it was read for."""
+    data = job.data
+    intakes = {"input": counted(given.intake, len(data.rows), data.left_out)}
+    if data.held_out or data.held_out_left_out:
+        intakes["held_out"] = counted(None, len(data.held_out), data.held_out_left_out)
+    return intakes
 
 
 def _alignment(config: AlignConfig) -> Alignment:

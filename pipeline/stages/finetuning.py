@@ -23,6 +23,7 @@ from ..training.chat_template import serving
 from ..training.job import Job, Report, Training
 from ..training.launch import lost_process, without_library_output
 from ..training.preparation import (
+    counted,
     identity_of,
     prepared_job,
     say_unused,
@@ -135,8 +136,7 @@ def finetune(
         finished = claim_folder(job, identity_of(job, template.name), locks, command="finetune")
         if finished is not None:
             return finished
-        for name, intake in intakes.items():
-            say_unused(job, intake, job.out if name == "input" else job.out / name)
+        say_unused(job, intakes)
         if job.data.unlike:
             say(f"note: {job.data.unlike} earlier answers are not trained on: in a history the "
                 "template writes them otherwise than as an answer")  # fmt: skip
@@ -165,22 +165,19 @@ def _prepared(
         overlong=recipe.overlong,
         loss_on=recipe.loss_on,
     )
-    others = held_out.records if held_out else None
     data = training_data(
-        source.records, form, held_out=recipe.held_out, seed=recipe.seed, held_out_records=others
+        source.records,
+        form,
+        held_out=recipe.held_out,
+        seed=recipe.seed,
+        held_out_records=held_out.records if held_out else None,
     )
     rows = len(data.rows) + (0 if held_out else len(data.held_out))
-    intakes = {"input": _counted(source, rows, data.left_out)}
+    intakes = {"input": counted(source.intake, rows, data.left_out)}
     if held_out:
-        intakes["held_out"] = _counted(held_out, len(data.held_out), data.held_out_left_out)
+        others = len(data.held_out)
+        intakes["held_out"] = counted(held_out.intake, others, data.held_out_left_out)
     job = prepared_job(
         config.model, config.revision, recipe=recipe, data=data, serving=served, out=config.out
     )
     return job, intakes
-
-
-def _counted(source: RecordSource, rows: int, left_out: list[tuple[str, str]]) -> Intake:
-    records = rows + len(left_out)
-    intake = source.intake or Intake(rows=records, records=records)
-    intake.reject_records(left_out)
-    return intake

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import CurateError
 from ..pair_records import TextPair
-from .rows import RowFormat, TrainingData, nothing_left
+from .rows import Records, RowFormat, TrainingData, held_out_rows, nothing_left
 
 Ids = list[int]
 
@@ -32,8 +32,13 @@ class PairRow:
         return self.id, self.prompt_ids, self.chosen_ids, self.rejected_ids
 
 
-def preference_data(pairs: Iterable[TextPair], form: RowFormat) -> TrainingData[PairRow]:
-    """Tokenise, and count what is cut or left out. CurateError where nothing is left."""
+def preference_data(
+    pairs: Iterable[TextPair], form: RowFormat, held_out: Records = ()
+) -> TrainingData[PairRow]:
+    """Tokenise, and count what is cut or left out. CurateError where no pair is left.
+
+    `held_out` are records to measure the loss of fine-tuning on.
+    """
     rows: list[PairRow] = []
     left_out: list[tuple[str, str]] = []
     cut = 0
@@ -46,7 +51,8 @@ def preference_data(pairs: Iterable[TextPair], form: RowFormat) -> TrainingData[
             rows.append(row)
     if not rows:
         raise nothing_left(left_out, form.max_length)
-    return TrainingData(rows, [], cut, left_out, [])
+    others, missing = held_out_rows(held_out, form)
+    return TrainingData(rows, others, cut, left_out, missing)
 
 
 def _row(pair: TextPair, form: RowFormat) -> tuple[PairRow | None, str]:

@@ -43,15 +43,17 @@ def preference_trainer(job: Job, alignment: Alignment) -> Any:
     """TRL's trainer on rows that are tokenised already, so that it alters none."""
     loss, moving = alignment.loss, alignment.trust_region
     base, config = preference_classes(unpaired=loss.unpaired)
-    rows = _data_set(job, alignment)
+    number = len(job.data.rows) * (2 if loss.unpaired else 1)
+    shared = shared_arguments(job, rows=number, records=number, even=loss.unpaired)
+    order = _order(job, number, shared["per_device_train_batch_size"], halves=loss.unpaired)
+    rows = _data_set(job, alignment)  # before the model is in memory, since it may load one
     args = config(
-        **shared_arguments(job, rows=len(rows), records=len(rows), even=loss.unpaired),
+        **shared,
         **loss.settings,
         beta=loss.beta,
         max_length=None,  # rows are cut already
         precompute_ref_log_probs=moving is None,
     )
-    order = _order(job, len(rows), args.per_device_train_batch_size, halves=loss.unpaired)
     trainer = _trainer_class(base, job, order)(
         model=_model(job, moving),
         ref_model=_moving_model(job, alignment),

@@ -1,6 +1,6 @@
 """What all stages that train do before and around it: context, vocabulary, job, rows not used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -80,13 +80,23 @@ def identity_of(job: Job, template: str) -> dict[str, Any]:
     return identity | {"data": job.data.fingerprint}  # last, for most others change it too
 
 
-def say_unused(job: Job, intake: Intake, folder: Path) -> None:
-    """Say which rows were not used, and list them in the folder."""
-    for note in unused_notes(intake.counts(), f"{folder}/"):
-        folder.mkdir(exist_ok=True)
-        if job.state.is_main_process:
-            write_unused(folder, intake)
-        say(note)
+def counted(intake: Intake | None, rows: int, left_out: list[tuple[str, str]]) -> Intake:
+    """What became of the rows of an input; without an intake, of as many records as there were."""
+    records = rows + len(left_out)
+    intake = intake or Intake(rows=records, records=records)
+    intake.reject_records(left_out)
+    return intake
+
+
+def say_unused(job: Job, intakes: Mapping[str, Intake]) -> None:
+    """Say which rows of what was read were not used, and list them; by what they were read for."""
+    for name, intake in intakes.items():
+        folder = job.out if name == "input" else job.out / name
+        for note in unused_notes(intake.counts(), f"{folder}/"):
+            folder.mkdir(exist_ok=True)
+            if job.state.is_main_process:
+                write_unused(folder, intake)
+            say(note)
 
 
 @contextmanager

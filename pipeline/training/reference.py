@@ -48,7 +48,9 @@ def check_tokens(model: str, revision: str | None, reference: str) -> None:
         )
 
 
-def log_probabilities(job: Job, reference: Reference, answers: Sequence[Answer]) -> list[float]:
+def log_probabilities(
+    job: Job, reference: Reference, answers: Sequence[Answer], *, title: str = "reference"
+) -> list[float]:
     """The summed log-probability (nats) of each answer, its end included, behind its prompt.
 
     Parts that an interrupted training wrote are taken as they are; each process makes its share.
@@ -60,7 +62,7 @@ def log_probabilities(job: Job, reference: Reference, answers: Sequence[Answer])
     dtype: Dtype = "bfloat16" if job.bf16 else "float32"
     lacking = [part for part in parts if part.read(reference, dtype) is None]
     if share := lacking[job.state.process_index :: job.state.num_processes]:
-        _score(job, reference, dtype, share)
+        _score(job, reference, dtype, share, title)
     job.state.wait_for_everyone()
     found = [value for part in parts for value in part.read(reference, dtype) or ()]
     assert len(found) == len(answers)
@@ -97,7 +99,9 @@ class _Part:
         return {"reference": reference.weights, "dtype": dtype, "answers": digest}
 
 
-def _score(job: Job, reference: Reference, dtype: Dtype, parts: Sequence[_Part]) -> None:
+def _score(
+    job: Job, reference: Reference, dtype: Dtype, parts: Sequence[_Part], title: str
+) -> None:
     """Fill the parts with one student, whose memory is given back."""
     from ..models.devices import release_memory
     from ..scoring.model import load_student
@@ -113,7 +117,7 @@ def _score(job: Job, reference: Reference, dtype: Dtype, parts: Sequence[_Part])
     )
     scorer = Scorer(student)
     total = sum(len(part.answers) for part in parts)
-    with Progress("reference", total=total, unit="answers") as progress:
+    with Progress(title, total=total, unit="answers") as progress:
         for part in parts:
             spans = [
                 Span(np.array(prompt + answer, dtype=np.int32), len(prompt))

@@ -140,8 +140,16 @@ def training_data(
         raise nothing_left(left_out, form.max_length)
     if held_out_records is None:
         return TrainingData(*_split(rows, held_out, seed), cut, left_out, [], unlike)
-    others, _, missing, _ = _rows(held_out_records, replace(form, overlong="cut"))
+    others, missing = held_out_rows(held_out_records, form)
     return TrainingData(rows, others, cut, left_out, missing, unlike)
+
+
+def held_out_rows(
+    records: Records, form: RowFormat
+) -> tuple[list[TrainingRow], list[tuple[str, str]]]:
+    """Rows to measure on, cut where too long, and (id, reason) of each record that gives none."""
+    rows, _, left_out, _ = _rows(records, replace(form, overlong="cut"))
+    return rows, left_out
 
 
 def _rows(

@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -16,16 +16,35 @@ from ..config.comparison import BASELINE, CompareConfig, PairwiseConfig, SetName
 from ..config.training import FinetuneConfig
 from ..errors import CurateError
 from ..method.statistics.intervals import Interval, t_interval
-from ..records import Example
+from ..records import Example, user_turn
 from ..runs.directory import RunDir
 from ..runs.selected import finished_selection, scored_template
 from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
+from ..training.loss_curve import draw_preference_curves
 from ..training.publication import TrainingResult
 from ..training.rows import as_example
 from .compare_judging import Judgement, Questions, checked_questions, judge_models, judgement_lines
-from .training_sets import Pool, asking, pool_of, split_off, training_set
+from .compare_preferences import (
+    LOSSES,
+    HeldOutPairs,
+    PairComparison,
+    compare_pairs,
+    pair_lines,
+    train_on_pairs,
+)
+from .training_sets import (
+    PairPool,
+    Pool,
+    asking,
+    chosen_answers,
+    pair_pool,
+    pool_of,
+    split_off,
+    training_set,
+)
 
-HELD_OUT = 0.1  # of the originals, where nothing else is said
+HELD_OUT = 0.1  # of the originals and of the pairs' prompts, where nothing else is said
+PICTURE = "preferences.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +81,28 @@ class CompareResult:
     untrained: float
     untrained_bits_per_character: float
     sets: tuple[Measured, ...]
+    pairs: PairComparison | None = None
     judged: Judgement | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
         found = asdict(self) | {"out": str(self.out)}
-        for of_set in found["sets"]:
-            for name in ("loss", "difference"):
-                of_set[name] = of_set[name] and of_set[name]._asdict()
-        if self.judged is None:
-            del found["judged"]
-        return found
+        measured = [*found["sets"], *(found["pairs"] or {"sets": {}})["sets"].values()]
+        for of_set in measured:
+            named = {name: v._asdict() for name, v in of_set.items() if isinstance(v, Interval)}
+            of_set |= named
+        absent = [name for name in ("pairs", "judged") if found[name] is None]
+        return {name: value for name, value in found.items() if name not in absent}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Material:
+    """What there is to train on and to measure."""
+
+    run: RunDir
+    pool: Pool
+    pairs: PairPool | None
+    held_out: Sequence[Example]
 
 
 def compare(config: CompareConfig) -> CompareResult:
@@ -83,7 +113,8 @@ def compare(config: CompareConfig) -> CompareResult:
     run = RunDir.open(config.run)
     name, entry = finished_selection(run, config.selection)
     source, held_out, held = _held_out(run, config.finetuning)
-    pool = pool_of(run, run.path / "selected" / name, held)
+    pairs = _pairs(config, run, held_out, held)
+    pool = pool_of(run, run.path / "selected" / name, pairs.held if pairs else held)
     if not pool.wanted:
         raise CurateError(f"the selection {name} of {run.path} is empty: nothing can be compared")
     questions = config.pairwise and checked_questions(config.pairwise, held_out, source)
@@ -91,8 +122,13 @@ def compare(config: CompareConfig) -> CompareResult:
     say_differences(finetuning, entry["scoring"])
     template = finetuning.template or scored_template(run, name, entry)
     finetuning = replace(finetuning, template=template)
+    config = replace(config, finetuning=finetuning)
+    held_out_pairs = (
+        HeldOutPairs.of(finetuning, config.pairs, pairs) if config.pairs and pairs else None
+    )
+    material = _Material(run=run, pool=pool, pairs=pairs, held_out=held_out)
     trained = {
-        (of_set, seed): _trained(run, pool, of_set, seed, finetuning, held_out)
+        (of_set, seed): _trained(config, material, of_set, seed)
         for of_set, seed in _in_turn(config)
     }
     first = next(iter(trained.values()))
@@ -114,10 +150,14 @@ def compare(config: CompareConfig) -> CompareResult:
         untrained_bits_per_character=first.held_out_bits_per_character_before,
         sets=tuple(_measured(config, trained)),
     )
+    if pairs and held_out_pairs:
+        result = replace(result, pairs=compare_pairs(config, pairs, held_out_pairs, trained))
     if config.pairwise and questions:
         result = replace(result, judged=_judged(config, config.pairwise, questions, trained))
     if is_first():
         write_json(finetuning.out / "compare.json", result.as_dict())
+        if result.pairs and result.pairs.curves:
+            draw_preference_curves(result.pairs.curves, finetuning.out / PICTURE)
     return result
 
 
@@ -128,10 +168,19 @@ def _held_out(run: RunDir, config: FinetuneConfig) -> tuple[str, list[Example], 
         return "originals of the run, held out", held_out, {example.id for example in held_out}
     read = data_set(InputConfig(data=config.held_out_data))
     records = list(map(as_example, read.records))
-    held = asking(run, {(example.instruction, example.input) for example in records})
+    held = asking(run, {user_turn(example.instruction, example.input) for example in records})
     if held:
         say(f"note: {len(held)} records ask what a held-out one asks; no set has them")
     return config.held_out_data, records, held
+
+
+def _pairs(
+    config: CompareConfig, run: RunDir, held_out: Sequence[Example], held: Collection[str]
+) -> PairPool | None:
+    if config.pairs is None:
+        return None
+    part = config.finetuning.recipe().held_out or HELD_OUT
+    return pair_pool(run, config.pairs.data, part, examples=held_out, held=held)
 
 
 def _same_steps(config: FinetuneConfig, rows: int) -> FinetuneConfig:
@@ -151,23 +200,26 @@ def _in_turn(config: CompareConfig) -> Iterator[tuple[SetName, int]]:
 
 
 def _trained(
-    run: RunDir,
-    pool: Pool,
-    name: SetName,
-    seed: int,
-    config: FinetuneConfig,
-    held_out: Sequence[Example],
+    config: CompareConfig, material: _Material, name: SetName, seed: int
 ) -> TrainingResult:
-    out = config.out / f"{name}-seed{seed}"
-    result = finetune_records(
-        replace(config, out=out, seed=seed),
-        RecordSource(
-            records=training_set(pool, name, seed),
-            origin={"run": run.config["id"], "selection": pool.selected.name, "set": name},
-        ),
-        held_out=RecordSource(records=held_out),
-        title=f"{name}, seed {seed}",
-    )
+    finetuning, pool, pairs = config.finetuning, material.pool, material.pairs
+    finetuning = replace(finetuning, out=finetuning.out / f"{name}-seed{seed}", seed=seed)
+    origin = {"run": material.run.config["id"], "selection": pool.selected.name, "set": name}
+    held_out = material.held_out
+    if config.pairs and pairs and name in LOSSES:
+        result = train_on_pairs(
+            finetuning, config.pairs, pairs, name, origin=origin, held_out=held_out
+        )
+    else:
+        records = training_set(pool, name, seed)
+        if pairs and name == "sft-chosen":
+            records, origin = chosen_answers(pairs.training), {**origin, "pairs": pairs.source}
+        result = finetune_records(
+            finetuning,
+            RecordSource(records=records, origin=origin),
+            held_out=RecordSource(records=held_out),
+            title=f"{name}, seed {seed}",
+        )
     gc.collect()  # a trainer is in reference cycles: its memory would stay taken
     if result.held_out_after is None:
         raise CurateError("no held-out record fits into --max-length, so no loss can be measured")
@@ -245,16 +297,15 @@ def in_words(result: CompareResult) -> Iterator[str]:
             row.rows,
             f"{row.bits_per_character:.4f}",
             f"{row.loss.mean:.4f}",
-            _bounds(row.loss, ""),
+            row.loss.bounds(".4f"),
             difference,
-            _bounds(row.difference, "+"),
+            row.difference.bounds("+.4f") if row.difference else "",
         ).rstrip()
+    if result.pairs is not None:
+        yield ""
+        yield from pair_lines(result.pairs)
+        if result.pairs.curves:
+            yield f"curves: {result.out / PICTURE}"
     if result.judged is not None:
         yield ""
         yield from judgement_lines(result.judged)
-
-
-def _bounds(interval: Interval | None, sign: str) -> str:
-    if interval is None or interval.low is None:
-        return ""
-    return f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"

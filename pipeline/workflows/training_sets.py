@@ -1,18 +1,24 @@
-"""The sets that a comparison trains on: a run's selection, and as many rows chosen otherwise."""
+"""The sets that a comparison trains on: a run's selection, and as many rows chosen otherwise.
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+And preference pairs, where there are some.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from ..base.progress import say
 from ..config.comparison import SetName
+from ..errors import CurateError
+from ..inputs.ingest import Intake
+from ..inputs.pairs import read_pairs
+from ..inputs.readers import open_source
 from ..method.corpus.baseline_sampling import of_like_lengths, random_choice, random_subset
-from ..records import Candidate, CandidateKind, Example
+from ..pair_records import TextPair
+from ..records import Candidate, CandidateKind, Example, user_turn
 from ..runs.arrow_set import read_rows
 from ..runs.directory import RunDir
-
-Question = tuple[str, str]
-"""Instruction and input."""
+from ..training.rows import Records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +59,7 @@ def _valid(run: RunDir) -> Iterator[Candidate]:
     return (candidate for group in run.records() for candidate in group if candidate.valid)
 
 
-def training_set(pool: Pool, name: SetName, seed: int) -> Iterator[Example | Mapping[str, Any]]:
+def training_set(pool: Pool, name: SetName, seed: int) -> Records:
     """The rows of a set, in the input's order; the seed decides what is drawn."""
     if name == "selected":
         yield from (row for row in read_rows(pool.selected) if row["id"] not in pool.held)
@@ -82,8 +88,7 @@ def _chosen(pool: Pool, name: SetName, seed: int) -> dict[str, CandidateKind]:
 def split_off(run: RunDir, part: float) -> list[Example]:
     """Originals to hold out, always the same: below 1 a part of all, else a number."""
     ids = [candidate.id for candidate in _valid(run) if candidate.candidate == "original"]
-    count = int(part) if part >= 1 else max(round(part * len(ids)), 1)
-    held = random_subset(ids, count)
+    held = _drawn(ids, part)
     return [
         _example(candidate)
         for candidate in _valid(run)
@@ -91,9 +96,79 @@ def split_off(run: RunDir, part: float) -> list[Example]:
     ]
 
 
-def asking(run: RunDir, questions: Collection[Question]) -> set[str]:
-    """The records of which a version asks one of these questions."""
-    return {c.id for c in _valid(run) if (c.instruction or "", c.input or "") in questions}
+def _drawn(ids: Collection[str], part: float) -> set[str]:
+    return random_subset(ids, int(part) if part >= 1 else max(round(part * len(ids)), 1))
+
+
+def asking(run: RunDir, turns: Collection[str]) -> set[str]:
+    """The records of which a version asks one of these user's turns."""
+    return {candidate.id for candidate in _valid(run) if _turn(candidate) in turns}
+
+
+def _turn(asked: Candidate | Example) -> str:
+    return user_turn(asked.instruction or "", asked.input or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairPool:
+    """The pairs to train on, and those to measure on, whose prompts no training sees.
+
+    `held` are the records that ask one of these prompts, and the ones that were held out before.
+    """
+
+    source: str
+    fingerprint: str
+    training: Sequence[TextPair]
+    held_out: Sequence[TextPair]
+    held: frozenset[str]
+
+
+def pair_pool(
+    run: RunDir, path: str, part: float, *, examples: Sequence[Example], held: Collection[str]
+) -> PairPool:
+    """Split pairs by their prompts: a part of these is drawn, always the same.
+
+    What held-out records ask, in whatever version, is held out as well.
+    """
+    source, intake = open_source(path), Intake()
+    pairs = list(read_pairs(source, intake))
+    if intake.num_rejected:
+        say(f"note: {intake.num_rejected} rows of {path} are no pairs")
+    turns = _drawn({pair.prompt.turn for pair in pairs}, part)
+    ids = {*held, *asking(run, turns)}
+    turns |= {_turn(candidate) for candidate in _valid(run) if candidate.id in ids}
+    turns |= {_turn(example) for example in examples}
+    training = [pair for pair in pairs if pair.prompt.turn not in turns]
+    if not training:
+        raise CurateError(f"every pair of {path} is held out: none is left to train on")
+    return PairPool(
+        source=source.name,
+        fingerprint=source.fingerprint,
+        training=training,
+        held_out=[pair for pair in pairs if pair.prompt.turn in turns],
+        held=frozenset(ids | asking(run, turns)),
+    )
+
+
+def chosen_answers(pairs: Iterable[TextPair]) -> Iterator[Example]:
+    """The chosen answers as records."""
+    for pair in pairs:
+        asked = pair.prompt
+        yield Example(
+            id=pair.id,
+            instruction=asked.instruction,
+            input=asked.input,
+            output=pair.chosen,
+            system=asked.system,
+            history=tuple(asked.history),
+        )
+
+
+def longer_chosen(pairs: Iterable[TextPair]) -> Iterator[TextPair]:
+    """The same pairs with the longer answer chosen; of equally long ones chance, not quality."""
+    for pair in pairs:
+        shorter, longer = sorted((pair.chosen, pair.rejected), key=lambda text: (len(text), text))
+        yield replace(pair, chosen=longer, rejected=shorter)
 
 
 def _example(candidate: Candidate) -> Example:

@@ -18,6 +18,7 @@ from curate.pipeline.config import (
     configured,
     recorded_options,
 )
+from curate.pipeline.config.alignment import PreferenceRecipe
 from curate.pipeline.config.options import options_of
 from curate.pipeline.config.recording import ARGUMENTS
 from curate.pipeline.config.training import PRESETS, FinetuneConfig, Recipe
@@ -117,6 +118,11 @@ def test_the_key_and_the_share_come_from_the_environment(monkeypatch: pytest.Mon
 
 def test_a_setting_that_is_not_given_is_the_presets_else_the_papers() -> None:
     assert Recipe().learning_rate == 2e-5 and Recipe(preset="paper-13b").learning_rate == 1e-5
+    assert Recipe(lora_r=8).learning_rate == 2e-4
+    assert Recipe(lora_r=8, learning_rate=1e-3).learning_rate == 1e-3
+    assert Recipe(lora_r=8, preset="demo") == Recipe(lora_r=8, preset="demo", learning_rate=5e-4)
+    assert PreferenceRecipe(lora_r=8).learning_rate == 5e-6
+    assert PreferenceRecipe().learning_rate == 5e-7
     own = Recipe(preset="demo", epochs=7, gradient_checkpointing=True)
     assert (own.epochs, own.batch_size, own.gradient_checkpointing) == (7, 8, True)
     assert own.max_grad_norm == 1.0 and own.max_steps is None

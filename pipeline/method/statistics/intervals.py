@@ -18,6 +18,10 @@ class Interval(NamedTuple):
     low: float | None
     high: float | None
 
+    def bounds(self, form: str) -> str:
+        """The two bounds in this format; empty where there are none."""
+        return "" if self.low is None else f"{self.low:{form}} to {self.high:{form}}"
+
 
 def t_interval(values: Sequence[float]) -> Interval:
     """mean ± t · s / √n, with n - 1 degrees of freedom."""
