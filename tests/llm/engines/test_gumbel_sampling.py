@@ -11,7 +11,7 @@ from transformers import TopPLogitsWarper
 
 from curate.pipeline.llm.engines.gumbel_sampling import GumbelSampler, gumbel_noise, nucleus
 
-DRAWS = 20_000
+DRAWS = 10_000
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.5, -1.0, -2.0, -5.0])
 
 
