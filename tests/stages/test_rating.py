@@ -118,7 +118,7 @@ def test_the_exam_and_the_judge_tasks_of_ranked_answers(tmp_path: Path) -> None:
         done = rate(config(data, tmp_path / "rated.jsonl", server.url, **given))
         asked = {request.prompt for request in server.requests}
     assert done.exam is not None and done.eft is not None
-    assert (done.exam.pairs, done.exam.pairwise_accuracy) == (7, pytest.approx(6 / 7))
+    assert done.exam.pairs == 7 and done.exam.pairwise_accuracy == pytest.approx(6 / 7)
     assert (done.exam.exact, done.exam.spearman, done.exam.kendall) == (0.5, 0, 0)
     assert (done.eft.records, done.eft.left_out) == (4, {"disagrees": 2})
     tasks = [json.loads(line) for line in eft.read_text("utf-8").splitlines()]
@@ -132,7 +132,7 @@ def test_the_exam_and_the_judge_tasks_of_ranked_answers(tmp_path: Path) -> None:
 
 
 def test_preference_pairs_examine_a_judge(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"prompt": "Question 1?", "chosen": "answer 3", "rejected": "answer 1"},
         {"chosen": [{"role": "user", "content": "Question 2?"},
                     {"role": "assistant", "content": "answer 2"}],

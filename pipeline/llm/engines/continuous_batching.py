@@ -13,6 +13,7 @@ from ...models.devices import pick_device, pick_dtype, release_memory
 from ...models.loading import load_causal_lm, load_tokenizer
 from ...records import Message
 from ..flow_control import RESUME
+from .gumbel_sampling import GumbelSampler
 
 CPU_BATCH = 16  # requests at once on a CPU: each attends over the cache of all, masked
 CPU_BATCH_TOKENS = 512
@@ -94,8 +95,6 @@ def start_model(settings: Settings) -> LoadedModel:
 
 def _started(model: Any, tokenizer: Any, settings: Settings) -> LoadedModel:
     from transformers import GenerationConfig
-
-    from .gumbel_sampling import GumbelSampler
 
     text = model.config.get_text_config()
     ends = _ends(model, tokenizer)

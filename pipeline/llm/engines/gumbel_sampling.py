@@ -7,10 +7,10 @@ computed beside it, so that a request has one reply, in whatever batch and order
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WORD = 1 << 32
 BLOCK = 1 << 15  # logits at once on a CPU: one thread's work, and in its cache
@@ -31,12 +31,16 @@ class GumbelSampler:
     def check_kwargs(self, kwargs: dict[str, Any]) -> None:
         """Whatever a request says was written by us."""
 
-    def fill_defaults(self, rows: Tensor) -> None:
+    def fill_defaults(self, rows: "Tensor") -> None:
         """Greedily."""
         rows.zero_()
 
-    def prepare_tensor_args(self, requests_in_batch: Sequence[Any], arg_storage: Tensor) -> Tensor:
+    def prepare_tensor_args(
+        self, requests_in_batch: Sequence[Any], arg_storage: "Tensor"
+    ) -> "Tensor":
         """Write a column for each request of which a token is predicted, in their order."""
+        import torch
+
         states = [request.state for request in requests_in_batch if request.has_new_token]
         said = [state.logit_processor_kwargs for state in states]
         floats = [[one.get("temperature", 0.0), one.get("top_p", 1.0)] for one in said]
@@ -50,8 +54,10 @@ class GumbelSampler:
             columns[2:] = torch.tensor(words, dtype=torch.int32).T
         return arg_storage
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, arguments: Tensor) -> Tensor:
+    def __call__(self, input_ids: "Tensor", scores: "Tensor", arguments: "Tensor") -> "Tensor":
         """The logits [N, V] with their noise; what is outside of the nucleus is -inf."""
+        import torch
+
         temperature, top_p = arguments[:2, : len(scores), None].view(torch.float32)
         words = arguments[2:, : len(scores), None].transpose(0, 1)
         rows = len(scores) if scores.is_cuda else max(1, BLOCK // scores.shape[1])
@@ -59,8 +65,10 @@ class GumbelSampler:
         return torch.cat([_sampled(*part) for part in parts])
 
 
-def _sampled(scores: Tensor, temperature: Tensor, top_p: Tensor, words: Tensor) -> Tensor:
+def _sampled(scores: "Tensor", temperature: "Tensor", top_p: "Tensor", words: "Tensor") -> "Tensor":
     """z + T·G within the nucleus [N, V]; T and top_p [N, 1], the key's words [N, 2, 1]."""
+    import torch
+
     look = not scores.is_cuda  # at values: not there, where the kernels may be captured
     if look and not temperature.any():
         return scores
@@ -71,12 +79,14 @@ def _sampled(scores: Tensor, temperature: Tensor, top_p: Tensor, words: Tensor) 
     return scores + temperature * gumbel_noise(words[:, 0], words[:, 1], scores.shape[1])
 
 
-def nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
+def nucleus(probabilities: "Tensor", top_p: "Tensor") -> "Tensor":
     """Whether a token is of the likeliest whose probabilities reach `top_p`; equal ones all are.
 
     The least probability is found by halving, without a sort: all that is at least `low` reaches
     `top_p`, all that is at least `high` does not.
     """
+    import torch
+
     low, high = torch.zeros_like(top_p), torch.ones_like(top_p)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -85,8 +95,10 @@ def nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
     return (probabilities >= low) | (top_p >= 1)
 
 
-def gumbel_noise(first: Tensor, second: Tensor, size: int) -> Tensor:
+def gumbel_noise(first: "Tensor", second: "Tensor", size: int) -> "Tensor":
     """Gumbel noise [N, size] of the key's two words [N, 1], int32."""
+    import torch
+
     # Rows of whole vectors: below that logarithms are computed otherwise, with other last bits.
     tokens = torch.arange(-(-size // LANES) * LANES, dtype=torch.int32, device=first.device)
     bits = _mixed(_mixed(tokens + first).bitwise_xor_(second)).bitwise_and_(0x7FFFFFFF)
@@ -95,7 +107,7 @@ def gumbel_noise(first: Tensor, second: Tensor, size: int) -> Tensor:
     return uniform.neg_().log1p_().neg_().log_().neg_()[:, :size]
 
 
-def _mixed(x: Tensor) -> Tensor:
+def _mixed(x: "Tensor") -> "Tensor":
     """A bijection of 32-bit words that spreads each bit over all (lowbias32 of C. Wellons)."""
     x ^= (x >> 16).bitwise_and_(0xFFFF)
     x *= 0x7FEB352D

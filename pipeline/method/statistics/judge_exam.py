@@ -107,8 +107,8 @@ def _signs(values: Sequence[float]) -> Array:
 
 def _hits(ranks: Array, ratings: Array) -> Array:
     """Of each pair that differs in rank: 1 as ranked, 0 tied, -1 the other way round [P]."""
-    above = np.triu(ranks != 0)
-    return (ranks * ratings)[above]
+    hits: Array = (ranks * ratings)[np.triu(ranks != 0)]
+    return hits
 
 
 def _cosine(one: Array, other: Array) -> float:

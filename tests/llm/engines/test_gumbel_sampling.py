@@ -93,8 +93,23 @@ def test_a_row_is_the_same_alone_and_beside_others(size: int) -> None:
     assert not torch.equal(together[1], logits[1])
 
 
-@pytest.mark.parametrize("change", [{"stream": 2}, {"stream": 1 + 2**40}, {"position": 6}])
-def test_another_stream_or_position_is_other_noise(change: dict[str, int]) -> None:
-    logits, said = torch.zeros(1, 500), {"position": 5, "stream": 1, "temperature": 1.0}
-    one, other = processed(logits, asked(**said)), processed(logits, asked(**{**said, **change}))
-    assert abs(float(torch.corrcoef(torch.cat([one, other]))[0, 1])) < 0.2
+@pytest.mark.parametrize(("position", "stream"), [(5, 2), (5, 1 + 2**40), (6, 1)])
+def test_another_stream_or_position_is_other_noise(position: int, stream: int) -> None:
+    requests = [
+        asked(5, stream=1, temperature=1.0),
+        asked(position, stream=stream, temperature=1.0),
+    ]
+    noise = processed(torch.zeros(2, 500), *requests)
+    assert abs(float(torch.corrcoef(noise)[0, 1])) < 0.2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+def test_a_gpu_draws_what_a_cpu_draws() -> None:
+    logits = torch.randn(64, 5000, generator=torch.Generator().manual_seed(0))
+    requests = [asked(n, temperature=n % 3 / 2, top_p=1 - n % 2 / 4, stream=n) for n in range(64)]
+    sampler = GumbelSampler()
+    rows = torch.zeros(sampler.tensors_required, 64, dtype=torch.int32)
+    sampler.prepare_tensor_args(requests, rows)
+    there = sampler(torch.zeros(0), logits.cuda(), rows.cuda())
+    assert torch.equal(there.argmax(-1).cpu(), processed(logits, *requests).argmax(-1))
