@@ -54,7 +54,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One of several answers to a prompt; `rating` is the mean of `ratings`, None without one."""
+    """One of several answers to a prompt; `rating` is the mean of `ratings`, None without one.
+
+    `rank` is people's, the smaller the better; files of samples do not hold it.
+    """
 
     id: str
     prompt: Prompt
@@ -66,6 +69,7 @@ class Sample:
     rating: float | None = None
     ratings: Sequence[float] = ()
     rating_reason: str | None = None
+    rank: float | None = None
 
     def values(self) -> dict[str, Any]:
         """The row as a file of samples has it."""

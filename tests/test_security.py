@@ -18,7 +18,7 @@ from curate.pipeline.config import InputConfig, ModelConfig, recorded_options
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
-from curate.pipeline.llm.engines.continuous_batching import Sampling, Settings, start_model
+from curate.pipeline.llm.engines.continuous_batching import Settings, start_model
 from curate.pipeline.models.devices import pick_device
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.records import Candidate
@@ -66,7 +66,7 @@ def loaders(name: str) -> list[Callable[[], Any]]:
         lambda: load_tokenizer(name),
         lambda: load_student(name, revision=None, device=pick_device("cpu"), dtype="float32"),
         lambda: load_causal_lm(name, dtype="float32"),
-        lambda: start_model(settings, Sampling(0.0, None)),
+        lambda: start_model(settings),
     ]
 
 

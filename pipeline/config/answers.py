@@ -85,6 +85,11 @@ class JudgeConfig:
         False, help="Rate each answer of A, perhaps several to an instruction, from 0 to 5."
     )
     times: int = option(1, help="Of --rate: so many ratings an answer, averaged.", min=1)
+    eft: Path | None = out_option(
+        None,
+        help="Of --rate, where people ranked the answers: write the judge's reviews that order "
+        "them as the ranks do, JSON Lines for `curate finetune`.",
+    )
     questions: str | None = option(
         None,
         help="The evaluation set, where A or B is a file of MT-Bench's answers (first turns).",
@@ -104,6 +109,8 @@ class JudgeConfig:
             raise UsageError(
                 "two files of answers are needed, A and B, or --from-log FILE; or one with --rate"
             )
+        if self.eft is not None and not self.rate:
+            raise UsageError("--eft is of --rate: give one file of ranked answers and --rate")
         if self.from_log is not None and (self.first or self.judge.model):
             raise UsageError("--from-log counts what is recorded: give no answers and no --judge")
 

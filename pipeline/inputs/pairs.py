@@ -22,13 +22,14 @@ def read_pairs(source: Source, intake: Intake) -> Iterator[TextPair]:
     The answers are texts, messages, or whole conversations that differ in the last turn. Raises
     CurateError where no row is usable.
     """
-    for _, pair in usable_rows(source, intake, lambda values: _pair(whole_values(values))):
+    for _, pair in usable_rows(source, intake, lambda values: pair_of(whole_values(values))):
         intake.records += 1
         yield pair
     require_records(source, intake)
 
 
-def _pair(values: Values) -> TextPair:
+def pair_of(values: Values) -> TextPair:
+    """A row's pair; Unusable where it is none."""
     chosen, rejected = (_exchange(values, side) for side in ("chosen", "rejected"))
     prompt, other = map(_prompt, (chosen, rejected))
     if prompt != other:

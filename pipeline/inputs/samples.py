@@ -1,4 +1,7 @@
-"""Sampled answers: ours, in and out; UltraFeedback's `completions`, distilabel's `generations`."""
+"""Sampled answers: ours, in and out; UltraFeedback's `completions`, distilabel's `generations`.
+
+Preference pairs are two answers, ranked.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +13,9 @@ import pyarrow as pa
 
 from ..base.files import write_json_lines, write_parquet
 from ..config import InputConfig
-from ..pair_records import SAMPLE_SCHEMA, Sample
+from ..pair_records import SAMPLE_SCHEMA, Sample, TextPair
 from .ingest import Intake, Unusable, require_records, usable_rows
+from .pairs import pair_of
 from .prompts import id_of, prompt_of
 from .readers import Source
 from .texts import whole_values
@@ -41,7 +45,9 @@ def write_samples(out: Path, samples: Sequence[Sample]) -> None:
 
 
 def _samples(values: Values, columns: InputConfig) -> list[Sample]:
-    values = whole_values(values)
+    values, output = whole_values(values), columns.output_column or "output"
+    if {"chosen", "rejected"} <= values.keys() and output not in values:
+        return _of_pair(pair_of(values))
     prompt = prompt_of(values, columns)
     id = id_of(values, prompt)
     if isinstance(values.get("completions"), list):
@@ -49,11 +55,16 @@ def _samples(values: Values, columns: InputConfig) -> list[Sample]:
     elif isinstance(values.get("generations"), list):
         parts = _distilabel(values)
     else:
-        parts = iter([_ours(values, columns.output_column or "output")])
+        parts = iter([_ours(values, output)])
     samples = [Sample(id=id, prompt=prompt, **part) for part in parts]
     if not samples:
         raise Unusable("no answer in it")
     return samples
+
+
+def _of_pair(pair: TextPair) -> list[Sample]:
+    texts = enumerate((pair.chosen, pair.rejected))
+    return [Sample(id=pair.id, prompt=pair.prompt, output=text, rank=n) for n, text in texts]
 
 
 def _ours(values: Values, output: str) -> dict[str, Any]:
@@ -70,6 +81,7 @@ def _ours(values: Values, output: str) -> dict[str, Any]:
         "rating": _number(values.get("rating")),
         "ratings": tuple(n for n in map(_number, values.get("ratings") or ()) if n is not None),
         "rating_reason": _text(values.get("rating_reason")),
+        "rank": _number(values.get("rank")),
     }
 
 

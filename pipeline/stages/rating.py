@@ -1,25 +1,29 @@
 """`curate judge --rate`: a judge rates each answer of a file from 0 to 5, once or several times."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from ..base.files import write_json_lines
 from ..base.progress import say
 from ..config import InputConfig, JudgeConfig
-from ..errors import RequestFailed
+from ..errors import RequestFailed, UsageError
 from ..inputs.ingest import Intake
 from ..inputs.readers import Source, open_source
 from ..inputs.samples import read_samples, write_samples
 from ..llm.ask import Asker
 from ..llm.job import asking_job, together
 from ..llm.protocol import Engine, Reply
-from ..method.replies.endings import incomplete
+from ..method.judge_tasks import RatedAnswer, judge_tasks
+from ..method.replies.endings import answer_text, incomplete
 from ..method.replies.ratings import rating_of, rating_verdict
 from ..method.replies.verdicts import Verdict
+from ..method.statistics.judge_exam import JudgeExam, judge_exam
 from ..pair_records import Sample
+from ..records import Message
 from ..runs.directory import RunDir, folder_beside
 from ..templates import JudgePrompt, rating_prompt
 
@@ -41,6 +45,19 @@ class Rated:
     """Rows without a prompt or an answer."""
     asked: int
     reused: int
+    exam: JudgeExam | None = None
+    """Where the answers have ranks."""
+    eft: "JudgeTasks | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeTasks:
+    """The file of the judge's reviews that order answers as their ranks do."""
+
+    out: Path
+    records: int
+    left_out: Mapping[str, int]
+    """Answers, by the reason."""
 
 
 def rate(config: JudgeConfig) -> Rated:
@@ -51,7 +68,12 @@ def rate(config: JudgeConfig) -> Rated:
     """
     source, intake = open_source(config.first), Intake()
     columns = replace(config.columns, data=config.first)
-    samples = list(islice(read_samples(source, columns, intake), columns.limit))
+    samples = list(_numbered(islice(read_samples(source, columns, intake), columns.limit)))
+    if config.eft is not None and all(sample.rank is None for sample in samples):
+        raise UsageError(
+            f"--eft needs answers that people ranked, and {source.name} has no column 'rank', nor "
+            "'chosen' and 'rejected'"
+        )
     prompt, out = rating_prompt(), _out(config)
     with asking_job(
         config.judge,
@@ -61,8 +83,10 @@ def rate(config: JudgeConfig) -> Rated:
         slots=tuple(map(_slot, range(config.times))),
     ) as job:
         rater = _Rater(job.asker, prompt, config.times)
-        rated = job.for_each(samples, rater.rated, unit="answers")
+        answers = job.for_each(samples, rater.rated, unit="answers")
+        rated = [answer.sample for answer in answers]
         write_samples(out, rated)
+        eft = None if config.eft is None else _write_tasks(config.eft, answers)
         counts = job.asker.counts
     known = [sample.rating for sample in rated if sample.rating is not None]
     return Rated(
@@ -74,7 +98,24 @@ def rate(config: JudgeConfig) -> Rated:
         rejected=intake.num_rejected,
         asked=counts.asked,
         reused=counts.from_journal,
+        exam=judge_exam(rated),
+        eft=eft,
     )
+
+
+def _numbered(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Ranked answers that have no number get their place among those of their prompt."""
+    places: Counter[str] = Counter()
+    for sample in samples:
+        unnumbered = sample.sample is None and sample.rank is not None
+        yield replace(sample, sample=places[sample.id]) if unnumbered else sample
+        places[sample.id] += 1
+
+
+def _write_tasks(out: Path, answers: Sequence[RatedAnswer]) -> JudgeTasks:
+    tasks, left = judge_tasks(answers)
+    write_json_lines(out, map(asdict, tasks))
+    return JudgeTasks(out=out, records=len(tasks), left_out=left)
 
 
 def _out(config: JudgeConfig) -> Path:
@@ -113,24 +154,35 @@ class _Rater:
     def __init__(self, asker: Asker, prompt: JudgePrompt, times: int) -> None:
         self._asker, self._prompt, self._times = asker, prompt, times
 
-    async def rated(self, sample: Sample) -> Sample:
+    async def rated(self, sample: Sample) -> RatedAnswer:
         """The answer with the mean of its valid ratings; one that was cut is not asked about."""
         if incomplete(sample.finish_reason):
-            return replace(sample, rating=None, ratings=(), rating_reason=CUT)
-        verdicts = await together(self._rating(sample, number) for number in range(self._times))
-        found = rating_of(verdicts)
-        return replace(sample, rating=found.mean, ratings=found.scores, rating_reason=found.reason)
-
-    async def _rating(self, sample: Sample, number: int) -> Verdict:
+            cut = replace(sample, rating=None, ratings=(), rating_reason=CUT)
+            return RatedAnswer(sample=cut)
         messages = self._prompt.messages(instruction=_asked(sample), answer=sample.output)
+        reviews = await together(
+            self._review(sample, messages, number) for number in range(self._times)
+        )
+        found = rating_of([verdict for verdict, _ in reviews])
+        return RatedAnswer(
+            sample=replace(
+                sample, rating=found.mean, ratings=found.scores, rating_reason=found.reason
+            ),
+            request=messages[0]["content"],
+            reviews=[(verdict.scores[0], text) for verdict, text in reviews if verdict.scores],
+        )
+
+    async def _review(
+        self, sample: Sample, messages: tuple[Message, ...], number: int
+    ) -> tuple[Verdict, str]:
         id = sample.id if sample.sample is None else f"{sample.id}#{sample.sample}"
         try:
             found = await self._asker.ask(
                 messages, id=id, slot=_slot(number), read=_verdict, sample=number
             )
         except RequestFailed as error:
-            return Verdict(status="failed", reason=str(error))
-        return found.reading
+            return Verdict(status="failed", reason=str(error)), ""
+        return found.reading, answer_text(found.reply.text)
 
 
 def _asked(sample: Sample) -> str:
@@ -156,3 +208,22 @@ def rating_lines(result: Rated) -> Iterator[str]:
         yield f"  {number} without a rating: {reason}"
     if result.rejected:
         yield f"  {result.rejected} rows without a prompt or an answer"
+    if result.exam:
+        yield _exam_line(result.exam)
+    if result.eft:
+        yield f"{result.eft.records} judge tasks to finetune on: {result.eft.out}"
+        for reason, number in result.eft.left_out.items():
+            yield f"  {number} answers without one: {reason}"
+
+
+def _exam_line(exam: JudgeExam) -> str:
+    """The judge against the ranks."""
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    return (
+        f"exam of {exam.prompts} ranked prompts: pairwise accuracy {shown(exam.pairwise_accuracy)} "
+        f"of {exam.pairs} pairs ({exam.tied} rated alike), exact {shown(exam.exact)}, 5-best "
+        f"{shown(exam.five_best)}, Spearman {shown(exam.spearman)}, Kendall {shown(exam.kendall)}"
+    )

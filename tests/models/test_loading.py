@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.pipeline.config import EvaluateConfig
 from curate.pipeline.errors import CurateError
-from curate.pipeline.llm.engines.continuous_batching import Sampling, Settings, start_model
+from curate.pipeline.llm.engines.continuous_batching import Settings, start_model
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.scoring.model import load_student
 from curate.pipeline.stages.evaluation.benchmark import load_for_tasks
@@ -33,7 +33,7 @@ def train(folder: Path) -> None:
 
 def ask(folder: Path) -> None:
     settings = Settings(model=str(folder), revision=None, device="cpu", ceiling=2, memory=1 << 24)
-    start_model(settings, Sampling(0.0, None)).stop()
+    start_model(settings).stop()
 
 
 def measure(folder: Path) -> None:

@@ -10,6 +10,9 @@ import pytest
 
 from curate.pipeline.config import InputConfig, JudgeConfig, ModelConfig, PairsConfig
 from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.inputs.examples import read_examples
+from curate.pipeline.inputs.ingest import Intake
+from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.stages.pairs.stage import pairs
 from curate.pipeline.stages.rating import rate, rating_lines
 
@@ -28,7 +31,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def config(data: Path, out: Path | None, url: str | None = None, **more: Any) -> JudgeConfig:
-    own = {name: more.pop(name) for name in list(more) if name in ("times", "second")}
+    own = {name: more.pop(name) for name in list(more) if name in ("times", "second", "eft")}
     asked = {"model": None if "replies" in more else "j", "base_url": url, **more}
     return JudgeConfig(
         first=str(data),
@@ -99,3 +102,54 @@ def test_what_cannot_be_rated_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").write_text('{"instruction": "q"}\n', "utf-8")
     with pytest.raises(CurateError, match="none of the 1 rows"):
         rate(config(tmp_path / "none.jsonl", tmp_path / "r.jsonl", "http://localhost:1"))
+
+
+RANKED = [
+    {"id": "a", "instruction": "Question 1?", "output": f"answer {n}", "rank": 3 - n}
+    for n in range(4)
+] + [{"id": "b", "instruction": "Question 2?", "output": f"answer {n}", "rank": n} for n in (1, 2)]
+
+
+def test_the_exam_and_the_judge_tasks_of_ranked_answers(tmp_path: Path) -> None:
+    """Scores are the answers' numbers: right for the first prompt, wrong for the second."""
+    data, eft = written(tmp_path / "ranked.jsonl", RANKED), tmp_path / "eft.jsonl"
+    with FaultyServer(reply=scores) as server:
+        given: dict[str, Any] = {"seed": 10, "eft": eft}
+        done = rate(config(data, tmp_path / "rated.jsonl", server.url, **given))
+        asked = {request.prompt for request in server.requests}
+    assert done.exam is not None and done.eft is not None
+    assert done.exam.pairs == 7 and done.exam.pairwise_accuracy == pytest.approx(6 / 7)
+    assert (done.exam.exact, done.exam.spearman, done.exam.kendall) == (0.5, 0, 0)
+    assert (done.eft.records, done.eft.left_out) == (4, {"disagrees": 2})
+    tasks = [json.loads(line) for line in eft.read_text("utf-8").splitlines()]
+    assert [task["id"] for task in tasks] == ["a#0", "a#1", "a#2", "a#3"]
+    assert [task["output"] for task in tasks] == [f"Well.\nScore: {n}" for n in range(4)]
+    assert {task["instruction"] for task in tasks} < asked
+    lines = "\n".join(rating_lines(done))
+    assert "0.857 of 7 pairs" in lines and "2 answers without one: disagrees" in lines
+    read = read_examples(open_source(str(eft)), InputConfig(data=str(eft)), Intake())
+    assert [example.output for example in read] == [task["output"] for task in tasks]
+
+
+def test_preference_pairs_examine_a_judge(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "Question 1?", "chosen": "answer 3", "rejected": "answer 1"},
+        {"chosen": [{"role": "user", "content": "Question 2?"},
+                    {"role": "assistant", "content": "answer 2"}],
+         "rejected": [{"role": "user", "content": "Question 2?"},
+                      {"role": "assistant", "content": "answer 4"}]},
+    ]  # fmt: skip
+    data = written(tmp_path / "pairs.jsonl", rows)
+    with FaultyServer(reply=scores) as server:
+        done = rate(config(data, tmp_path / "rated.jsonl", server.url, seed=10))
+    assert done.exam is not None
+    assert (done.answers, done.exam.pairs, done.exam.pairwise_accuracy) == (4, 2, 0.5)
+
+
+def test_judge_tasks_need_ranks_and_ratings(tmp_path: Path) -> None:
+    data = written(tmp_path / "s.jsonl", SAMPLES)
+    with pytest.raises(UsageError, match="'rank'"):
+        rate(config(data, tmp_path / "r.jsonl", "http://localhost:1", eft=tmp_path / "eft.jsonl"))
+    with pytest.raises(UsageError, match="--rate"):
+        JudgeConfig(first="a", second="b", judge=ModelConfig(), eft=tmp_path / "eft.jsonl",
+                    columns=InputConfig(data="a"))  # fmt: skip

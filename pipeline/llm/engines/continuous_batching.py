@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...base.progress import say
 from ...config import Role
@@ -13,6 +13,7 @@ from ...models.devices import pick_device, pick_dtype, release_memory
 from ...models.loading import load_causal_lm, load_tokenizer
 from ...records import Message
 from ..flow_control import RESUME
+from .gumbel_sampling import GumbelSampler
 
 CPU_BATCH = 16  # requests at once on a CPU: each attends over the cache of all, masked
 CPU_BATCH_TOKENS = 512
@@ -33,14 +34,6 @@ class Settings:
     memory: int | None
     role: Role = "teacher"
     chat: bool = True
-
-
-class Sampling(NamedTuple):
-    """How a run's replies are sampled; greedily at temperature 0."""
-
-    temperature: float
-    seed: int | None
-    top_p: float | None = None
 
 
 @dataclass(slots=True)
@@ -77,7 +70,7 @@ class LoadedModel:
         release_memory()
 
 
-def start_model(settings: Settings, sampling: Sampling) -> LoadedModel:
+def start_model(settings: Settings) -> LoadedModel:
     """The model loaded and its manager's thread begun.
 
     Raises CurateError for what cannot be loaded, has no chat template or does not fit.
@@ -95,23 +88,21 @@ def start_model(settings: Settings, sampling: Sampling) -> LoadedModel:
     dtype = pick_dtype(device, otherwise="float16")
     model = load_causal_lm(name, settings.revision, dtype=dtype, device=device)
     try:
-        return _started(model, tokenizer, settings, sampling)
+        return _started(model, tokenizer, settings)
     except (RuntimeError, MemoryError, ValueError) as error:  # no memory; an architecture unknown
         raise failed(name, str(error), settings.role) from None
 
 
-def _started(model: Any, tokenizer: Any, settings: Settings, sampling: Sampling) -> LoadedModel:
+def _started(model: Any, tokenizer: Any, settings: Settings) -> LoadedModel:
     from transformers import GenerationConfig
 
     text = model.config.get_text_config()
     ends = _ends(model, tokenizer)
-    how: dict[str, Any] = {"do_sample": sampling.temperature > 0}
-    if sampling.temperature:
-        how |= {"temperature": sampling.temperature, "top_p": sampling.top_p or 1.0}
     manager = model.init_continuous_batching(
-        generation_config=GenerationConfig(eos_token_id=sorted(ends) or -1, **how),
-        continuous_batching_config=_batching(model, settings, sampling.seed),
+        generation_config=GenerationConfig(eos_token_id=sorted(ends) or -1, do_sample=False),
+        continuous_batching_config=_batching(model, settings),
     )
+    manager.logit_processor = GumbelSampler()
     manager.warmup()  # makes the cache here, so that want of memory shows now
     manager.start()
     sizes = manager.continuous_batching_config
@@ -129,7 +120,7 @@ def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(end for end in [*own, tokenizer.eos_token_id] if end is not None)
 
 
-def _batching(model: Any, settings: Settings, seed: int | None) -> Any:
+def _batching(model: Any, settings: Settings) -> Any:
     """Sizes of batches and cache; a GPU's are transformers' own, of the memory that is free."""
     import torch
     from transformers.generation.configuration_utils import ContinuousBatchingConfig
@@ -138,11 +129,11 @@ def _batching(model: Any, settings: Settings, seed: int | None) -> Any:
         free, total = torch.cuda.mem_get_info(model.device)
         taken = torch.cuda.memory_reserved(model.device)
         share = min(0.85, 0.85 * free / (total - taken))  # of all that is not ours yet
-        batching = ContinuousBatchingConfig(seed=seed, max_memory_percent=share)
+        batching = ContinuousBatchingConfig(max_memory_percent=share)
         batching.max_requests_per_batch = settings.ceiling
         return batching
     batch = min(settings.ceiling, CPU_BATCH)
-    batching = ContinuousBatchingConfig(seed=seed, max_batch_tokens=CPU_BATCH_TOKENS)
+    batching = ContinuousBatchingConfig(max_batch_tokens=CPU_BATCH_TOKENS)
     batching.max_requests_per_batch = batch
     page = getattr(batching, "page_size", None) or batching.block_size
     batching.num_blocks = max(1, _cached_tokens(model, settings, batch) // page)

@@ -1,15 +1,15 @@
 """A model in this process: transformers' continuous batching, on a CPU or one GPU.
 
-Temperature and top-p are the run's, and so is the seed: it starts the random numbers of the whole
-run, which requests draw in the order in which they are scheduled, so that sampled replies (unlike
-greedy ones) depend on what was asked beside them. Top-k, top-p and penalties of the model's
-generation_config are not applied.
+A reply is sampled by the request alone (`gumbel_sampling`): its temperature, top-p, key and seed.
+Without a seed the key alone draws it, so that the same request always has the same reply. Top-k,
+top-p and penalties of the model's generation_config are not applied.
 """
 
 import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -20,7 +20,7 @@ from ...errors import CurateError, RequestFailed
 from ...inputs.model_files import folder_hash, short_name
 from ...method.replies.endings import opens_reasoning
 from ..protocol import Engine, Reply, Request
-from .continuous_batching import LoadedModel, Sampling, Settings, failed, start_model
+from .continuous_batching import LoadedModel, Settings, failed, start_model
 
 PULSE = 1.0  # seconds between looks at the thread while a reply is awaited
 PROMPT_END = 16  # tokens of a prompt that show whether it opens a block of reasoning
@@ -48,7 +48,6 @@ class InProcessEngine(Engine):
         self.revision = folder_hash(Path(model)) if folder else revision
         revision = None if folder else revision
         self._settings = Settings(model, revision, device, ceiling, memory, role)
-        self._temperature: float | None = None
         self._model: asyncio.Future[LoadedModel] | None = None
         self._numbers = count()
 
@@ -62,7 +61,7 @@ class InProcessEngine(Engine):
                 f"longer than the {self._settings.role}'s context: the prompt has "
                 f"{len(prompt)} tokens, the context {model.context}"
             )
-        tokens = await self._generate(model, prompt, min(request.max_tokens, room))
+        tokens = await self._generate(model, request, prompt, min(request.max_tokens, room))
         stopped = bool(tokens) and tokens[-1] in model.ends
         opened = "<think>" if opens_reasoning(model.decode(prompt[-PROMPT_END:])) else ""
         return Reply(
@@ -86,22 +85,26 @@ class InProcessEngine(Engine):
 
     async def _loaded(self, request: Request) -> LoadedModel:
         if self._model is None:
-            self._temperature = request.temperature
             self._model = asyncio.get_running_loop().create_future()
             settings = replace(self._settings, chat=request.tokens is None)
-            sampling = Sampling(request.temperature, request.seed, request.top_p)
-            loading = (settings, sampling, self._model)
+            loading = (settings, self._model)
             # A daemon, and so is the manager's thread begun in it: neither can hold up an exit.
             Thread(target=_load, args=loading, name="load model", daemon=True).start()
-        assert request.temperature == self._temperature, "the temperature is the run's"
         return await asyncio.shield(self._model)
 
-    async def _generate(self, model: LoadedModel, prompt: list[int], most: int) -> list[int]:
+    async def _generate(
+        self, model: LoadedModel, request: Request, prompt: list[int], most: int
+    ) -> list[int]:
         """The new tokens. CurateError when the manager's thread has failed or ended."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         name, manager = f"request {next(self._numbers)}", model.manager
         manager.register_result_handler(name, _setter(future))
-        if manager.add_request(prompt, request_id=name, max_new_tokens=most) is None:
+        sampling = {
+            "temperature": request.temperature,
+            "top_p": request.top_p or 1.0,
+            "stream": _stream(request),
+        }
+        if manager.add_request(prompt, name, most, **sampling) is None:
             raise self._broken(manager)
         try:
             while not future.done():
@@ -122,6 +125,11 @@ class InProcessEngine(Engine):
         return failed(self.name, why, self._settings.role)
 
 
+def _stream(request: Request) -> int:
+    """64 bits that name a request's noise; its seed and its sample's number are in its key too."""
+    return int.from_bytes(blake2b(f"{request.seed} {request.key}".encode(), digest_size=8).digest())
+
+
 def _setter(future: asyncio.Future[Any]) -> Callable[[Any], None]:
     def set_result(output: Any) -> None:
         if output.is_finished() and not future.done():
@@ -130,12 +138,12 @@ def _setter(future: asyncio.Future[Any]) -> Callable[[Any], None]:
     return set_result
 
 
-def _load(settings: Settings, sampling: Sampling, future: asyncio.Future[LoadedModel]) -> None:
+def _load(settings: Settings, future: asyncio.Future[LoadedModel]) -> None:
     """Loads in a thread; what comes of it, an exception too, goes to the future."""
     model: LoadedModel | None = None
     error: BaseException | None = None
     try:
-        model = start_model(settings, sampling)
+        model = start_model(settings)
     except BaseException as problem:  # noqa: BLE001 (raised again by whoever awaits the future)
         error = problem
 

@@ -6,6 +6,7 @@ import gc
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,14 +150,33 @@ def test_a_prompt_needs_room_for_one_token(folder: Path) -> None:
     assert str(bad).startswith("longer than the teacher's context: the prompt has 384 tokens")
 
 
-def test_sampling_varies_and_its_seed_repeats_it(folder: Path) -> None:
-    def sampled(seed: int) -> str:
-        [reply] = replies(ask(folder, request("Say it.", temperature=1.0, seed=seed)))
-        return reply.text
+def sampled(number: int) -> Request:
+    """One of many kinds of request, no two the same; each fourth greedily."""
+    asked = request(TEXTS[number % 12], max_tokens=40, temperature=number % 4 / 2, seed=number % 3)
+    return replace(asked, key=f"sample {number}", top_p=None if number % 2 else 0.8)
 
-    first = sampled(1)
-    assert first == sampled(1)
-    assert first != sampled(2)
+
+def test_a_sampled_reply_depends_on_its_request_alone(folder: Path) -> None:
+    asked = [sampled(number) for number in range(24)]
+    together = [told(reply) for reply in replies(ask(folder, *asked))]
+    backwards = [told(reply) for reply in replies(ask(folder, *reversed(asked), ceiling=3))]
+    assert together == backwards[::-1]
+    assert [told(*replies(ask(folder, one))) for one in asked[5:8]] == together[5:8]
+    greedy = [one for one in asked if not one.temperature]
+    assert alone(folder, greedy) == [reply for reply in together[::4]]
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"seed": None}, {"key": "sample 2"}])
+def test_another_seed_or_key_is_another_reply(folder: Path, change: dict[str, Any]) -> None:
+    one = request("Say it.", temperature=1.0, seed=1)
+    first, other, again = replies(ask(folder, one, replace(one, **change), one))
+    assert first.text == again.text != other.text
+
+
+def test_the_smallest_nucleus_is_the_greedy_reply(folder: Path) -> None:
+    one = request("Say it.", temperature=1.0)
+    [reply] = replies(ask(folder, replace(one, top_p=1e-9)))
+    assert [told(reply)] == alone(folder, [one])
 
 
 def test_a_failure_in_the_thread_reaches_every_request(tmp_path: Path) -> None:
