@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.pipeline.base.checksums import with_check
+from curate.pipeline.base.checksums import with_checksum
 from curate.pipeline.base.files import write_json, write_parquet
 from curate.pipeline.runs.decisions import DecisionFiles
 from curate.pipeline.runs.directory import RunDir
@@ -80,7 +80,7 @@ def make(source: RunDir, target: Path, records: int) -> None:
     stages = {"reflect": {**(source.stage("reflect") or {}), "records": records, "input": None}}
     stages[f"select/{scores.name}"] = {**entry, "counts": {"sequences": 8 * records}}
     manifest = {name: value for name, value in source.manifest.items() if name != "check"}
-    write_json(target / "manifest.json", with_check({**manifest, "stages": stages}))
+    write_json(target / "manifest.json", with_checksum({**manifest, "stages": stages}))
     decisions = DecisionFiles.of(source, scores.name)
     decided = grown([table for _, table in decisions.shards()], records, own, 2)
     write_shards(target / "decisions" / scores.name, decided)
@@ -131,6 +131,7 @@ def main() -> None:
         make(RunDir.open(given.run), run, given.records)
         times = sorted(measured(run) for _ in range(given.repeats))
         size = (run / "report.html").stat().st_size
+        beside = sum(path.stat().st_size for path in run.glob("report.*.jsonl"))
         bytes_read = sum(
             p.stat().st_size for p in run.rglob("*") if p.suffix in (".parquet", ".arrow")
         )
@@ -143,9 +144,9 @@ def main() -> None:
         f"{os.getloadavg()[0]:.1f}; "
         f"python {platform.python_version()}, {libraries}; {bytes_read / 2**20:.0f} MiB of Parquet and "
         "Arrow files.\n\n"
-        "| median of runs | wall s (min to max) | processor s | peak memory | page |\n|---|---|---|---|---|\n"
+        "| median of runs | wall s (min to max) | processor s | peak memory | page | records beside it |\n|---|---|---|---|---|---|\n"
         f"| {given.repeats} | {wall:.1f} ({times[0][0]:.1f} to {times[-1][0]:.1f}) | {used:.1f} | "
-        f"{memory:.0f} MiB | {size / 1e6:.2f} MB |\n",
+        f"{memory:.0f} MiB | {size / 1e6:.2f} MB | {beside / 1e6:.0f} MB |\n",
         "utf-8",
     )
     print(RESULTS.read_text("utf-8"))

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..method.corpus.baseline_sampling import length_difference
 from ..method.statistics.compression import bits_per_character
 from ..runs.directory import RunDir
 from .examples import DecisionExample, examples
@@ -46,10 +47,16 @@ class RunNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetNumbers:
-    """A set of rows: the selection or a baseline."""
+    """A set of rows: the selection or a baseline.
+
+    `apart` is the `length_difference` of its responses from the selection's. The ratios are of the
+    `scored` rows: those that have both.
+    """
 
     name: str
     rows: int
+    apart: float
+    scored: int
     instruction: Distribution
     response: Distribution
     ifd: Distribution
@@ -178,7 +185,7 @@ def student_numbers(
         statuses=_statuses(student.scores),
         failures=_failures(student.scores),
         lengths={k: distribution(v) for k, v in lengths_of(candidates, student).items()},
-        sets=[_set(name, rows, student.scores) for name, rows in student.sets.items()],
+        sets=[_set(name, student) for name in student.sets],
         examples=examples(run, candidates, rows),
         notices=_student_notices(student, about),
     )
@@ -254,11 +261,17 @@ def _student_notices(student: StudentTables, about: RunNumbers) -> list[str]:
     return []
 
 
-def _set(name: str, rows: pa.Table, scores: pa.Table) -> SetNumbers:
-    known = _with_scores(rows, scores)
+def _set(name: str, student: StudentTables) -> SetNumbers:
+    rows = student.sets[name]
+    known = _with_scores(rows, student.scores).drop_null()
+    lengths, wanted = (
+        one.column("response_chars").to_numpy() for one in (rows, student.sets["selected"])
+    )
     return SetNumbers(
         name=name,
         rows=len(rows),
+        apart=length_difference(lengths, wanted),
+        scored=len(known),
         instruction=distribution(numbers(rows.column("instruction_chars"))),
         response=distribution(numbers(rows.column("response_chars"))),
         ifd=distribution(numbers(known.column("ifd"))),

@@ -1,6 +1,6 @@
 """One record of each combination of rules, with what was compared at each step."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,7 +123,7 @@ def _texts(
     """What the step may change: the response, and in the first step all three texts."""
     names = ("instruction", "input", "output") if step == "instruction" else ("output",)
     if step == "instruction" and old is not None and old.history:
-        earlier = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in old.history)
+        earlier = earlier_turns(old.history)
         yield "history", Difference(difference(earlier, earlier).old, [])
     for name in names:
         before, after = getattr(old, name, None) or "", getattr(new, name, None) or ""
@@ -133,3 +133,8 @@ def _texts(
             yield name, Difference(difference(before, before).old, [])
         else:
             yield name, difference(before, after)
+
+
+def earlier_turns(history: Iterable[Mapping[str, str]]) -> str:
+    """A record's history as a text."""
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in history)

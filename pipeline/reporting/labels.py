@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from ..runs.baselines import MOST_APART as MOST_APART
+
 RuleStep = Literal["instruction", "response", "filter"]
 
 VERSIONS = {

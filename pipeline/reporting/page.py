@@ -1,8 +1,11 @@
 """The HTML page: numbers and figures in, one self-contained text out."""
 
 import re
+import shlex
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import resources
 from typing import Any
 
@@ -12,8 +15,10 @@ from . import labels
 from .contents import RunNumbers, StudentNumbers
 from .difference import Piece
 from .figures import Panels
+from .made import Made
 from .panels import Panel
 from .reading import StudentTables
+from .records import RecordsFile
 
 FOLD = 900
 """Characters of a text that are shown before the rest is folded."""
@@ -31,6 +36,7 @@ class StudentPage:
     student: StudentTables
     numbers: StudentNumbers
     panels: Panels
+    records: RecordsFile | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +50,17 @@ class Facts:
 
 
 def page(
-    facts: Facts, about: RunNumbers, statuses: Panel | None, students: Sequence[StudentPage]
+    facts: Facts,
+    about: RunNumbers,
+    statuses: Panel | None,
+    students: Sequence[StudentPage],
+    made: Made,
 ) -> str:
     """The whole page of a run, as text."""
-    parts = {"facts": facts, "run": about, "statuses": statuses, "students": students}
-    return rendered("page.html", **parts, labels=labels)
+    parts = {"facts": facts, "run": about, "statuses": statuses, "students": students, "made": made}
+    script = _file("records.js")
+    allowed = b64encode(sha256(script.encode()).digest()).decode()
+    return rendered("page.html", **parts, labels=labels, script=Markup(script), allowed=allowed)
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -66,6 +78,8 @@ def rendered(template: str, **values: Any) -> str:
         "visible": visible,
         "plain": plain,
         "folded": folded,
+        "quoted": shlex.quote,
+        "setting": setting,
         "thousands": lambda value: f"{value:,}",
         "fixed": lambda value, digits: f"{value:,.{digits}f}",
     }
@@ -96,6 +110,20 @@ def visible(text: str) -> Markup:
 def plain(text: str) -> str:
     """Text from the data where no box can stand, as in an attribute."""
     return _UNSEEN.sub("\ufffd", text)
+
+
+def setting(value: Any) -> str:
+    """A value of a configuration, in words.
+
+    >>> setting([None, True, "a"])
+    'not given, yes, a'
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {setting(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value)) or "none"
+    words = {None: "not given", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _box(sign: str) -> Markup:

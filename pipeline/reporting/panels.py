@@ -63,6 +63,17 @@ def distributions(
                      sum(found.beyond.values()))  # fmt: skip
 
 
+def curve(name: str, title: str, losses: Sequence[tuple[int, float]]) -> Panel:
+    """A training's loss by step."""
+    with figure(WIDTH, HEIGHT * 0.85) as drawn:
+        ax = drawn.add_axes((0.12, 0.2, 0.84, 0.74))
+        ax.plot(*zip(*losses, strict=True), color=COLOUR["both"], linewidth=1.5)
+        ax.set_xlabel("step")
+        ax.set_ylabel("training loss")
+        text = f"Training loss from step {losses[0][0]} to step {losses[-1][0]}."
+        return Panel(name, title, inline(drawn, name, title=title, text=text))
+
+
 def cloud(
     name: str, title: str, xy: tuple[Numbers, Numbers], x: Axis, y: Axis, colour: str
 ) -> Panel:
@@ -75,7 +86,7 @@ def cloud(
             _hexagons(ax, np.maximum(xs, x.begin), ys, x, y, colour)
         elif len(xs):
             ax.scatter(
-                np.maximum(xs, x.begin), ys, s=9, color=COLOUR[colour], alpha=0.45, linewidths=0
+                np.maximum(xs, x.begin), ys, s=16, color=COLOUR[colour], alpha=0.7, linewidths=0
             )
         _axes(ax, x, y)
         text = f"{len(xs)} pairs, {x.label} across and {y.label} up."
@@ -93,7 +104,7 @@ def _hexagons(ax: Any, xs: Numbers, ys: Numbers, x: Axis, y: Axis, colour: str) 
         xscale="log" if x.log else "linear",
     )  # fmt: skip
     counts = np.asarray(bins.get_array(), dtype=float)
-    steps = np.round(0.1 + 0.9 * np.sqrt(counts / counts.max()), 2)
+    steps = np.round(0.25 + 0.75 * np.sqrt(counts / counts.max()), 2)
     bins.set_array(None)
     bins.set_facecolor([(*to_rgb(COLOUR[colour]), alpha) for alpha in steps])
 

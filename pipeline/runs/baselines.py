@@ -3,20 +3,29 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..method.corpus.baseline_sampling import Drawn, draw, draw_of_like_lengths, lots
+from ..method.corpus.baseline_sampling import (
+    Drawn,
+    draw,
+    draw_of_like_lengths,
+    length_difference,
+    lots,
+)
 from .decisions import DecisionFiles
 from .directory import RunDir
 from .selected import set_rows, write_set
 
+MOST_APART = 0.1
+"""The largest `length_difference` of a baseline that is called matched in length."""
 HOW = {
     "random": "drawn at random",
     "length": "for each selected row, the longest first, the unused original whose response is "
-    "nearest to it in characters",
+    f"nearest to it in characters; on average they differ by at most {MOST_APART:.0%} of the mean",
 }
 CARD = """# Baseline: {name}
 
@@ -34,11 +43,16 @@ class Baselines:
 
 
 def write_baselines(run: RunDir, student: str, schema: pa.Schema) -> Baselines:
-    """Write a folder for each name of `HOW`, with the columns of the selected set."""
+    """Write a folder for each name of `HOW`, with the columns of the selected set.
+
+    There is none matched in length where the originals are too short or too long for it.
+    """
     folder = run.path / "baselines" / student
     decisions = DecisionFiles.of(run, student)
     chosen = drawn(decisions)
     counts = {name: int(own.sum()) for name, own in chosen.items()}
+    for name in HOW.keys() - chosen.keys():
+        rmtree(folder / name, ignore_errors=True)  # of an earlier selection
     for name, own in chosen.items():
         card = CARD.format(name=name, number=counts[name], student=student, how=HOW[name])
         write_set(folder / name, _originals(decisions, own, schema), schema, card)
@@ -46,7 +60,7 @@ def write_baselines(run: RunDir, student: str, schema: pa.Schema) -> Baselines:
 
 
 def drawn(decisions: DecisionFiles) -> dict[str, Drawn]:
-    """Of all records, which originals are in each baseline; only those that have their texts."""
+    """Of all records, which originals are in each baseline that can be had."""
     rows = decisions.table(["id", "reason", "response_chars", "original_response_chars"])
     kept = rows.filter(pc.is_null(rows.column("reason"))).column("response_chars")
     wanted = kept.to_numpy()
@@ -59,7 +73,10 @@ def drawn(decisions: DecisionFiles) -> dict[str, Drawn]:
     numbers = lots(id for part in parts for id in part.column("id").to_pylist())
     lengths = pool.column("original_response_chars").to_numpy()
     found["random"][there] = draw(numbers, len(wanted))
-    found["length"][there] = draw_of_like_lengths(wanted, lengths, numbers)
+    alike = draw_of_like_lengths(wanted, lengths, numbers)
+    found["length"][there] = alike
+    if length_difference(lengths[alike], wanted) > MOST_APART:
+        del found["length"]
     return found
 
 

@@ -8,8 +8,10 @@ from ..base.foreign_json import parse_json
 from ..errors import CurateError
 from ..reporting.contents import run_numbers, student_numbers
 from ..reporting.figures import status_bars, student_panels
+from ..reporting.made import made_of
 from ..reporting.page import Facts, StudentPage, page
 from ..reporting.reading import candidate_rows, read_student, student_keys
+from ..reporting.records import write_records
 from ..runs.directory import RunDir
 
 
@@ -24,7 +26,10 @@ class ReportResult:
 
 
 def report(path: str, *, out: Path | None = None, student: str | None = None) -> ReportResult:
-    """Write the report of a run, finished or not; of all its students unless one is named."""
+    """Write the report of a run, finished or not; of all its students unless one is named.
+
+    Beside the page, `<page>.<student>.jsonl` has each record that the student decided about.
+    """
     run = RunDir.open(path)
     out = out or run.path / "report.html"
     if out.is_dir():
@@ -37,9 +42,11 @@ def report(path: str, *, out: Path | None = None, student: str | None = None) ->
         read = read_student(run, key)
         numbers = student_numbers(run, candidates, about, read)
         panels = student_panels(candidates, read, numbers, f"s{place}-")
-        parts.append(StudentPage(student=read, numbers=numbers, panels=panels))
+        beside = out.with_name(f"{out.stem}.{key}.jsonl")
+        records = write_records(run, read, beside) if read.decided else None
+        parts.append(StudentPage(student=read, numbers=numbers, panels=panels, records=records))
     statuses = status_bars(about) if about.records else None
-    write_text(out, page(facts, about, statuses, parts))
+    write_text(out, page(facts, about, statuses, parts, made_of(run)))
     notices = [*about.notices, *(f"{p.student.key}: {n}" for p in parts for n in p.numbers.notices)]
     if about.records and not keys:
         notices.append("No student has selected yet.")

@@ -1,6 +1,7 @@
 """Runs with one student or two, baselines, and texts that would like to be more than texts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -8,11 +9,15 @@ import datasets
 from curate.pipeline.config import (
     InputConfig,
     ModelConfig,
+    PairsConfig,
     ReflectConfig,
     ScoringConfig,
     SelectConfig,
 )
+from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.runs.directory import RunDir
+from curate.pipeline.stages.finetuning import finetune_run
+from curate.pipeline.stages.pairs.stage import pairs
 from curate.pipeline.stages.reflection.stage import reflect
 from curate.pipeline.stages.selection.stage import select
 
@@ -110,13 +115,17 @@ def selected(folder: Path, student: Path) -> Path:
 
 
 def whole(folder: Path, student: Path) -> Path:
-    """Selected by two students, the second with a budget and in half precision."""
+    """Selected by two students, the second with a budget and in half precision; a model, pairs."""
     run = selected(folder, student)
     scoring = ScoringConfig(
         student=str(student), device="cpu", template="alpaca", dtype="bfloat16", score_all=True
     )
     data = InputConfig(data=str(run))
     select(SelectConfig(input=data, scoring=scoring, top="50%", max_ifd=1.8, max_rifd=1.9))
+    made = sorted(path.name for path in (run / "selected").iterdir())[0]
+    pairs(PairsConfig(input=data, out=run / "made" / "pairs", student=made))
+    recipe = FinetuneConfig(input=data, out=run / "model", model=str(student), selection=made)
+    finetune_run(replace(recipe, preset="demo", max_steps=3, held_out=0.3))
     about = RunDir.open(run)
     cost = {"tokens": {"prompt": 12345, "completion": 6789}, "cost_usd": 1.25}
     about.finish_stage("reflect", {**(about.stage("reflect") or {}), **cost})

@@ -57,7 +57,7 @@ def test_every_file_of_the_page_is_installed() -> None:
     patterns = [*settings["package-data"]["curate.pipeline.reporting"], "*.py"]
     files = [p for p in (ROOT / "pipeline" / "reporting").iterdir() if p.is_file()]
     assert all(any(path.match(pattern) for pattern in patterns) for path in files)
-    assert {path.suffix for path in files} == {".py", ".html", ".css"}
+    assert {path.suffix for path in files} == {".py", ".html", ".css", ".js"}
 
 
 def test_joined_emoji_stay_joined() -> None:

@@ -15,6 +15,8 @@ from ..training.data import Row, chosen, records, scoring_with, select_from, wri
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ("random", "length")
+ALIKE: dict[str, Any] = {"max_ifd": 9.0, "max_rifd": 9.0, "top": "7"}
+"""Of these settings the originals have rows of the selection's lengths."""
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def baseline(result: SelectResult, name: str) -> datasets.Dataset:
 def test_as_many_originals_with_the_selections_columns(
     data: Path, tmp_path: Path, tiny_student: Path
 ) -> None:
-    result = selected(data, tmp_path / "run", tiny_student, max_ifd=9.0, max_rifd=9.0, top="7")
+    result = selected(data, tmp_path / "run", tiny_student, **ALIKE)
     assert result.counts["baselines"] == {"random": 7, "length": 7}
     entry = RunDir.open(result.run).stage(f"select/{result.student}")
     assert entry is not None and entry["counts"] == result.counts
@@ -57,7 +59,7 @@ def test_as_many_originals_with_the_selections_columns(
 
 
 def test_lengths_are_nearer_than_by_chance(data: Path, tmp_path: Path, tiny_student: Path) -> None:
-    result = selected(data, tmp_path / "run", tiny_student, max_ifd=9.0, max_rifd=9.0, top="5")
+    result = selected(data, tmp_path / "run", tiny_student, **ALIKE)
     wanted = mean_length(chosen(result))
     by_length, by_chance = (abs(mean_length(rows_of(result, n)) - wanted) for n in NAMES[::-1])
     assert by_length <= by_chance
@@ -74,15 +76,26 @@ def rows_of(result: SelectResult, name: str) -> list[Row]:
 def test_the_order_of_the_input_and_doing_it_again_change_nothing(
     data: Path, tmp_path: Path, tiny_student: Path
 ) -> None:
-    result = selected(data, tmp_path / "run", tiny_student)
+    result = selected(data, tmp_path / "run", tiny_student, **ALIKE)
     sorted_data = write_jsonl(tmp_path / "sorted.jsonl", records(18))
-    other = selected(sorted_data, tmp_path / "other", tiny_student)
+    other = selected(sorted_data, tmp_path / "other", tiny_student, **ALIKE)
     for name in NAMES:
         ids = set(baseline(result, name)["id"])
         assert ids and ids == set(baseline(other, name)["id"])
     before = {name: rows_of(result, name) for name in NAMES}
-    again = selected(result.run, tmp_path / "run", tiny_student)
+    again = selected(result.run, tmp_path / "run", tiny_student, **ALIKE)
     assert {name: rows_of(again, name) for name in NAMES} == before
+
+
+def test_originals_too_short_for_the_selection_are_not_called_matched(
+    data: Path, tmp_path: Path, tiny_student: Path
+) -> None:
+    before = selected(data, tmp_path / "run", tiny_student, **ALIKE)
+    assert (before.baselines / "length").is_dir()
+    result = selected(before.run, tmp_path / "run", tiny_student)
+    assert 0 < mean_length(rows_of(result, "random")) < 0.9 * mean_length(chosen(result))
+    assert result.counts["baselines"] == {"random": len(chosen(result))}
+    assert [folder.name for folder in result.baselines.iterdir()] == ["random"]
 
 
 def test_an_empty_selection_has_empty_baselines(

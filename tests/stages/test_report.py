@@ -1,9 +1,11 @@
 """`curate report`: every number equals one recomputed from the files by plain code."""
 
+import hashlib
 import json
 import math
 import re
 import shutil
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from html import unescape
@@ -206,6 +208,8 @@ def of_baselines(run: Path, key: str) -> Iterator[tuple[str, float]]:
     scores = {(s["id"], s["candidate"]): s for s in parquet(run / "scores" / key)}
     folders = sorted((run / "baselines" / key).glob("*"))
     sets = {"selected": run / "selected" / key, **{f.name: f for f in folders}} if folders else {}
+    if sets:
+        yield "most_apart", 10
     for name, folder in sets.items():
         rows = arrow(folder)
         for row in rows:
@@ -216,11 +220,32 @@ def of_baselines(run: Path, key: str) -> Iterator[tuple[str, float]]:
         lengths = [float(len(row["output"])) for row in rows]
         yield f"set.{name}.response.mean", math.fsum(lengths) / len(rows)
         yield f"set.{name}.response.median", quantile(lengths, 0.5)
-        for side in ("ifd", "rifd"):
-            values = known(rows, side)
-            yield f"set.{name}.{side}.count", len(values)
-            yield f"set.{name}.{side}.mean", math.fsum(values) / len(values)
+        if name != "selected":
+            wanted = sorted(len(row["output"]) for row in arrow(sets["selected"]))
+            apart = [abs(a - b) for a, b in zip(sorted(lengths), wanted, strict=True)]
+            yield f"set.{name}.apart.share", sum(apart) / sum(wanted)
+        both = [row for row in rows if row["ifd"] is not None and row["rifd"] is not None]
+        yield f"set.{name}.scored", len(both)
+        for side in ("ifd", "rifd") if both else ():
+            yield f"set.{name}.{side}.mean", math.fsum(row[side] for row in both) / len(both)
         yield f"set.{name}.distinct_2", distinct_2(rows)
+
+
+def of_what_was_made(run: Path) -> Iterator[tuple[str, float]]:
+    about = json.loads((run / "model" / "training.json").read_text("utf-8"))["result"]
+    assert about["held_out_after"] != about["held_out_before"]
+    for name in ("rows", "steps", "seconds"):
+        yield f"training.model.{name}", about[name]
+    for name in ("before", "after"):
+        yield f"training.model.{name}", about[f"held_out_{name}"]
+    yield "training.model.first", about["train_loss"][0][1]
+    yield "training.model.last", about["train_loss"][-1][1]
+    pairs = arrow(run / "made" / "pairs")
+    yield "pairs.made/pairs.pairs", len(pairs)
+    yield "pairs.made/pairs.left_out", len(arrow(run / "made" / "pairs" / "left_out"))
+    yield "pairs.made/pairs.near_ties", sum(row["near_tie"] for row in pairs)
+    longer = [len(p["chosen"][-1]["content"]) > len(p["rejected"][-1]["content"]) for p in pairs]
+    yield "pairs.made/pairs.longer.share", sum(longer) / len(pairs)
 
 
 def combinations(run: Path, key: str) -> dict[tuple[Any, ...], Rows]:
@@ -250,7 +275,7 @@ def of_examples(run: Path, key: str) -> Iterator[tuple[str, float]]:
 
 
 def expected(run: Path) -> Numbers:
-    found = dict(of_the_run(run))
+    found = {**dict(of_the_run(run)), **dict(of_what_was_made(run))}
     for folder in sorted((run / "selected").iterdir()):
         key = folder.name
         for part in (of_a_student, of_scores, of_baselines, of_examples):
@@ -327,7 +352,7 @@ def test_the_examples_are_whole_and_inert(run: Path, html: str) -> None:
         for name in ("instruction", "output"):
             assert candidate[name].replace("\0", "\u2400") in shown, candidate["id"]
     assert HOSTILE.replace("\0", "\u2400") in shown and LONG_LINE in shown
-    assert "script" not in page.tags and "img" not in page.tags
+    assert "img" not in page.tags
     assert {tag for tag, name, _ in page.attributes if name.startswith("on")} == set()
     assert html.count("<style") == 1
 
@@ -344,10 +369,61 @@ def _texts(texts: list[str]) -> Iterator[list[str]]:
             yield [text, texts[place + 1]]
 
 
-def test_nothing_is_fetched_or_run(html: str) -> None:
+def scripts(html: str) -> list[tuple[str, str]]:
+    """What stands between `<script` and `>`, and the text, as a parser finds them."""
+    return re.findall(r"<script\b([^>]*)>(.*?)</script", html, re.S | re.I)
+
+
+def test_the_only_script_is_the_one_that_the_policy_allows(run: Path, html: str) -> None:
+    (own,) = [text for about, text in scripts(html) if not about]
+    digest = b64encode(hashlib.sha256(own.encode()).digest()).decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    assert f"script-src 'sha256-{digest}';" in policy and "unsafe" not in policy.split("script")[1]
+    assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval|Function|fetch", own)
+    data = [text for about, text in scripts(html) if about == ' type="application/jsonl"']
+    assert len(data) == len(list((run / "selected").iterdir())) == len(scripts(html)) - 1
+    assert "<" not in "".join(data)
+
+
+def test_all_records_are_beside_the_page_and_in_it(run: Path, html: str) -> None:
+    candidates = {(c["id"], c["candidate"]): c for c in parquet(run / "candidates")}
+    data = [text for about, text in scripts(html) if about]
+    for key, embedded in zip(student_keys(RunDir.open(run)), data, strict=True):
+        lines = (run / f"report.{key}.jsonl").read_bytes().decode().split("\n")[:-1]
+        found = [json.loads(line) for line in lines]
+        assert [json.loads(line) for line in embedded.split("\n")[:-1]] == found
+        rows = {row["id"]: row for n in ("selected", "rejected") for row in arrow(run / n / key)}
+        assert [record["id"] for record in found] == list(dict.fromkeys(id for id, _ in candidates))
+        for record in found:
+            row, decision = rows[record["id"]], rows[record["id"]]["decision"]
+            for name in ("candidate", "ifd", "rifd", "reason"):
+                assert record.get(name) == row.get(name)
+            for step in ("instruction", "response", "filter"):
+                assert record[f"{step}_rule"] == decision[f"{step}_rule"]
+            assert record["before"] == texts(candidates[record["id"], "original"])
+            changed = row["candidate"] != "original"
+            assert record.get("after") == (texts(row) if changed else None)
+
+
+def texts(row: dict[str, Any]) -> dict[str, str]:
+    return {name: row[name] for name in ("instruction", "input", "output") if row[name]}
+
+
+def test_what_to_filter_by_is_what_there_is(run: Path, html: str) -> None:
+    wanted = Counter[str]()
+    for key in student_keys(RunDir.open(run)):
+        rows = arrow(run / "selected" / key) + arrow(run / "rejected" / key)
+        wanted.update({row["candidate"] for row in rows})
+        for step in ("instruction", "response", "filter"):
+            wanted.update({row["decision"][f"{step}_rule"] for row in rows})
+    assert Counter(v for tag, name, v in Page(html).attributes if tag == "option" and v) == wanted
+
+
+def test_nothing_is_fetched(run: Path, html: str) -> None:
     page = Page(html)
     links = [v for _, name, v in page.attributes if name in ("href", "src", "xlink:href", "action")]
-    assert links and all(link.startswith("#") for link in links)
+    beside = {f"report.{path.name}.jsonl" for path in (run / "selected").iterdir()}
+    assert {link for link in links if not link.startswith("#")} == beside
     assert "default-src 'none'" in html and "@import" not in html
     assert "\0" not in html and "url(http" not in html
     ids = [value for _, name, value in page.attributes if name == "id"]
@@ -361,8 +437,10 @@ def test_nothing_is_fetched_or_run(html: str) -> None:
 
 def test_the_same_run_gives_the_same_page(run: Path, html: str, tmp_path: Path) -> None:
     again = report(str(run), out=tmp_path / "deep" / "again.html")
-    assert again.out.read_text("utf-8") == html
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["again.html"]
+    assert again.out.read_text("utf-8").replace("again.", "report.") == html
+    keys = sorted(path.name for path in (run / "selected").iterdir())
+    beside = [f"again.{key}.jsonl" for key in keys]
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["again.html", *beside]
 
 
 # --- students and unfinished runs -----------------------------------------------------------------

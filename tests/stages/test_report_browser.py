@@ -1,27 +1,31 @@
-"""The report in a real browser: nothing runs, nothing is fetched, nothing overflows."""
+"""The report in a real browser: nothing foreign runs, nothing is fetched, nothing overflows."""
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from curate.pipeline.stages.report import report
 
 from ..reporting.runs import HOSTILE, LONG_LINE, selected
+from ..training.data import scoring_with, select_from, write_jsonl
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
-# A page of the same origin looks into the report, which may run nothing itself.
+# A page of the same origin looks into the report, which runs its own script alone.
 LOOK = """<!doctype html><body style="margin:0">
 <iframe src="report.html" width="{width}" height="900" style="border:0"></iframe>
 <pre id="seen"></pre><script>
@@ -34,7 +38,8 @@ frame.onload = () => {
   const shown = selector => page.querySelector(selector).getClientRects().length > 0;
   document.getElementById("seen").textContent = JSON.stringify({
     hacked: frame.contentWindow.hacked ?? null, title: page.title,
-    scripts: page.querySelectorAll("script, img, iframe, object, embed, link").length,
+    foreign: [...page.querySelectorAll("script, img, iframe, object, embed, link")]
+      .filter(e => e.parentElement !== page.body && e.type !== "application/jsonl").length,
     width: root.clientWidth, scroll: root.scrollWidth, wide,
     flows: [shown(".flow.wide"), shown(".flow.narrow")],
     paper: frame.contentWindow.getComputedStyle(page.body).backgroundColor,
@@ -66,6 +71,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Path
 
 @pytest.fixture
 def site(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    with served(folder) as mine:
+        yield mine
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The address of a folder, and what was asked for there."""
+
     class Mine(Site):
         asked: list[str] = []  # noqa: RUF012
 
@@ -101,7 +114,7 @@ def test_nothing_runs_is_fetched_or_overflows(
 ) -> None:
     url, asked = site
     seen = look(folder, url, tmp_path, width)
-    assert (seen["hacked"], seen["scripts"]) == (None, 0)
+    assert (seen["hacked"], seen["foreign"]) == (None, 0)
     assert seen["title"] == "run <b> & co: what was kept, and why"
     assert seen["width"] <= width and seen["scroll"] == seen["width"], seen["wide"]
     assert seen["wide"] == []
@@ -125,7 +138,109 @@ def test_escaping_alone_is_enough(
         seen = look(folder, url, tmp_path, 400)
     finally:
         (folder / "report.html").write_text(guarded, "utf-8")
-    assert (seen["hacked"], seen["scripts"]) == (None, 0) and "/leak.png" not in asked
+    assert (seen["hacked"], seen["foreign"]) == (None, 0) and "/leak.png" not in asked
+
+
+# Searches, filters and opens all that is found, as the questions of the page's address say.
+SEARCH = """<!doctype html><iframe src="report.html"></iframe><pre id="seen"></pre><script>
+const frame = document.querySelector("iframe"), given = new URLSearchParams(location.search);
+// Requests, unlike timers, take real time of a browser whose time is virtual.
+const until = async done => { while (!done()) await fetch(location.pathname); };
+frame.onload = async () => {
+  const page = frame.contentDocument, root = page.querySelector(".records");
+  const find = selector => root.querySelector(selector);
+  const before = find("[role=search]").hidden;
+  if (find("[type=file]")) {
+    const files = new DataTransfer(), text = await (await fetch(find("a").href)).text();
+    files.items.add(new File([given.get("broken") ?? text], "records.jsonl"));
+    find("[type=file]").files = files.files;
+    find("[type=file]").dispatchEvent(new Event("change"));
+  }
+  await until(() => find("output").textContent);
+  find("[type=search]").value = given.get("text") ?? "";
+  for (const rule of root.querySelectorAll("select")) rule.value = given.get(rule.name) ?? "";
+  find("select").dispatchEvent(new Event("change"));
+  while (!find("button").hidden) find("button").click();
+  const folds = [...root.querySelectorAll("details")];
+  for (const fold of folds) fold.open = true;
+  await until(() => folds.every(fold => fold.querySelector(".pair")));
+  const all = selector => [...root.querySelectorAll(selector)].map(e => e.textContent);
+  document.getElementById("seen").textContent = JSON.stringify({
+    hacked: frame.contentWindow.hacked ?? null, before, number: all("output")[0],
+    texts: all(".text"), commands: all(".copy"), badges: all(".badge"),
+    boxes: [...new Set([...root.querySelectorAll(".unseen")].map(e => e.title))],
+    tags: [...new Set([...root.querySelectorAll(".found *")].map(e => e.localName))].sort()});
+};
+</script>"""
+FOUND_TAGS = ["bdi", "code", "details", "div", "h4", "h5", "p", "span", "summary"]
+
+
+def search(folder: Path, url: str, profile: Path, **wanted: str) -> dict[str, Any]:
+    (folder / "search.html").write_text(SEARCH, "utf-8")
+    dom = browse(profile, f"{url}/search.html?{urlencode(wanted)}", "--dump-dom")
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.S)
+    assert found and found[1], dom[:500]
+    seen: dict[str, Any] = json.loads(unescape(found[1]))
+    assert seen["hacked"] is None and set(seen["tags"]) <= set(FOUND_TAGS)
+    return seen
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    (path,) = folder.glob("report.*.jsonl")
+    return [json.loads(line) for line in path.read_bytes().decode().split("\n") if line]
+
+
+def texts_of(records: list[dict[str, Any]]) -> list[str]:
+    shown = [r.get(side, {}).values() for r in records for side in ("before", "after")]
+    return [text.replace("\0", "\u2400") for values in shown for text in values]
+
+
+def test_records_are_searched_filtered_and_read(
+    folder: Path, site: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    url, _ = site
+    records = lines(folder)
+    seen = search(folder, url, tmp_path)
+    assert (seen["before"], seen["number"]) == (False, f"{len(records)} of {len(records)} records")
+    assert [c.split("'")[-2] for c in seen["commands"]] == [record["id"] for record in records]
+    assert seen["texts"] == texts_of(records)
+    assert {"U+0000", "U+202E", "U+FEFF"} <= set(seen["boxes"])
+    rule = records[-1]["instruction_rule"]
+    some = search(folder, url, tmp_path, text="STONE", instruction_rule=rule)
+    wanted = [r for r in records if r["instruction_rule"] == rule and "stone" in json.dumps(r)]
+    assert 0 < len(wanted) < len(records)
+    assert some["number"] == f"{len(wanted)} of {len(records)} records"
+
+
+def test_many_records_are_read_from_the_file_beside(tmp_path: Path, tiny_student: Path) -> None:
+    hostile = [
+        *("</script><script>window.hacked=1</script>", "<!--<script>", "a\u2028b\u2029c", HOSTILE),
+        *("\u202e\u2067" * 500, "long " * 210_000),
+    ]
+    rows = [
+        {
+            "id": f"{place}'$(x)`<b>\u202e",
+            "candidate": kind,
+            "instruction": text,
+            "output": text + kind,
+        }
+        for place, text in enumerate(hostile)
+        for kind in ("original", "response")
+    ]
+    data = write_jsonl(tmp_path / "rows.jsonl", rows)
+    made = select_from(data, tmp_path / "run", scoring_with(tiny_student))
+    report(str(made.run), out=tmp_path / "report.html")
+    assert "application/jsonl" not in (tmp_path / "report.html").read_text("utf-8")
+    records = lines(tmp_path)
+    assert [record["before"]["instruction"] for record in records] == hostile
+    with served(tmp_path) as (url, _):
+        seen = search(tmp_path, url, tmp_path / "profile")
+        refused = search(tmp_path, url, tmp_path / "profile", broken="no record")
+    assert seen["before"] and seen["number"] == f"{len(hostile)} of {len(hostile)} records"
+    assert seen["texts"] == texts_of(records)
+    quoted = [shlex.split(command)[-1] for command in seen["commands"]]
+    assert quoted == [record["id"] for record in records]
+    assert "cannot be read" in refused["number"] and not refused["texts"]
 
 
 def test_it_prints(folder: Path, tmp_path: Path) -> None:

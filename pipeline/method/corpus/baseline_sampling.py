@@ -84,3 +84,18 @@ def draw_of_like_lengths(wanted: Lengths, lengths: Lengths, numbers: Lots) -> Dr
             drawn[pool[place]] = True
             place += 1
     return drawn
+
+
+def length_difference(lengths: Lengths, wanted: Lengths) -> float:
+    """How far two sets of equal size are apart in length, as part of the wanted ones' mean.
+
+    The mean distance of the longest from the longest, and so on (Wasserstein-1). Infinite where
+    the sizes differ.
+
+    >>> length_difference(np.array([9, 3]), np.array([4, 8]))
+    0.16666666666666666
+    """
+    if len(lengths) != len(wanted):
+        return np.inf
+    apart, total = np.abs(np.sort(lengths) - np.sort(wanted)).sum(), wanted.sum()
+    return float(apart / total) if total else float(apart and np.inf)

@@ -3,10 +3,13 @@
 from collections import Counter
 from itertools import combinations, permutations
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.pipeline.method.corpus.baseline_sampling import (
+    length_difference,
     of_like_lengths,
     random_choice,
     random_subset,
@@ -77,3 +80,18 @@ def test_where_nothing_competes_no_choice_is_nearer() -> None:
 
     best = min(distance(some) for some in combinations(originals.values(), 3))
     assert distance(tuple(originals[id] for id in chosen)) == best
+
+
+@settings(deadline=None)
+@given(pairs=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=5))
+def test_the_difference_is_that_of_the_best_pairing(pairs: list[tuple[int, int]]) -> None:
+    lengths, wanted = (np.array(values) for values in zip(*pairs, strict=True))
+    least = min(np.abs(np.array(order) - wanted).sum() for order in permutations(lengths))
+    assert length_difference(lengths, wanted) == pytest.approx(least / wanted.sum())
+    assert length_difference(lengths[1:], wanted) == np.inf
+
+
+def test_the_difference_of_nothing() -> None:
+    none, zeros = np.array([], np.int64), np.array([0])
+    assert length_difference(none, none) == length_difference(zeros, zeros) == 0
+    assert length_difference(np.array([3]), zeros) == np.inf
