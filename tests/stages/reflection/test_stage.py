@@ -460,6 +460,23 @@ def test_two_runs_at_once_in_one_folder_are_refused(tmp_path: Path, data: Path) 
         assert reflect(config(data, tmp_path / "run", server.url)).statuses == {"ok": 15}
 
 
+def test_a_prompt_that_the_server_cut_is_paid_for_and_failed(tmp_path: Path) -> None:
+    long = {"id": "long", "instruction": "Sum up: " + "The robin sings. " * 500, "output": "It."}
+    data, run = written(tmp_path / "data.jsonl", [long]), tmp_path / "run"
+    with FaultyServer() as server:  # which says that it read 11 tokens of each
+        assert reflect(config(data, run, server.url)).troubled == 3
+        assert "read 11 tokens of a prompt of more than 1" in str(candidates(run)[1].reason)
+        assert set(statuses(run, "long")[1:]) == {"failed"}
+        assert len(journal_lines(run / "journal")) == len(server.requests) == 2
+        for path in RunDir.open(run).shard_paths():
+            path.unlink()
+        assert "records, 0 calls" in estimate(config(data, run, server.url))
+        reflect(config(data, run, server.url))
+        assert len(server.requests) == 2
+        reflect(config(data, run, server.url, retry=("failed",)))
+        assert len(server.requests) == 4
+
+
 # --- --retry --------------------------------------------------------------------------------------
 
 TROUBLES = {
