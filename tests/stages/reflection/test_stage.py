@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curate.pipeline.base.signals import interruptible
 from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling
@@ -1157,6 +1158,13 @@ def test_sigterm_lets_what_is_paid_for_arrive(tmp_path: Path) -> None:
             process.communicate(timeout=20)
         assert process.returncode == 130
         assert journaled(tmp_path / "run" / "journal") == set(map(key_of, server.requests))
+
+
+def test_what_follows_in_the_process_can_be_terminated(tmp_path: Path, data: Path) -> None:
+    with Server() as server, interruptible():
+        before = signal.getsignal(signal.SIGTERM)
+        reflect(config(data, tmp_path / "run", server.url))
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_full_disk_stops_it_cleanly_and_it_goes_on(tmp_path: Path) -> None:
