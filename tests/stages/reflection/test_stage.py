@@ -378,6 +378,19 @@ def test_a_raised_limit_goes_on(tmp_path: Path) -> None:
 # --- resuming and refusing to ---------------------------------------------------------------------
 
 
+def test_a_smaller_limit_leaves_the_counts_of_a_finished_run(tmp_path: Path) -> None:
+    data = written(tmp_path / "data.jsonl", [*records(3), {"id": "unusable"}])
+    with FaultyServer() as server:
+        reflect(config(data, tmp_path / "run", server.url))
+        before = RunDir.open(tmp_path / "run").stage("reflect")
+        unused = (tmp_path / "run" / "rejected_input.json").read_bytes()
+        reflect(config(data, tmp_path / "run", server.url, limit=1))
+        after = RunDir.open(tmp_path / "run").stage("reflect")
+    assert before and after and before["input"]["rows"] == 4
+    assert before | {"seconds": 0} == after | {"seconds": 0}
+    assert (tmp_path / "run" / "rejected_input.json").read_bytes() == unused
+
+
 def own_prompts(folder: Path) -> Path:
     folder.mkdir()
     for name in ("instruction", "response"):
