@@ -12,6 +12,7 @@ from email.utils import format_datetime
 import pytest
 
 from curate.pipeline.errors import CurateError, RequestFailed
+from curate.pipeline.llm.engines.connections import checked_url, request_headers
 from curate.pipeline.llm.engines.openai_server import OpenAIEngine
 from curate.pipeline.llm.protocol import Reply, Request
 
@@ -397,6 +398,14 @@ def test_a_key_that_no_header_can_carry(key: str) -> None:
     with pytest.raises(CurateError, match="API key") as caught:
         OpenAIEngine("m", "http://localhost/v1", api_key=key, ceiling=1)
     assert key not in str(caught.value)
+
+
+def test_azure_gets_the_key_in_its_own_header_and_nobody_else() -> None:
+    azure = checked_url("https://mine.openai.azure.com/openai/deployments/d?api-version=2024-10-21")
+    assert azure.path.endswith("/d/chat/completions") and azure.query == b"api-version=2024-10-21"
+    assert request_headers(azure, "k")["api-key"] == "k"
+    assert "api-key" not in request_headers(azure, None)
+    assert "api-key" not in request_headers(checked_url("https://api.openai.com/v1"), "k")
 
 
 def test_loopback_passes_by_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
