@@ -233,8 +233,12 @@ class Asker:
 
 def _cut_prompt(request: Request, reply: Reply) -> str | None:
     """Why a reply answers another prompt than was sent; servers drop what does not fit, unasked."""
-    floor, read = prompt_floor(request.messages), reply.prompt_tokens
-    if read is None or floor < SHORT_PROMPT or read >= floor:
+    read = reply.prompt_tokens
+    characters = sum(len(message["content"]) for message in request.messages)
+    if read is None or characters < 5 * read:  # as usual: its words need not be counted
+        return None
+    floor = prompt_floor(request.messages)
+    if floor < SHORT_PROMPT or read >= floor:
         return None
     return (
         f"the server read {read} tokens of a prompt of more than {floor}: it cut the prompt, "
