@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from .base.foreign_text import regular
 from .chat_template import ChatTemplate, chat_template
 from .errors import CurateError
 from .records import Message, conversation, user_turn
@@ -238,7 +239,7 @@ def _own_prompt(path: Path) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return regular(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CurateError(f"cannot read the prompt {path}: {error}") from None
 

@@ -1,9 +1,19 @@
-"""Texts of strangers, made fit for files: whole characters, one line."""
+"""Texts and files of strangers, made fit to be written and read: whole, on one line, regular."""
 
+import errno
 import json
 import re
+from pathlib import Path
 
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_PASSWORD = re.compile(r"(:/{1,2}[^\s/@:]{0,200}:)[^\s/@]{1,200}@")
+
+
+def regular(path: Path) -> Path:
+    """The path. OSError for a pipe or a device, which may be read for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return path
 
 
 def whole(text: str) -> str:
@@ -36,3 +46,12 @@ def yaml_text(text: str) -> str:
     '"mit tags: [x]"'
     """
     return json.dumps(one_line(text), ensure_ascii=False)
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of URLs in it hidden, for messages.
+
+    >>> without_passwords("cannot read ftp://user:secret@host/x")
+    'cannot read ftp://user:***@host/x'
+    """
+    return _PASSWORD.sub(r"\1***@", text)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, Self
 
+from .foreign_text import without_passwords
 from .ranks import is_first
 
 INTERVAL = 15.0
@@ -78,7 +79,7 @@ def say(line: str) -> None:
     """One line to stderr."""
     if is_first() and not _silent:
         with suppress(OSError):  # a full disk behind stderr must not end paid work
-            print(inert(line), file=sys.stderr, flush=True)
+            print(inert(without_passwords(line)), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -99,3 +100,8 @@ def inert(text: str) -> str:
     '\\u001b[31mred'
     """
     return _ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def error_text(error: Exception) -> str:
+    """What an error says, fit for a terminal."""
+    return inert(without_passwords(str(error)))

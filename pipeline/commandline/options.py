@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ..base.progress import error_text
 from ..config.fields import flag_of
 from ..config.files import file_options
 from ..config.options import Option, options_of
@@ -93,7 +94,7 @@ def _config_parameter(config: type) -> inspect.Parameter:
             try:
                 ctx.default_map = file_options(config, path)
             except CurateError as error:
-                raise typer.BadParameter(str(error), ctx=ctx) from None
+                raise typer.BadParameter(error_text(error), ctx=ctx) from None
         return path
 
     info = typer.Option(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import typer
 
 from ..base import ranks, signals
-from ..base.progress import inert
+from ..base.progress import error_text, inert
 from ..commands import local_paths
 from ..config import configured
 from ..errors import CurateError, UsageError
@@ -105,7 +105,7 @@ def _code(work: Callable[[], int], name: str, trains: bool) -> int:
             code = work()
         ranks.leave()
     except CurateError as error:
-        _say_why(f"error: {inert(str(error))}")
+        _say_why(f"error: {error_text(error)}")
         return error.exit_code
     except KeyboardInterrupt:
         _say_why("interrupted: the same command goes on from here")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.foreign_json import parse_json
+from ..base.foreign_text import regular
 from ..base.progress import say
 from ..errors import CurateError, UsageError
 from .fields import Options
@@ -56,7 +57,7 @@ def _typed(option: Option, value: Any, label: Callable[[str], str]) -> Any:
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        text = path.read_text("utf-8")
+        text = regular(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CurateError(f"cannot read --config {path}: {error}") from None
     found = _parsed(path, text)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from ..config import ModelConfig
-from ..errors import CurateError
+from ..errors import CurateError, RequestFailed
 from ..records import CandidateStatus, Message
-from .budget import Budget, prompt_ceiling
+from .budget import Budget, prompt_ceiling, prompt_floor
 from .journal import Journal
 from .protocol import Engine, Reply, Request, request_key
 
+SHORT_PROMPT = 768  # tokens; no server has a smaller context
 USABLE: tuple[CandidateStatus, ...] = ("ok", "unchanged")
 
 
@@ -95,8 +96,8 @@ class Asker:
 
         `sample` numbers several replies to the same messages; `tokens` stand for them in an engine
         of this process; `sampling` is how this reply is sampled, if not as the run's. Raises
-        RequestFailed for what this request cannot be answered by, Stopped when the run must end
-        first.
+        RequestFailed for what this request cannot be answered by, also when the server cut the
+        prompt, and Stopped when the run must end first.
         """
         request = self._request(messages, id, slot, sample, tokens, sampling or self._config)
         # Equal requests in flight: the second waits for the first and finds it in the journal.
@@ -116,12 +117,17 @@ class Asker:
             raise Stopped from None
         finally:
             self._in_flight.pop(request.key).set_result(None)
+        if cut := _cut_prompt(request, reply):
+            raise RequestFailed(cut)
         return Answered(request.key, reply, read(reply))
 
     def find(
         self, messages: tuple[Message, ...], *, id: str, slot: str, read: Callable[[Reply], R]
     ) -> Answered[R] | None:
-        """What `ask` would take from the journal; None where it would ask the model."""
+        """What `ask` would take from the journal; None where it would ask the model.
+
+        Raises RequestFailed as `ask` does.
+        """
         return self._find(self._request(messages, id, slot, None, None, self._config), read)
 
     def stop(self, error: CurateError) -> None:
@@ -182,11 +188,15 @@ class Asker:
         )
 
     def _find(self, request: Request, read: Callable[[Reply], R]) -> Answered[R] | None:
-        """The last usable attempt, the last one if none is; None if that is to be retried."""
-        attempts = [
-            Answered(request.key, reply, read(reply))
-            for reply in self.journal.attempts(request.key)
-        ]
+        """The last usable attempt, the last one if none is; None if that is to be retried.
+
+        Raises RequestFailed where the server cut the prompt of all attempts.
+        """
+        replies = self.journal.attempts(request.key)
+        whole = [reply for reply in replies if not _cut_prompt(request, reply)]
+        if replies and not whole and not self._retries(request, "failed"):
+            raise RequestFailed(_cut_prompt(request, replies[-1]))
+        attempts = [Answered(request.key, reply, read(reply)) for reply in whole]
         served = [one for one in attempts if one.reply.serves(request.max_tokens)]
         usable = [one for one in served if one.reading.status in USABLE]
         if served and not usable:  # cut here, but whole at a larger limit: paid for already
@@ -194,8 +204,10 @@ class Asker:
         found = usable or served
         if not found:
             return None
-        retried = found[-1].reading.status in self._retry and request.key not in self._retried
-        return None if retried else found[-1]
+        return None if self._retries(request, found[-1].reading.status) else found[-1]
+
+    def _retries(self, request: Request, status: CandidateStatus) -> bool:
+        return status in self._retry and request.key not in self._retried
 
     async def _send(self, request: Request) -> Reply:
         reservation = await self.budget.reserve(
@@ -222,3 +234,18 @@ class Asker:
         except CurateError as error:  # replies would be paid for and lost: those that wait too
             self.engine.halt(error)
             raise
+
+
+def _cut_prompt(request: Request, reply: Reply) -> str | None:
+    """Why a reply answers another prompt than was sent; servers drop what does not fit, unasked."""
+    read = reply.prompt_tokens
+    characters = sum(len(message["content"]) for message in request.messages)
+    if read is None or characters < 5 * read:  # as usual: its words need not be counted
+        return None
+    floor = prompt_floor(request.messages)
+    if floor < SHORT_PROMPT or read >= floor:
+        return None
+    return (
+        f"the server read {read} tokens of a prompt of more than {floor}: it cut the prompt, "
+        "so give it a larger context"
+    )

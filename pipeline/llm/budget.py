@@ -1,6 +1,7 @@
 """The budget: a request is sent only if its worst case fits, so no limit is ever exceeded."""
 
 import asyncio
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from .protocol import Reply
 
 TEMPLATE_TOKENS = 128  # what a chat template may add: a default system turn, the generation prompt
 TOKENS_PER_TURN = 16  # role names and separators
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+# Few tokens hold more than a word between spaces, or four characters of Chinese.
+_WORD = re.compile(rf"[{_CJK}]{{1,4}}|[^\W\d_{_CJK}][^\s{_CJK}]*")
 
 
 def prompt_ceiling(messages: Iterable[Message]) -> int:
@@ -21,6 +25,16 @@ def prompt_ceiling(messages: Iterable[Message]) -> int:
     """
     turns = [len(message["content"].encode("utf-8", "replace")) for message in messages]
     return TEMPLATE_TOKENS + sum(turns) + TOKENS_PER_TURN * len(turns)
+
+
+def prompt_floor(messages: Iterable[Message]) -> int:
+    """Fewer tokens than these messages can be: three to four words.
+
+    >>> prompt_floor([{"role": "user", "content": "The robin is small. " * 2}])
+    6
+    """
+    words = sum(len(_WORD.findall(message["content"])) for message in messages)
+    return 3 * words // 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -108,9 +108,14 @@ class Job:
             else:
                 task.cancel()
 
-        if threading.current_thread() is threading.main_thread():
-            loop.add_signal_handler(signal.SIGTERM, terminate)
-        return await work
+        if threading.current_thread() is not threading.main_thread():
+            return await work
+        # Not by the loop, which would leave no handler behind for what is done after it.
+        before = signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(terminate))
+        try:
+            return await work
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     async def _complete(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         asker = self.asker

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.foreign_json import parse_json
+from ..base.foreign_text import regular
 from ..errors import CurateError
 
 PUBLISHED = Path(__file__).with_name("prices.json")
@@ -58,7 +59,7 @@ def prices_of(
 
 def _read(path: Path) -> dict[str, Prices]:
     try:
-        table = parse_json(path.read_bytes())
+        table = parse_json(regular(path).read_bytes())
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise CurateError(f"cannot read the prices {path}: {why}") from error

@@ -21,7 +21,8 @@ def write_tables(folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) ->
     import datasets
 
     datasets.disable_progress_bars()
-    empty = datasets.Dataset(schema.empty_table())
+    # Its own fingerprint pickles each column and is replaced below.
+    empty = datasets.Dataset(schema.empty_table(), fingerprint="0")
     empty.save_to_disk(str(folder), num_shards=1)
     (folder / "data-00000-of-00001.arrow").unlink()
     features = empty.features.arrow_schema.metadata

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
 from .lock import moved
 
 FORMAT = 1
+_OF_INPUT = ("problems", "shots.jsonl")
+"""In a run: what is made of the input alone."""
 TEMPLATE_COPY = "chat_template.jinja"
 """In a scores folder: the file that was given as --template."""
 
@@ -92,14 +95,14 @@ class RunDir:
 
     @contextmanager
     def discarded_if_empty(self) -> Iterator[None]:
-        """After an error, leave no run behind that holds nothing but its name."""
+        """After an error, leave no run behind that holds only its name and its own input."""
         try:
             yield
         except CurateError:
             there = self.path.iterdir() if self.path.is_dir() else ()  # it may have been moved
-            if [path.name for path in there] == ["config.json"]:
-                (self.path / "config.json").unlink()
-                self.path.rmdir()
+            names = {path.name for path in there}
+            if "config.json" in names and names <= {"config.json", *_OF_INPUT}:
+                shutil.rmtree(self.path)
             raise
 
     @property

@@ -1,5 +1,6 @@
 """The selected and the rejected data sets: Arrow folders that `datasets` loads, with a card."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,21 +156,39 @@ def scored_template(run: RunDir, name: str, entry: Mapping[str, Any]) -> str:
 
 def further_columns(run: RunDir) -> list[pa.Field]:
     """The input's further columns, with a type that fits all their values."""
-    types: dict[str, pa.Field] = {}
+    found = FurtherTypes()
     for shard in run.shard_paths():
         extras = run.shard_table(shard, ["extra"]).column("extra").drop_null()
-        add_types(types, map(further, extras.to_pylist()))
-    return list(types.values())
+        found.add(map(further, extras.to_pylist()))
+    return found.fields
 
 
-def add_types(types: dict[str, pa.Field], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Widen the types of further columns so that these rows' values fit."""
-    columns: dict[str, list[Any]] = {}
-    for row in rows:
-        for name, value in row.items():
-            columns.setdefault(name, []).append(value)
-    for name, values in columns.items():
-        types[name] = _wider(types.get(name), pa.field(name, _inferred(values)))
+class FurtherTypes:
+    """The types of further columns that keep the values of all rows added."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, pa.DataType] = {}
+        self._inexact: set[str] = set()  # columns with an integer that no float is equal to
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """A field a column."""
+        return list(itertools.starmap(pa.field, self._types.items()))
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Widen the types so that these rows' values fit."""
+        columns: dict[str, list[Any]] = {}
+        for row in rows:
+            for name, value in row.items():
+                columns.setdefault(name, []).append(value)
+        for name, values in columns.items():
+            found = _inferred(values)
+            if found != pa.string() and _has_inexact(values):
+                self._inexact.add(name)
+            known = self._types.get(name, found)
+            wider = _wider(known, found)
+            rounds = name in self._inexact and _has_floats(wider) and known != found
+            self._types[name] = pa.string() if rounds else wider
 
 
 def further(extra: str | None, schema: pa.Schema = REJECTED_SCHEMA) -> dict[str, Any]:
@@ -200,7 +219,7 @@ def columns_of(
 ) -> dict[str, pa.Array]:
     """The rows' values of these fields; where they do not fit into text, as JSON."""
     return {
-        field.name: _array([_fitting(row.get(field.name), field) for row in rows], field.type)
+        field.name: pa.array([_fitting(row.get(field.name), field) for row in rows], field.type)
         for field in fields
     }
 
@@ -219,24 +238,27 @@ def _is_plain(type: pa.DataType, depth: int = 0) -> bool:
     return type != pa.uint64() and depth < 32 and all(_is_plain(t, depth + 1) for t in inner)
 
 
-def _wider(known: pa.Field | None, found: pa.Field) -> pa.Field:
-    if known is None:
-        return found
+def _wider(known: pa.DataType, found: pa.DataType) -> pa.DataType:
+    schemas = [pa.schema({"": known}), pa.schema({"": found})]
     try:
-        schemas = [pa.schema([known]), pa.schema([found])]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0)
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.field(known.name, pa.string())
+        return pa.string()
+
+
+def _has_floats(type: pa.DataType) -> bool:
+    inner = (type.field(index).type for index in range(type.num_fields))
+    return pa.types.is_floating(type) or any(map(_has_floats, inner))
+
+
+def _has_inexact(value: Any) -> bool:
+    """Whether an integer beyond 2**53, which a float would round, is in a JSON value."""
+    if isinstance(value, dict | list):
+        return any(map(_has_inexact, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and abs(value) > 1 << 53
 
 
 def _fitting(value: Any, field: pa.Field) -> Any:
     if value is None or not pa.types.is_string(field.type) or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def _array(values: list[Any], type: pa.DataType) -> pa.Array:
-    try:
-        return pa.array(values, type)
-    except pa.ArrowInvalid:  # an integer beyond 2**53 in a column that has floats: rounded
-        return pa.array(values).cast(type, safe=False)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..base.foreign_json import parse_json
+from ..base.foreign_text import regular
 from ..base.ranks import are_several, processes
 from ..config.training import Recipe
 from ..errors import CurateError, UsageError
@@ -30,7 +31,7 @@ def check_launch(recipe: Recipe) -> None:
         raise CurateError("DeepSpeed is not installed: pip install deepspeed")
     if recipe.deepspeed:
         try:
-            parse_json(Path(recipe.deepspeed).read_text("utf-8"))
+            parse_json(regular(Path(recipe.deepspeed)).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise CurateError(f"--deepspeed {recipe.deepspeed} cannot be read: {error}") from None
 

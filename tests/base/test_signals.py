@@ -29,4 +29,4 @@ def test_one_between_two_steps_comes_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(20)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15

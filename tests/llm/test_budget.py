@@ -6,7 +6,13 @@ import random
 import pytest
 
 from curate.pipeline.errors import BudgetReached, CurateError
-from curate.pipeline.llm.budget import Budget, Reservation, charge, prompt_ceiling
+from curate.pipeline.llm.budget import (
+    Budget,
+    Reservation,
+    charge,
+    prompt_ceiling,
+    prompt_floor,
+)
 from curate.pipeline.llm.prices import UNKNOWN, Prices
 from curate.pipeline.llm.protocol import Reply
 
@@ -138,3 +144,11 @@ def test_a_silent_server_is_charged_the_worst_case() -> None:
 def test_the_prompt_ceiling_counts_bytes() -> None:
     short = prompt_ceiling([{"role": "user", "content": "aa"}])
     assert prompt_ceiling([{"role": "user", "content": "漢"}]) == short + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "floor"),
+    [("one two three four", 3), ("| - | 1 2 3 |", 0), ("去年今日此门中人面桃花相映红", 3)],
+)
+def test_the_prompt_floor_counts_words(text: str, floor: int) -> None:
+    assert prompt_floor([{"role": "user", "content": text}]) == floor

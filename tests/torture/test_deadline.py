@@ -16,7 +16,7 @@ from .forker import Child, Forker
 from .server import Served
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1800)]
-GRACE = 8.0
+GRACE = 10.0
 EACH = max(TRIALS // 30, 2)
 
 

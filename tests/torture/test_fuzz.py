@@ -80,6 +80,7 @@ QUESTIONS: list[Row] = [
     {"question_id": 1, "category": "c", "turns": ["Why?", "And?"]},
     {"instruction": "Q"},
 ]
+PAIR: Row = {"prompt": "Why?", "chosen": "It is so.", "rejected": "No."}
 PROBLEM: Row = {"instruction": "1 + 1?", "output": "It is 2.", "answer": "2"}
 REPLIES = [
     {"id": "r0", "candidate": "response", "reply": "C.\n[Better Answer] A bird. [End]"},
@@ -93,7 +94,12 @@ ROWS: list[Row] = [
     {"prompt": "Q", "completion": "A"},
     {"instruction": "Q", "output": "A", "system": "S", "history": [["q", "a"]], "tools": None},
     {"id": "r0", "candidate": "original", "instruction": "Q", "output": "A", "status": "ok"},
+    {"prompt": "Q", "chosen": [{"role": "assistant", "content": "A"}], "rejected": "B"},
+    {"id": "r0", "sample": 1, "prompt": "Q", "output": "A", "rating": 2.5, "ratings": [2, 3]},
 ]  # fmt: skip
+MANY = ["--samples", "2", "--temperature", "1"]
+ASKED = {"solve": "teacher", "judge": "judge", "generate": "model"}
+"""What the asked model is called."""
 LOGS: list[list[Row]] = [
     [{"review": "8 7", "review_reverse": "7 8", "category": "c"}],
     [{"judgment": "[[5]]", "question_id": 1, "model": "m"}],
@@ -108,6 +114,8 @@ def commands(run: Path, student: Path, place: Path) -> dict[str, Words]:
     questions = written(place / "questions.jsonl", QUESTIONS)
     problems = written(place / "problems.jsonl", [PROBLEM])
     unanswered = written(place / "unanswered.jsonl", [])
+    pairs = written(place / "pairs.jsonl", [PAIR | {"id": str(n)} for n in range(8)])
+    asking: Words = ["--model", student, "--max-tokens", "4", "--engine-device", "cpu"]
     (place / "log.json").write_bytes(as_json(LOGS[0]))
     scoring: Words = ["--student", student, "--device", "cpu"]
     small: Words = ["--preset", "demo", "--max-steps", "1", "--max-length", "128"]
@@ -126,8 +134,10 @@ def commands(run: Path, student: Path, place: Path) -> dict[str, Words]:
         "bpc": ["bpc", questions, "--text-column", "instruction", *scoring],
         "solve": ["solve", problems, "--out", "out", "--replies", unanswered],
         "check": ["check", problems, "--out", "out"],
-        "generate": ["generate", questions, "--model", student, "--out", "answers.json",
-                     "--format", "jsonl", "--max-tokens", "4", "--engine-device", "cpu"],
+        "align": ["align", pairs, "--model", student, "--out", "aligned", *small],
+        "rate": ["judge", data, "--rate", "--out", "rated.jsonl", "--replies", unanswered],
+        "generate": ["generate", questions, "--out", "answers.json", "--format", "jsonl", *asking],
+        "samples": ["generate", data, "--out", "samples.jsonl", *MANY, *asking],
     }  # fmt: skip
 
 
@@ -151,8 +161,8 @@ def test_options(
     for _ in range(EACH):
         place = trials.place()
         run = Path(shutil.copytree(selected, place / "run"))
-        name, words = moments.choice([*commands(run, tiny_student, place).items()])
-        for option in moments.sample(found[name].params, moments.choice((1, 1, 2))):
+        words = moments.choice([*commands(run, tiny_student, place).values()])
+        for option in moments.sample(found[str(words[0])].params, moments.choice((1, 1, 2))):
             flag = moments.choice([*option.opts, *option.secondary_opts])
             words += [flag] if flag.startswith("--") else []
             words += [] if getattr(option, "is_flag", False) else [moments.choice(WORDS)]
@@ -176,8 +186,9 @@ def test_data(trials: Trials, selected: Path, tiny_student: Path, moments: rando
     for _ in range(EACH):
         place = trials.place()
         words = commands(selected, tiny_student, place)
-        command = moments.choice(("reflect", "reflect", "score", "finetune", "judge", "check",
-                                  "solve", "bpc", "generate", "replies", "prices"))  # fmt: skip
+        command = moments.choice(("reflect", "reflect", "score", "finetune", "align", "judge",
+                                  "rate", "check", "solve", "bpc", "generate", "samples", "pairs",
+                                  "replies", "prices"))  # fmt: skip
         rows: list[Any] = [moments.choice(ROWS), *records(2)]
         rows = {"judge": moments.choice(LOGS), "replies": REPLIES}.get(command, rows)
         rows = [{"prices": {"m": {"prompt": 1, "completion": 2}}}] if command == "prices" else rows
@@ -217,7 +228,12 @@ def test_replies(with_key: Forker, tmp_path: Path, moments: random.Random, lande
         for _ in range(EACH):
             place = trials.place()
             data = written(place / "data.jsonl", records(2))
-            trials.run(place, reflecting(data, place / "out", server.url))
+            words = reflecting(data, place / "out", server.url)
+            if (command := moments.choice(("reflect", "solve", "judge", "generate"))) != "reflect":
+                words[0] = command
+                words[words.index("--teacher")] = f"--{ASKED[command]}"
+                words += {"judge": ["--rate"], "generate": MANY}.get(command, [])
+            trials.run(place, words)
 
 
 def test_a_run_s_own_files(
@@ -246,5 +262,7 @@ def test_models(trials: Trials, selected: Path, tiny_student: Path, moments: ran
             path.write_bytes(as_json(changed(json.loads(path.read_bytes()), moments)))
         else:
             path.write_bytes(broken(path.read_bytes(), moments))
-        words = commands(selected, model, place)[moments.choice(("score", "finetune", "generate"))]
+        words = commands(selected, model, place)[
+            moments.choice(("score", "finetune", "align", "samples", "bpc"))
+        ]
         trials.run(place, [*words, "--template", "chat"] if moments.random() < 0.3 else words)

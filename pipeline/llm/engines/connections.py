@@ -133,6 +133,16 @@ def checked_key(key: str | None) -> str | None:
     return key or None
 
 
+def request_headers(url: httpx2.URL, key: str | None) -> dict[str, str]:
+    """What each request carries; Azure reads the key from a header of its own."""
+    headers = {"content-type": "application/json"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+        if url.host.endswith((".azure.com", ".azure-api.net")):
+            headers["api-key"] = key
+    return headers
+
+
 def checked_url(base_url: str) -> httpx2.URL:
     """The address of chat/completions under what was given."""
     try:

@@ -15,7 +15,17 @@ from ..flow_control import RESUME, Flow, Kind, Trouble
 from ..protocol import Engine, Reply, Request, storable
 from ..rates import Rates
 from .chat_completion import error_text, read_completion
-from .connections import PATH, Answer, Lanes, answered, cause, checked_key, checked_url, shown
+from .connections import (
+    PATH,
+    Answer,
+    Lanes,
+    answered,
+    cause,
+    checked_key,
+    checked_url,
+    request_headers,
+    shown,
+)
 
 KEY_LETTERS = 12
 LARGEST_ANSWER = 32 << 20  # bytes, unpacked
@@ -58,10 +68,7 @@ class OpenAIEngine(Engine):
         self._timeout = timeout
         self._key = checked_key(api_key)
         self._url = checked_url(base_url)
-        headers = {"content-type": "application/json"}
-        if self._key:
-            headers["authorization"] = f"Bearer {self._key}"
-        self._lanes = Lanes(self._url, headers, timeout)
+        self._lanes = Lanes(self._url, request_headers(self._url, self._key), timeout)
         self._cap = "max_tokens"
         self._completion = 0.0  # running mean of completion tokens, for the tpm rate
         self.flow = Flow(ceiling, rates=rates, patience=patience, slow=timeout / 4)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from ...base.foreign_json import parse_json
+from ...base.foreign_text import regular
 from ...base.multimap import Multimap
 from ...errors import CurateError, RequestFailed
 from ...records import REFLECTIONS
@@ -42,7 +43,7 @@ class RecordedEngine(Engine):
         self._path = Path(path)
         self._slots = tuple(slots)
         try:
-            self._file = _seekable(self._path)
+            self._file = _seekable(regular(self._path))
         except _UNREADABLE as error:
             raise self._unreadable(error) from error
         try:

@@ -19,7 +19,7 @@ from ...runs.directory import RunDir, is_run
 from ...runs.importing import SHARD
 from ...runs.lock import run_lock
 from ...runs.samples import Attempted, attempted_problems, num_problems, shards
-from ...runs.selected import add_types, columns_of, further, write_set
+from ...runs.selected import FurtherTypes, columns_of, further, write_set
 from .card import solved_card
 from .importing import import_samples
 from .math_process import MathProcess, require_math
@@ -181,7 +181,7 @@ class _Survey:
         self._samples: Counter[str] = Counter()
         self._unsolved: Counter[str] = Counter()
         self._solving: list[Solving] = []
-        self._types: tuple[dict[str, pa.Field], dict[str, pa.Field]] = ({}, {})
+        self._types = (FurtherTypes(), FurtherTypes())
         self._rows = 0
 
     def add(self, checked: Sequence[Checked]) -> None:
@@ -189,7 +189,7 @@ class _Survey:
         for attempted, verdicts in checked:
             self._count(attempted, verdicts)
         for types, schema in zip(self._types, (SOLVED_SCHEMA, UNSOLVED_SCHEMA), strict=True):
-            add_types(types, (further(one.problem.extra, schema) for one, _ in checked))
+            types.add(further(one.problem.extra, schema) for one, _ in checked)
 
     def _count(self, attempted: Attempted, verdicts: ProblemVerdicts) -> None:
         counts = outcomes(attempted, verdicts)
@@ -205,7 +205,7 @@ class _Survey:
 
     def schemas(self) -> tuple[pa.Schema, pa.Schema]:
         """Of the solved and the unsolved set, further columns included."""
-        solved, unsolved = (list(types.values()) for types in self._types)
+        solved, unsolved = (types.fields for types in self._types)
         return pa.schema([*SOLVED_SCHEMA, *solved]), pa.schema([*UNSOLVED_SCHEMA, *unsolved])
 
     def result(self, run: RunDir) -> CheckResult:

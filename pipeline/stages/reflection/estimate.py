@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from ...base.files import read_parquet
 from ...config import ReflectConfig
+from ...errors import RequestFailed
 from ...inputs.ingest import Intake
 from ...llm.ask import Asker
 from ...llm.budget import Budget
@@ -65,7 +66,10 @@ def _paid_for(config: ReflectConfig) -> Iterator[Find]:
     left = _left_failed(RunDir(out)) if out and is_run(out) else set()
 
     def find(kind: CandidateKind, pair: Candidate) -> tuple[Reply | None, Candidate] | None:
-        found = reflector.find(kind, pair)
+        try:
+            found = reflector.find(kind, pair)
+        except RequestFailed as error:
+            return None, reflector.failed(kind, pair, str(error))
         if found is None and "failed" not in settings.retry and (pair.id, kind) in left:
             return None, reflector.failed(kind, pair, "failed before")
         return found

@@ -99,9 +99,13 @@ class _Finish:
 
     def _finish_run(self) -> ReflectResult:
         run, counts = self.job.run, _counts(self.job.run, WHOLE)
-        self._report_unused()
-        budget, damaged = self._of_all_tasks()
         previous = run.stage("reflect") or {}
+        known = previous.get("input") or {}
+        # A retry reads the run itself, and a smaller --limit only a part of what the run holds.
+        reads_all = self.intake.counts()["rows"] >= known.get("rows", 0)
+        if reads_all:
+            self._report_unused()
+        budget, damaged = self._of_all_tasks()
         seconds = previous.get("seconds", 0) + time.monotonic() - self.begun
         shared = self.config.teacher.journal
         entry: dict[str, Any] = {
@@ -116,7 +120,7 @@ class _Finish:
             "seconds": round(seconds, 3),  # of the invocations that finished
         }
         retrying = is_run(self.config.input.data)
-        entry["input"] = previous.get("input") if retrying else self.intake.counts()
+        entry["input"] = known if retrying or not reads_all else self.intake.counts()
         run.finish_stage("reflect", entry)
         return self._result(counts, budget)
 

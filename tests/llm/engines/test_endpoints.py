@@ -118,14 +118,14 @@ def test_one_that_was_never_there_is_left_out() -> None:
         began = time.monotonic()
         replies = run([no_server(), server.url], asked(50))
     assert {reply.endpoint for reply in replies} == {server.url}
-    assert time.monotonic() - began < 30  # its patience is two minutes
+    assert time.monotonic() - began < 90  # its patience is two minutes
 
 
 def test_no_server_at_all_is_said_within_seconds() -> None:
     began = time.monotonic()
     with pytest.raises(CurateError, match="connection refused; is the server running"):
         run([no_server(), no_server()], asked(20))
-    assert time.monotonic() - began < 30  # its patience is two minutes
+    assert time.monotonic() - began < 90  # its patience is two minutes
 
 
 def test_all_servers_lost_for_good_stop_the_run_resumably(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curate.pipeline.base.signals import interruptible
 from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling
@@ -377,6 +378,19 @@ def test_a_raised_limit_goes_on(tmp_path: Path) -> None:
 # --- resuming and refusing to ---------------------------------------------------------------------
 
 
+def test_a_smaller_limit_leaves_the_counts_of_a_finished_run(tmp_path: Path) -> None:
+    data = written(tmp_path / "data.jsonl", [*records(3), {"id": "unusable"}])
+    with FaultyServer() as server:
+        reflect(config(data, tmp_path / "run", server.url))
+        before = RunDir.open(tmp_path / "run").stage("reflect")
+        unused = (tmp_path / "run" / "rejected_input.json").read_bytes()
+        reflect(config(data, tmp_path / "run", server.url, limit=1))
+        after = RunDir.open(tmp_path / "run").stage("reflect")
+    assert before and after and before["input"]["rows"] == 4
+    assert before | {"seconds": 0} == after | {"seconds": 0}
+    assert (tmp_path / "run" / "rejected_input.json").read_bytes() == unused
+
+
 def own_prompts(folder: Path) -> Path:
     folder.mkdir()
     for name in ("instruction", "response"):
@@ -458,6 +472,23 @@ def test_two_runs_at_once_in_one_folder_are_refused(tmp_path: Path, data: Path) 
             other.communicate()
         server.behaviour = None
         assert reflect(config(data, tmp_path / "run", server.url)).statuses == {"ok": 15}
+
+
+def test_a_prompt_that_the_server_cut_is_paid_for_and_failed(tmp_path: Path) -> None:
+    long = {"id": "long", "instruction": "Sum up: " + "The robin sings. " * 500, "output": "It."}
+    data, run = written(tmp_path / "data.jsonl", [long]), tmp_path / "run"
+    with FaultyServer() as server:  # which says that it read 11 tokens of each
+        assert reflect(config(data, run, server.url)).troubled == 3
+        assert "read 11 tokens of a prompt of more than 1" in str(candidates(run)[1].reason)
+        assert set(statuses(run, "long")[1:]) == {"failed"}
+        assert len(journal_lines(run / "journal")) == len(server.requests) == 2
+        for path in RunDir.open(run).shard_paths():
+            path.unlink()
+        assert "records, 0 calls" in estimate(config(data, run, server.url))
+        reflect(config(data, run, server.url))
+        assert len(server.requests) == 2
+        reflect(config(data, run, server.url, retry=("failed",)))
+        assert len(server.requests) == 4
 
 
 # --- --retry --------------------------------------------------------------------------------------
@@ -806,14 +837,12 @@ def test_a_wrong_key_model_or_address_stops_at_once(
     says: str,
 ) -> None:
     written(data, records(50))
-    began = time.monotonic()
     with Server(always(answer)) as server:
         with pytest.raises(CurateError, match=says) as stopped:
             reflect(config(data, tmp_path / "run", server.url, api_key=KEY, concurrency=4))
         assert (
             len(server.requests) <= 8
         )  # what was in flight: 4, and those asked with and without /v1
-    assert time.monotonic() - began < 5
     assert "\n" not in str(stopped.value) and KEY not in str(stopped.value)
     assert not (tmp_path / "run").exists()  # nothing was paid for, so nothing is left
 
@@ -847,7 +876,7 @@ def test_an_unreachable_server_is_told_within_seconds(tmp_path: Path, data: Path
         began = time.monotonic()
         with pytest.raises(CurateError, match=r"cannot reach .*is the server running"):
             reflect(config(data, tmp_path / "run", url))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 90  # the patience is two minutes
     assert not (tmp_path / "run").exists()
 
 
@@ -1140,6 +1169,13 @@ def test_sigterm_lets_what_is_paid_for_arrive(tmp_path: Path) -> None:
             process.communicate(timeout=20)
         assert process.returncode == 130
         assert journaled(tmp_path / "run" / "journal") == set(map(key_of, server.requests))
+
+
+def test_what_follows_in_the_process_can_be_terminated(tmp_path: Path, data: Path) -> None:
+    with Server() as server, interruptible():
+        before = signal.getsignal(signal.SIGTERM)
+        reflect(config(data, tmp_path / "run", server.url))
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_full_disk_stops_it_cleanly_and_it_goes_on(tmp_path: Path) -> None:

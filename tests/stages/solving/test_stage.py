@@ -229,6 +229,12 @@ def test_no_reply_is_asked_twice_after_a_kill(tmp_path: Path) -> None:
     assert not asked & kept
 
 
+def test_what_fails_before_its_first_reply_leaves_no_folder(data: Path, tmp_path: Path) -> None:
+    with FaultyServer(lambda request: error(401)) as server, pytest.raises(CurateError):
+        run(data, tmp_path / "run", server)
+    assert not (tmp_path / "run").exists()
+
+
 def test_recorded_replies_cost_nothing(data: Path, tmp_path: Path) -> None:
     lines = [{"id": f"p{n}", "candidate": "sample_0", "reply": f"Final answer: {2 * n}"}
              for n in range(5)]  # fmt: skip
