@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .packing import Segment
+from .packing import Segment, numbers
 
 NAME = "curate_packed"
 STEP = 64
@@ -87,10 +87,7 @@ def boundaries(segments: Sequence[Segment]) -> tuple[Indices, Indices, Indices]:
     [[0, 2, 3], [0, 2, 5], [0, 1, 0, 1, 2]]
     """
     # A segment's keys are its context's stretches of the row and its own.
-    stretches = np.array([r for s in segments for r in (*s.context, (s.begin, s.end))])
-    begins, ends = stretches.T
-    lengths = ends - begins
-    rows = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
+    rows = numbers([r for s in segments for r in (*s.context, (s.begin, s.end))])
     queries = np.array([0, *(s.end for s in segments)])
     keys = np.cumsum([0, *(s.position + s.end - s.begin for s in segments)])
     return queries, keys, rows

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..templates import Template
 from .packing import Ids, Span
 
 log = logging.getLogger(__name__)
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Tokenization:
         self.name = name
         self.max_length = max_length
         self._one_at_a_time = Lock()  # a fast tokenizer must not be borrowed twice
+        self._backend = _backend_of(tokenizer)
         self.anchor = _anchor_of(tokenizer)
         self.opening = self._find_opening()
         self._space = "" if self._puts_space_in_front() else template.leading_space
@@ -68,7 +70,9 @@ class Tokenization:
 
         `context` is T(h) as `Template.context` gives it.
         """
-        return self._behind(self.context_ids(context), self._encode_prompts([prompt])[0])
+        before, ids = _array(self.context_ids(context)), self._encode_prompts([prompt])[0]
+        found: list[int] = self._behind(before, _array(ids)).tolist()
+        return found
 
     def context_ids(self, context: tuple[str, ...]) -> list[int]:
         """The tokens of T(h); of a wire format, each answer has EOS behind it."""
@@ -82,11 +86,11 @@ class Tokenization:
             ids += [*self._encode_prompts([prompt])[0], *self.target_ids(answer), *end]
         return ids
 
-    def _behind(self, context: list[int], prompt: list[int]) -> list[int]:
+    def _behind(self, context: Ids, prompt: Ids) -> Ids:
         """A prompt behind its history, which a rendered one has in it already."""
         if self.template.chat is not None:
             return prompt
-        return [*(context or self.opening), *prompt]
+        return np.concatenate((context if len(context) else _array(self.opening), prompt))
 
     def target_ids(self, text: str) -> list[int]:
         """A response's tokens, with the space in front of it, without special ones."""
@@ -135,9 +139,9 @@ class Tokenization:
         """The spans of each pair; every distinct text is tokenised once."""
         if self.name == "reference":
             return self._reference(pairs)
-        prompts = _encode_distinct({p.prefix for p in pairs}, self._encode_prompts)
-        targets = _encode_distinct({p.target for p in pairs}, self._encode_targets)
-        contexts = {context: self.context_ids(context) for context in {p.context for p in pairs}}
+        prompts = _arrays(_encode_distinct({p.prefix for p in pairs}, self._encode_prompts))
+        targets = _arrays(_encode_distinct({p.target for p in pairs}, self._encode_targets))
+        contexts = _arrays({c: self.context_ids(c) for c in {p.context for p in pairs}})
         return [
             self._exact(
                 self._behind(contexts[p.context], prompts[p.prefix]),
@@ -175,16 +179,17 @@ class Tokenization:
             [] if not text or ids == bare else ids for text, ids in zip(texts, found, strict=True)
         ]
 
-    def _exact(self, prefix: list[int], whole: list[int], context: list[int]) -> SpanPair:
+    def _exact(self, prefix: Ids, whole: Ids, context: Ids) -> SpanPair:
         assert self.anchor is not None
-        prefix, before = prefix or [self.anchor], context or [self.anchor]
+        anchor = _array([self.anchor])
+        prefix, before = (ids if len(ids) else anchor for ids in (prefix, context))
         target = whole[: max(self.max_length - max(len(prefix), len(before)), 0)]
-        if not target:
-            return SpanPair(None, None, "overlong" if whole else "empty", 0)
-        shared = len(context) if prefix[: len(context)] == context else 0
+        if not len(target):
+            return SpanPair(None, None, "overlong" if len(whole) else "empty", 0)
+        opens = np.array_equal(prefix[: len(context)], context)
         return SpanPair(
-            _span(prefix + target, len(prefix), shared),
-            _span([*before, *target], len(before), len(context)),
+            Span(np.concatenate((prefix, target)), len(prefix), len(context) if opens else 0),
+            Span(np.concatenate((before, target)), len(before), len(context)),
             "ok" if len(target) == len(whole) else "truncated",
             len(target),
         )
@@ -252,6 +257,8 @@ class Tokenization:
         if not texts:
             return []
         with self._one_at_a_time:
+            if self._backend is not None:
+                return _encode_fast(self._backend, texts, **how)
             ids: list[list[int]] = self.tokenizer(
                 texts, return_attention_mask=False, verbose=False, **how
             )["input_ids"]
@@ -286,6 +293,25 @@ class Tokenization:
         return ids[:half] == ids[half:]
 
 
+def _backend_of(tokenizer: Any) -> Any:
+    """The tokenizer below transformers' own, where transformers adds nothing to its ids."""
+    from transformers import TokenizersBackend
+
+    plain = getattr(type(tokenizer), "_encode_plus", None) is TokenizersBackend._encode_plus
+    return tokenizer.backend_tokenizer if plain else None
+
+
+def _encode_fast(
+    backend: Any, texts: list[str], *, add_special_tokens: bool, split_special_tokens: bool
+) -> list[list[int]]:
+    """The same ids as by transformers, without the places of tokens in the text."""
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = split_special_tokens
+    found = backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+    return [encoding.ids for encoding in found]
+
+
 def _encode_distinct(
     texts: Iterable[str], tokenise: Callable[[list[str]], list[list[int]]]
 ) -> Mapping[str, list[int]]:
@@ -294,8 +320,16 @@ def _encode_distinct(
     return dict(zip(ordered, tokenise(ordered), strict=True))
 
 
-def _span(ids: list[int], start: int, shared: int = 0) -> Span | None:
-    return Span(np.array(ids, dtype=np.int32), start, shared) if start < len(ids) else None
+def _array(ids: list[int]) -> Ids:
+    return np.array(ids, dtype=np.int32)
+
+
+def _arrays(ids: Mapping[Key, list[int]]) -> dict[Key, Ids]:
+    return {key: _array(found) for key, found in ids.items()}
+
+
+def _span(ids: list[int], start: int) -> Span | None:
+    return Span(_array(ids), start) if start < len(ids) else None
 
 
 def _anchor_of(tokenizer: Any) -> int | None:
