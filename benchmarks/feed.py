@@ -125,7 +125,9 @@ def main() -> None:
         part: [lap[part] / options.records * 1e3 for lap in laps[1:]]
         for part in ("whole", "tokenising", "planning")
     }
-    versions = ", ".join(f"{n} {metadata.version(n)}" for n in ("tokenizers", "transformers", "numpy"))
+    versions = ", ".join(
+        f"{n} {metadata.version(n)}" for n in ("tokenizers", "transformers", "numpy")
+    )
     lines = [
         "# Feeding a GPU: processor time of the host",
         "",
