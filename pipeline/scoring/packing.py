@@ -183,7 +183,9 @@ def numbers(stretches: Sequence[Stretch]) -> npt.NDArray[np.int64]:
     """
     begins, ends = np.array(stretches).T
     lengths = ends - begins
-    return np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
+    before = begins - np.cumsum(lengths) + lengths
+    found: npt.NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(before, lengths)
+    return found
 
 
 def distinct(spans: Iterable[Span]) -> tuple[list[Span], list[int]]:

@@ -1,10 +1,10 @@
 """Texts -> token spans: the two ways of turning (prefix, target) into tokens (METHOD section 2)."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from ..errors import CurateError
 from ..method.spans import Pair
 from ..records import ScoreStatus
 from ..templates import Template
+from .encoding import array, arrays, backend_of, encode_distinct, encode_fast
 from .packing import Ids, Span
 
 log = logging.getLogger(__name__)
-Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Tokenization:
         self.name = name
         self.max_length = max_length
         self._one_at_a_time = Lock()  # a fast tokenizer must not be borrowed twice
-        self._backend = _backend_of(tokenizer)
+        self._backend = backend_of(tokenizer)
         self.anchor = _anchor_of(tokenizer)
         self.opening = self._find_opening()
         self._space = "" if self._puts_space_in_front() else template.leading_space
@@ -70,8 +70,8 @@ class Tokenization:
 
         `context` is T(h) as `Template.context` gives it.
         """
-        before, ids = _array(self.context_ids(context)), self._encode_prompts([prompt])[0]
-        found: list[int] = self._behind(before, _array(ids)).tolist()
+        before, ids = array(self.context_ids(context)), self._encode_prompts([prompt])[0]
+        found: list[int] = self._behind(before, array(ids)).tolist()
         return found
 
     def context_ids(self, context: tuple[str, ...]) -> list[int]:
@@ -90,7 +90,7 @@ class Tokenization:
         """A prompt behind its history, which a rendered one has in it already."""
         if self.template.chat is not None:
             return prompt
-        return np.concatenate((context if len(context) else _array(self.opening), prompt))
+        return np.concatenate((context if len(context) else array(self.opening), prompt))
 
     def target_ids(self, text: str) -> list[int]:
         """A response's tokens, with the space in front of it, without special ones."""
@@ -139,9 +139,9 @@ class Tokenization:
         """The spans of each pair; every distinct text is tokenised once."""
         if self.name == "reference":
             return self._reference(pairs)
-        prompts = _arrays(_encode_distinct({p.prefix for p in pairs}, self._encode_prompts))
-        targets = _arrays(_encode_distinct({p.target for p in pairs}, self._encode_targets))
-        contexts = _arrays({c: self.context_ids(c) for c in {p.context for p in pairs}})
+        prompts = arrays(encode_distinct({p.prefix for p in pairs}, self._encode_prompts))
+        targets = arrays(encode_distinct({p.target for p in pairs}, self._encode_targets))
+        contexts = arrays({c: self.context_ids(c) for c in {p.context for p in pairs}})
         return [
             self._exact(
                 self._behind(contexts[p.context], prompts[p.prefix]),
@@ -160,7 +160,7 @@ class Tokenization:
     def _encode_rendered(self, texts: list[str]) -> list[list[int]]:
         """Texts of a chat template, whose markup alone is special."""
         shielded = [text for text in texts if SHIELD in text]
-        ids = _encode_distinct({*texts}.difference(shielded), self._encode_markup)
+        ids = encode_distinct({*texts}.difference(shielded), self._encode_markup)
         return [self._encode_shielded(text) if SHIELD in text else ids[text] for text in texts]
 
     def _encode_shielded(self, text: str) -> list[int]:
@@ -181,7 +181,7 @@ class Tokenization:
 
     def _exact(self, prefix: Ids, whole: Ids, context: Ids) -> SpanPair:
         assert self.anchor is not None
-        anchor = _array([self.anchor])
+        anchor = array([self.anchor])
         prefix, before = (ids if len(ids) else anchor for ids in (prefix, context))
         target = whole[: max(self.max_length - max(len(prefix), len(before)), 0)]
         if not len(target):
@@ -197,9 +197,9 @@ class Tokenization:
     def _reference(self, pairs: Sequence[Pair]) -> list[SpanPair]:
         given = [(*self._texts(p), p.target) for p in pairs]
         rendered = self._encode_markup if self.template.chat is not None else self._encode_default
-        prefixes = _encode_distinct({text for one in given for text in one[:2]}, rendered)
-        targets = _encode_distinct({target for *_, target in given}, self._encode_default)
-        wholes = _encode_distinct(
+        prefixes = encode_distinct({text for one in given for text in one[:2]}, rendered)
+        targets = encode_distinct({target for *_, target in given}, self._encode_default)
+        wholes = encode_distinct(
             {text + target for context, prefix, target in given for text in (context, prefix)},
             rendered,
         )
@@ -258,7 +258,7 @@ class Tokenization:
             return []
         with self._one_at_a_time:
             if self._backend is not None:
-                return _encode_fast(self._backend, texts, **how)
+                return encode_fast(self._backend, texts, **how)
             ids: list[list[int]] = self.tokenizer(
                 texts, return_attention_mask=False, verbose=False, **how
             )["input_ids"]
@@ -293,43 +293,8 @@ class Tokenization:
         return ids[:half] == ids[half:]
 
 
-def _backend_of(tokenizer: Any) -> Any:
-    """The tokenizer below transformers' own, where transformers adds nothing to its ids."""
-    from transformers import TokenizersBackend
-
-    plain = getattr(type(tokenizer), "_encode_plus", None) is TokenizersBackend._encode_plus
-    return tokenizer.backend_tokenizer if plain else None
-
-
-def _encode_fast(
-    backend: Any, texts: list[str], *, add_special_tokens: bool, split_special_tokens: bool
-) -> list[list[int]]:
-    """The same ids as by transformers, without the places of tokens in the text."""
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = split_special_tokens
-    found = backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
-    return [encoding.ids for encoding in found]
-
-
-def _encode_distinct(
-    texts: Iterable[str], tokenise: Callable[[list[str]], list[list[int]]]
-) -> Mapping[str, list[int]]:
-    """The tokens of every distinct text."""
-    ordered = sorted(texts)
-    return dict(zip(ordered, tokenise(ordered), strict=True))
-
-
-def _array(ids: list[int]) -> Ids:
-    return np.array(ids, dtype=np.int32)
-
-
-def _arrays(ids: Mapping[Key, list[int]]) -> dict[Key, Ids]:
-    return {key: _array(found) for key, found in ids.items()}
-
-
 def _span(ids: list[int], start: int) -> Span | None:
-    return Span(_array(ids), start) if start < len(ids) else None
+    return Span(array(ids), start) if start < len(ids) else None
 
 
 def _anchor_of(tokenizer: Any) -> int | None:
