@@ -64,9 +64,9 @@ def timed(parts: dict[str, float], name: str, work: Callable[..., Any]) -> Calla
     return call
 
 
-def fed(run: RunDir, student: Path) -> dict[str, float]:
+def fed(run: RunDir, student: Path, template: str) -> dict[str, float]:
     """Seconds of processor time: of the whole, of tokenising and of planning; and what was fed."""
-    config = ScoringConfig(student=str(student), device="cpu", score_all=True)
+    config = ScoringConfig(student=str(student), device="cpu", score_all=True, template=template)
     identity = resolve(config, run.path / "scores")
     parts: dict[str, float] = {}
     model = Student(None, torch.device("cuda"), torch.bfloat16, None, True, instant, instant)
@@ -110,6 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--template", default="auto", help="the demo's student has a chat template")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -120,7 +121,7 @@ def main() -> None:
         for lap in range(options.repeats + 1):  # the first one warms up
             folder = Path(name) / str(lap)
             folder.mkdir()
-            laps.append(fed(made_run(folder, options.records), student))
+            laps.append(fed(made_run(folder, options.records), student, options.template))
     ms = {
         part: [lap[part] / options.records * 1e3 for lap in laps[1:]]
         for part in ("whole", "tokenising", "planning")

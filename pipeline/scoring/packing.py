@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int32]
+SpanKey = tuple[bytes, int, int]
 Stretch = tuple[int, int]
 """Where some tokens of a row begin and end."""
 
@@ -26,7 +27,7 @@ class Span:
         assert 1 <= self.start < len(self.ids), (self.start, len(self.ids))
 
     @property
-    def key(self) -> tuple[bytes, int, int]:
+    def key(self) -> SpanKey:
         """What the score is a function of: equal keys have equal scores."""
         return self.ids.tobytes(), self.start, self.shared
 
@@ -120,11 +121,11 @@ def _pieces(span: Span, headers: Sequence[Ids], *, cut: bool) -> list[Piece]:
         return [(own, None)]
     header = None if span.shared else header_of(span, headers)
     begin = span.shared if header is None else len(headers[header])
-    prefix = (own[begin : span.start], (begin, own[: span.start].tobytes()))
-    target = (own[span.start :], None)
+    prefix, target = own[: span.start].tobytes(), (own[span.start :], None)
     if begin in (0, span.start):
-        return [(own[: span.start], (0, prefix[1][1])), target]
-    return [(own[:begin], (0, own[:begin].tobytes())), prefix, target]
+        return [(own[: span.start], (0, prefix)), target]
+    opening = (own[:begin], (0, own[:begin].tobytes()))
+    return [opening, (own[begin : span.start], (begin, prefix)), target]
 
 
 def _order(spans: Sequence[Span], pieces: Sequence[list[Piece]]) -> Iterator[int]:
@@ -162,11 +163,10 @@ def _pack(spans: Sequence[Span], chosen: list[int], pieces: Sequence[list[Piece]
         if before:  # the first target is predicted by the last token of the prefix
             predict.append((before[-1][1] - 1, before[-1][1]))
         predict.append((max(place[0], place[1] - spans[index].num_targets), place[1]))
+    positions = [(s.position, s.position + s.end - s.begin) for s in segments]
     return Pack(
         ids=np.concatenate(ids),
-        positions=numbers([(s.position, s.position + s.end - s.begin) for s in segments]).astype(
-            np.int32
-        ),
+        positions=numbers(positions).astype(np.int32),
         segments=tuple(segments),
         predict=numbers(predict),
         targets=np.concatenate([spans[i].ids[spans[i].start :] for i in chosen]).astype(np.int64),
@@ -190,7 +190,7 @@ def numbers(stretches: Sequence[Stretch]) -> npt.NDArray[np.int64]:
 
 def distinct(spans: Iterable[Span]) -> tuple[list[Span], list[int]]:
     """Each distinct span once, and for every given one the index of its representative."""
-    seen: dict[tuple[bytes, int, int], int] = {}
+    seen: dict[SpanKey, int] = {}
     unique: list[Span] = []
     where: list[int] = []
     for span in spans:

@@ -18,7 +18,7 @@ from ..base.prefetch import prefetch
 from ..models.loading import is_out_of_memory
 from .head import ROW_MULTIPLE
 from .model import Student, device_errors, first_line
-from .packing import Ids, Pack, Span, distinct, plan
+from .packing import Ids, Pack, Span, SpanKey, distinct, plan
 from .widened import Widened
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,7 @@ class Scorer:
         self.headers = tuple(headers) if student.packed else ()
         self.budget = batch_tokens or DEFAULT_BUDGET[student.device.type]
         self.halved = False  # on a GPU other rows give other last bits
-        self.too_large: dict[
-            tuple[bytes, int, int], str
-        ] = {}  # spans that found no memory, and why
+        self.too_large: dict[SpanKey, str] = {}  # what found no memory, and why
         self.tokens = self.sequences = 0
         self._lock = Lock()
         self._queueing = Lock()  # forwards of two threads at once would take twice the memory
