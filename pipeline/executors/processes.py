@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Lock
@@ -125,18 +126,18 @@ class _Pool:
 
 def _serve(pipe: Connection, setup: Setup, device: str, arguments: tuple[Any, ...]) -> None:
     """A worker: items as they come, until the pipe is closed or one fails."""
-    one_at_a_time = Lock()
-
-    def do(item: Any) -> None:
-        error = _error_of(lambda: function(item), device)
-        with one_at_a_time:
-            pipe.send((item, error))
-
     try:
         function = setup(device, *arguments)
     except Exception as error:  # noqa: BLE001 - it is the caller's to raise
         pipe.send((None, _for_the_caller(error, device)))
         return
+    one_at_a_time = Lock()
+
+    def do(item: Any) -> None:
+        error = _error_of(partial(function, item), device)
+        with one_at_a_time:
+            pipe.send((item, error))
+
     with ThreadPoolExecutor(IN_HAND, "item") as threads, suppress(EOFError):
         while True:
             threads.submit(do, pipe.recv())

@@ -240,7 +240,8 @@ def _copied(values: torch.Tensor) -> Callable[[], Values]:
         return lambda: found
     host = torch.empty(values.shape, dtype=torch.float64, pin_memory=True)
     host.copy_(values.double(), non_blocking=True)
-    done = torch.cuda.Event()
+    event: Any = torch.cuda.Event  # it has no types
+    done = event()
     done.record(torch.cuda.current_stream(values.device))
 
     def wait() -> Values:

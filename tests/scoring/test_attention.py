@@ -92,7 +92,7 @@ def plain_varlen(
 ) -> Tensor:
     """What `varlen_attn` of torch 2.11 computes; it takes fewer key heads as they are."""
     assert window_size[1] == 0
-    bounds = [torch.split(t, tuple(cu.diff().tolist())) for t, cu in
+    bounds = [torch.split(t, cu.diff().tolist()) for t, cu in
               ((query, cu_seq_q), (key, cu_seq_k), (value, cu_seq_k))]  # fmt: skip
     assert max(map(len, bounds[0])) == max_q and max(map(len, bounds[1])) == max_k
     parts = zip(*bounds, strict=True)
