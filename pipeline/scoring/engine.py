@@ -203,9 +203,11 @@ class ScoringEngine:
 
     def _too_large(self, pair: SpanPair) -> str | None:
         """Why one of the two passes found no memory."""
-        known = self.scorer.too_large if "scorer" in self.__dict__ else {}
-        both = (span for span in (pair.conditional, pair.unconditional) if span and known)
-        return next((known[span.key] for span in both if span.key in known), None)
+        known = self.scorer.too_large if "scorer" in self.__dict__ else None
+        if not known:
+            return None
+        both = (span.key for span in (pair.conditional, pair.unconditional) if span)
+        return next((known[key] for key in both if key in known), None)
 
 
 @lru_cache(maxsize=1)
