@@ -48,6 +48,8 @@ FULL = Blocks(rows=64, columns=64, width=32, warps=4)
 SPLIT = 2048
 # Rows of a program of the merge, which is all latency.
 MERGE_ROWS = 128
+# Logits of a row that a program has at once; each of its lanes has a maximum and a sum of its own.
+ROW_TILE = 4096
 # Loads in flight: three hide L2's latency where shared memory holds them (results are the same).
 STAGES = 3
 # Fused multiply-adds, by name: triton's own default differs between its versions.
@@ -91,7 +93,7 @@ def log_probs(
     tiles = -(-vocabulary // blocks.columns)
     splits = -(-vocabulary // SPLIT)
     maxima, sums = result.new_empty((2, splits, rows)).unbind()
-    partials, merge, interpreted = _kernels()
+    partials, merge, _, interpreted = _kernels()
     # Triton launches on the current device, whatever device the tensors are on.
     with torch.cuda.device(hidden.device) if hidden.is_cuda else nullcontext():
         partials[(-(-rows // blocks.rows), splits)](
@@ -107,6 +109,18 @@ def log_probs(
     return result
 
 
+def log_sum_exp(logits: Tensor) -> Tensor:
+    """log sum exp [R] of float32 logits [R, V], which are read once."""
+    result = torch.empty(logits.shape[0], device=logits.device)
+    tiles = -(-logits.shape[1] // ROW_TILE)
+    with torch.cuda.device(logits.device) if logits.is_cuda else nullcontext():
+        _kernels()[2][(len(result),)](
+            logits, result, logits.shape[1], logits.stride(0), TILES=tiles, TILE=ROW_TILE,
+            num_warps=8, **OPTIONS,
+        )  # fmt: skip
+    return result
+
+
 def _stages(hidden: Tensor, blocks: Blocks) -> int:
     """Loads in flight that the device's shared memory holds."""
     if not hidden.is_cuda:
@@ -118,14 +132,15 @@ def _stages(hidden: Tensor, blocks: Blocks) -> int:
 
 
 @functools.cache
-def _kernels() -> tuple[Any, Any, bool]:
-    """Both kernels, and whether they run in the interpreter."""
+def _kernels() -> tuple[Any, Any, Any, bool]:
+    """The kernels, and whether they run in the interpreter."""
     triton = importlib.import_module("triton")
     globals()["tl"] = importlib.import_module("triton.language")
     # One compiled program for every number of rows.
     partials = triton.jit(_partials, do_not_specialize=["rows"])
     merge = triton.jit(_merge, do_not_specialize=["rows"])
-    return partials, merge, not isinstance(partials, triton.runtime.JITFunction)
+    rows = triton.jit(_row_lse)
+    return partials, merge, rows, not isinstance(partials, triton.runtime.JITFunction)
 
 
 def _partials(
@@ -223,3 +238,28 @@ def _merge(
         maximum = higher
     result = tl.load(picked + row, mask=inside, other=0.0) - (maximum + tl.log(total))
     tl.store(picked + row, result, mask=inside)
+
+
+def _row_lse(
+    logits: tl.tensor,
+    result: tl.tensor,
+    vocabulary: tl.tensor,
+    stride: tl.tensor,
+    TILES: tl.constexpr,
+    TILE: tl.constexpr,
+) -> None:
+    """One row: a running maximum and sum a lane, and at the end one of all lanes."""
+    row = tl.program_id(0)
+    begin = logits + row.to(tl.int64) * stride
+    lane = tl.arange(0, TILE)
+    maximum = tl.full((TILE,), -float("inf"), tl.float32)
+    total = tl.zeros((TILE,), tl.float32)
+    for tile in range(0, TILES):
+        column = tile * TILE + lane
+        z = tl.load(begin + column, mask=column < vocabulary, other=-float("inf"))
+        higher = tl.maximum(maximum, z)
+        level = tl.where(higher == -float("inf"), 0.0, higher)  # not -inf - -inf
+        total = total * tl.exp(maximum - level) + tl.exp(z - level)
+        maximum = higher
+    top = tl.max(maximum, axis=0)
+    tl.store(result + row, top + tl.log(tl.sum(total * tl.exp(maximum - top), axis=0)))

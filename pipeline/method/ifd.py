@@ -12,7 +12,8 @@ class SideResult:
     """What scoring one side of a candidate gave: mean NLLs in nats, NaN where a pass had no token.
 
     `status` is what a finite score deserves (`ok`, `truncated`), or why there can be none.
-    `nll_first_token` is that of the conditional pass's first target.
+    `nll_first_token` is that of the conditional pass's first target; `reason` says why NLLs that
+    should be there are not, where that is known.
     """
 
     nll_conditional: float | None
@@ -20,6 +21,7 @@ class SideResult:
     status: ScoreStatus
     num_tokens: int
     nll_first_token: float | None = None
+    reason: str | None = None
 
 
 def log_ratio(score: Score | None, side: Side) -> float | None:
@@ -49,7 +51,8 @@ def with_side(score: Score, side: Side, result: SideResult) -> Score:
     if status in ("ok", "truncated"):
         ratio = _ratio(conditional, alone)
         if ratio is None:
-            status, reason = "failed", "the student's probabilities are not finite"
+            status = "failed"
+            reason = result.reason or "the student's probabilities are not finite"
     if side == "ifd":
         return replace(
             score,

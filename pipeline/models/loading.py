@@ -105,7 +105,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "allocate memory" in str(error)
+    said = ("allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, kinds) or any(words in str(error) for words in said)
 
 
 def _load(

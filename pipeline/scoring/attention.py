@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .packing import Segment
+from .packing import Segment, numbers
 
 NAME = "curate_packed"
 STEP = 64
+AMPERE = (8, 0)
+"""The first compute capability with bfloat16 and with a kernel for `varlen_attn`."""
 Indices = npt.NDArray[np.int64]
 # Arguments of transformers' attention interface that change nothing in inference.
 _HARMLESS = frozenset(
@@ -63,7 +65,8 @@ def layout_of(layout: Layout) -> Iterator[None]:
 
 def make_layout(segments: tuple[Segment, ...], device: torch.device, dtype: torch.dtype) -> Layout:
     """The layout of a row; with index tensors where the CUDA kernel will run."""
-    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+    half = dtype in (torch.float16, torch.bfloat16)
+    if not half or device.type != "cuda" or torch.cuda.get_device_capability(device) < AMPERE:
         return Layout(segments)
     queries, keys, rows = boundaries(segments)
 
@@ -87,10 +90,7 @@ def boundaries(segments: Sequence[Segment]) -> tuple[Indices, Indices, Indices]:
     [[0, 2, 3], [0, 2, 5], [0, 1, 0, 1, 2]]
     """
     # A segment's keys are its context's stretches of the row and its own.
-    stretches = np.array([r for s in segments for r in (*s.context, (s.begin, s.end))])
-    begins, ends = stretches.T
-    lengths = ends - begins
-    rows = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
+    rows = numbers([r for s in segments for r in (*s.context, (s.begin, s.end))])
     queries = np.array([0, *(s.end for s in segments)])
     keys = np.cumsum([0, *(s.position + s.end - s.begin for s in segments)])
     return queries, keys, rows
@@ -234,32 +234,20 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     known = _varlen_arguments()
-    options: dict[str, Any] = {}
-    if "scale" in known:
-        options["scale"] = scaling
-    elif scaling not in (None, query.shape[-1] ** -0.5):
-        raise UnpackableError("this torch has no scale in varlen_attn")
-    if "window_size" in known:
-        options["window_size"] = (-1 if window is None else window - 1, 0)
-    elif window is None:
-        options["is_causal"] = True
-    else:
-        raise UnpackableError("this torch has no sliding window in varlen_attn")
+    options: dict[str, Any] = {
+        "scale": scaling,
+        "window_size": (-1 if window is None else window - 1, 0),
+    }
     if "num_splits" in known:
         options["num_splits"] = 1  # bitwise the same in any batch
+    if "enable_gqa" in known:  # before, fewer key heads were taken without it
+        options["enable_gqa"] = query.shape[1] > key.shape[1]
     assert layout.key_rows is not None
     assert layout.cu_queries is not None and layout.cu_keys is not None
-    k = key[0].transpose(0, 1).index_select(0, layout.key_rows)
-    v = value[0].transpose(0, 1).index_select(0, layout.key_rows)
-    groups = query.shape[1] // key.shape[1]
-    if "enable_gqa" in known:
-        options["enable_gqa"] = groups > 1
-    elif groups > 1:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     out = varlen_attn(
         query[0].transpose(0, 1).contiguous(),
-        k,
-        v,
+        key[0].transpose(0, 1).index_select(0, layout.key_rows),
+        value[0].transpose(0, 1).index_select(0, layout.key_rows),
         layout.cu_queries,
         layout.cu_keys,
         layout.max_queries,

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..config import ScoringConfig
 from ..errors import CurateError
@@ -144,6 +146,12 @@ class ScoringEngine:
         return self._sequences + (self.scorer.sequences if "scorer" in self.__dict__ else 0)
 
     @property
+    def smaller_rows(self) -> int | None:
+        """Tokens of a row since memory ran out; None where it never did."""
+        halved = "scorer" in self.__dict__ and self.scorer.halved
+        return self.scorer.budget if halved else None
+
+    @property
     def neighbour_noise(self) -> float:
         """What neighbours in a row change in a score (nats); 0 before a student is loaded."""
         return self.scorer.student.noise if "scorer" in self.__dict__ else 0.0
@@ -159,7 +167,8 @@ class ScoringEngine:
             self.scorer.close()
             self._sequences += self.scorer.sequences
             del self.scorer
-            release_memory()
+            with suppress(torch.AcceleratorError):  # of a device that failed
+                release_memory()
 
     def _score(
         self,
@@ -186,9 +195,19 @@ class ScoringEngine:
             values[given] = scorer.mean_and_first([s for s in both if s is not None], tick)
         (conditional, first), alone = values[::2].T.tolist(), values[1::2, 0].tolist()
         return [
-            SideResult(conditional[i], alone[i], p.status, p.num_tokens, first[i])
+            SideResult(
+                conditional[i], alone[i], p.status, p.num_tokens, first[i], self._too_large(p)
+            )
             for i, p in enumerate(spans)
         ]
+
+    def _too_large(self, pair: SpanPair) -> str | None:
+        """Why one of the two passes found no memory."""
+        known = self.scorer.too_large if "scorer" in self.__dict__ else None
+        if not known:
+            return None
+        both = (span.key for span in (pair.conditional, pair.unconditional) if span)
+        return next((known[key] for key in both if key in known), None)
 
 
 @lru_cache(maxsize=1)

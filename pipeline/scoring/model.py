@@ -1,7 +1,8 @@
 """Loads the student and takes the fastest proven way to score: packed rows, else one at a time."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor
 from ..config import Dtype, ScoringConfig
 from ..errors import CurateError
 from ..models.devices import pick_device, pick_devices
-from ..models.loading import context_of, load_causal_lm, memory_errors
-from .attention import NAME, register
+from ..models.loading import context_of, is_out_of_memory, load_causal_lm, memory_errors
+from .attention import AMPERE, NAME, register
 from .head import Head
 from .hidden_states import alone_states, packed_states, to_device
 from .packing import Pack
@@ -72,9 +73,39 @@ def load_student(
 
     No sequence will have more than `max_length` tokens.
     """
-    model = load_causal_lm(name, revision, dtype=dtype, device=device)
-    with memory_errors(name, device):
+    if device.type == "cuda":
+        require_dtype(dtype, device, torch.cuda.get_device_capability(device))
+    with device_errors(device), memory_errors(name, device):
+        model = load_causal_lm(name, revision, dtype=dtype, device=device)
         return student_of(model.eval(), getattr(torch, dtype), max_length=max_length)
+
+
+def require_dtype(dtype: Dtype, device: torch.device, capability: tuple[int, int]) -> None:
+    """CurateError for a number format that a GPU of this compute capability lacks."""
+    if dtype == "bfloat16" and capability < AMPERE:
+        raise CurateError(
+            f"--dtype bfloat16: {device} has compute capability {'.'.join(map(str, capability))} "
+            "and computes in bfloat16 from 8.0 on: take --dtype float16 or float32"
+        )
+
+
+@contextmanager
+def device_errors(device: torch.device) -> Iterator[None]:
+    """Turn the failure of a device, one that vanished say, into a CurateError."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        if is_out_of_memory(error):
+            raise
+        raise CurateError(
+            f"{device} failed ({first_line(error)}); what was finished is kept: run the command "
+            "again, or on another --device"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, which may be a page."""
+    return str(error).strip().partition("\n")[0][:300]
 
 
 def student_of(model: Any, dtype: torch.dtype, *, max_length: int | None = None) -> Student:

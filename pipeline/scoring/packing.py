@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int32]
+SpanKey = tuple[bytes, int, int]
+Stretch = tuple[int, int]
+"""Where some tokens of a row begin and end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +27,7 @@ class Span:
         assert 1 <= self.start < len(self.ids), (self.start, len(self.ids))
 
     @property
-    def key(self) -> tuple[bytes, int, int]:
+    def key(self) -> SpanKey:
         """What the score is a function of: equal keys have equal scores."""
         return self.ids.tobytes(), self.start, self.shared
 
@@ -45,7 +48,7 @@ class Segment:
     begin: int
     end: int
     position: int
-    context: tuple[tuple[int, int], ...] = ()
+    context: tuple[Stretch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,12 +121,11 @@ def _pieces(span: Span, headers: Sequence[Ids], *, cut: bool) -> list[Piece]:
         return [(own, None)]
     header = None if span.shared else header_of(span, headers)
     begin = span.shared if header is None else len(headers[header])
-    ends = sorted({begin, span.start} - {0})
-    begins = [0, *ends]
-    cuts: list[Piece] = [
-        (own[a:b], (a, own[:b].tobytes())) for a, b in zip(begins, ends, strict=False)
-    ]
-    return [*cuts, (own[span.start :], None)]
+    prefix, target = own[: span.start].tobytes(), (own[span.start :], None)
+    if begin in (0, span.start):
+        return [(own[: span.start], (0, prefix)), target]
+    opening = (own[:begin], (0, own[:begin].tobytes()))
+    return [opening, (own[begin : span.start], (begin, prefix)), target]
 
 
 def _order(spans: Sequence[Span], pieces: Sequence[list[Piece]]) -> Iterator[int]:
@@ -140,11 +142,11 @@ def _order(spans: Sequence[Span], pieces: Sequence[list[Piece]]) -> Iterator[int
 def _pack(spans: Sequence[Span], chosen: list[int], pieces: Sequence[list[Piece]]) -> Pack:
     ids: list[Ids] = []
     segments: list[Segment] = []
-    places: dict[Key, tuple[int, int]] = {}
-    predict: list[npt.NDArray[np.int64]] = []
+    places: dict[Key, Stretch] = {}
+    predict: list[Stretch] = []
     end = 0
     for index in chosen:
-        context: tuple[tuple[int, int], ...] = ()
+        context: tuple[Stretch, ...] = ()
         before, place, position = context, (0, 0), 0
         for piece, key in pieces[index]:
             known = places.get(key) if key is not None else None
@@ -158,25 +160,37 @@ def _pack(spans: Sequence[Span], chosen: list[int], pieces: Sequence[list[Piece]
                     places[key] = place
             before, context = context, (*context, place)
             position += len(piece)
-        # The first target is predicted by the last token of the prefix.
-        first = [before[-1][1] - 1] if before else []
-        rows = np.array([*first, *range(*place)], dtype=np.int64)
-        predict.append(rows[-spans[index].num_targets :])
-    positions = [np.arange(s.position, s.position + s.end - s.begin) for s in segments]
+        if before:  # the first target is predicted by the last token of the prefix
+            predict.append((before[-1][1] - 1, before[-1][1]))
+        predict.append((max(place[0], place[1] - spans[index].num_targets), place[1]))
+    positions = [(s.position, s.position + s.end - s.begin) for s in segments]
     return Pack(
         ids=np.concatenate(ids),
-        positions=np.concatenate(positions).astype(np.int32),
+        positions=numbers(positions).astype(np.int32),
         segments=tuple(segments),
-        predict=np.concatenate(predict),
+        predict=numbers(predict),
         targets=np.concatenate([spans[i].ids[spans[i].start :] for i in chosen]).astype(np.int64),
         spans=tuple(chosen),
         lengths=tuple(spans[index].num_targets for index in chosen),
     )
 
 
+def numbers(stretches: Sequence[Stretch]) -> npt.NDArray[np.int64]:
+    """The numbers from each begin up to its end, one stretch after another.
+
+    >>> numbers([(4, 6), (1, 1), (0, 3)]).tolist()
+    [4, 5, 0, 1, 2]
+    """
+    begins, ends = np.array(stretches).T
+    lengths = ends - begins
+    before = begins - np.cumsum(lengths) + lengths
+    found: npt.NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(before, lengths)
+    return found
+
+
 def distinct(spans: Iterable[Span]) -> tuple[list[Span], list[int]]:
     """Each distinct span once, and for every given one the index of its representative."""
-    seen: dict[tuple[bytes, int, int], int] = {}
+    seen: dict[SpanKey, int] = {}
     unique: list[Span] = []
     where: list[int] = []
     for span in spans:

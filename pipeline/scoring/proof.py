@@ -160,7 +160,7 @@ def _proof(what: str, found: Tensor, probe: Probe) -> Proof:
 
 
 def _not_run(error: Exception, what: str) -> str:
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
         raise error
     return f"{what} do not run ({' '.join(str(error).split())[:200]})"
 

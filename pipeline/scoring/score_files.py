@@ -140,8 +140,10 @@ class ScoreFiles:
         purpose: Purpose = "choice" if wanted is first_comparison else "decision"
 
         def write(done: int) -> None:
-            given = engine.config.student
-            self.write(shard, records, scores, student=given, purpose=purpose, through=done)
+            notes = {"student": engine.config.student, "purpose": purpose, "through": done}
+            if engine.smaller_rows:  # after an out-of-memory, which changes last bits
+                notes["rows_of_tokens"] = engine.smaller_rows
+            self.write(shard, records, scores, **notes)
             if engine.neighbour_noise:
                 _note_noise(self.folder / NEIGHBOURS, engine.neighbour_noise)
             if engine.template.chat is not None and engine.template.name == "file":

@@ -17,8 +17,8 @@ import torch
 from ..base.prefetch import prefetch
 from ..models.loading import is_out_of_memory
 from .head import ROW_MULTIPLE
-from .model import Student
-from .packing import Ids, Pack, Span, distinct, plan
+from .model import Student, device_errors, first_line
+from .packing import Ids, Pack, Span, SpanKey, distinct, plan
 from .widened import Widened
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,13 @@ Tick = Callable[[int], None]
 Values = npt.NDArray[np.float64]
 Compute = Callable[[Pack], torch.Tensor]
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class NoMemory:
+    """What a device said that ran out of memory."""
+
+    said: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Scorer:
         self.student = student
         self.headers = tuple(headers) if student.packed else ()
         self.budget = batch_tokens or DEFAULT_BUDGET[student.device.type]
+        self.halved = False  # on a GPU other rows give other last bits
+        self.too_large: dict[SpanKey, str] = {}  # what found no memory, and why
         self.tokens = self.sequences = 0
         self._lock = Lock()
         self._queueing = Lock()  # forwards of two threads at once would take twice the memory
@@ -152,17 +161,23 @@ class Scorer:
         budget = self.budget if self.student.packed else 0
         left: list[int] = []
         for pack, values in self._computed(self._rows(chosen, budget), work.compute):
-            if values is not None:
+            if not isinstance(values, NoMemory):
                 for index, value in zip(pack.spans, work.share(pack, values), strict=True):
                     result[todo[index]] = value
                 tick(len(pack.spans))
             elif len(pack.spans) > 1 or pack.width > max(len(pack.ids), ROW_MULTIPLE):
                 left += [todo[index] for index in pack.spans]
             else:
-                log.warning("a sequence of %d tokens does not fit into memory", len(pack.ids))
+                self._give_up(spans[todo[pack.spans[0]]], values)
         if left:
             self._halve(budget)
         return left
+
+    def _give_up(self, span: Span, error: NoMemory) -> None:
+        device = self.student.device
+        reason = f"{len(span.ids) - 1} tokens do not fit into the memory of {device} ({error.said})"
+        self.too_large[span.key] = reason
+        log.warning("a sequence has no score: %s", reason)
 
     def _rows(self, spans: Sequence[Span], budget: int) -> Iterator[Pack]:
         rows = plan(spans, self.headers, budget)
@@ -177,28 +192,32 @@ class Scorer:
     def _halve(self, budget: int) -> None:
         with self._lock:
             if self.budget >= budget:  # another thread may have done so
-                self.budget = max(budget // 2, 1)
-                log.warning("out of memory: rows of %d tokens from now on", self.budget)
+                self.budget, self.halved = max(budget // 2, 1), True
+                log.warning(
+                    "out of memory: rows of %d tokens from now on, which may change last bits",
+                    self.budget,
+                )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _computed(
         self, packs: Iterable[Pack], log_probs: Compute
-    ) -> Iterator[tuple[Pack, Values | None]]:
-        """Each row with its targets' log-probabilities; None where memory ran out."""
+    ) -> Iterator[tuple[Pack, Values | NoMemory]]:
+        """Each row with its targets' log-probabilities, or that memory ran out."""
+        guarded = partial(_in_memory, self.student.device)
 
-        def start(pack: Pack) -> Callable[[], Values | None]:
+        def start(pack: Pack) -> Callable[[], Values | NoMemory]:
             if self._pool is not None:
-                return self._pool.submit(_in_memory, lambda: _on_host(log_probs(pack))).result
+                return self._pool.submit(guarded, lambda: _copied(log_probs(pack))()).result
             with self._queueing:
-                values = _in_memory(partial(log_probs, pack))
-            return lambda: None if values is None else _in_memory(partial(_on_host, values))
+                copied = guarded(lambda: _copied(log_probs(pack)))
+            return (lambda: copied) if isinstance(copied, NoMemory) else partial(guarded, copied)
 
         depth = GPU_DEPTH if self._pool is None else 2 * self._threads
         for pack, values in prefetch(packs, start, depth):
             with self._lock:  # several threads may count
                 self.tokens += len(pack.ids)
-                self.sequences += 0 if values is None else len(pack.spans)
+                self.sequences += 0 if isinstance(values, NoMemory) else len(pack.spans)
             yield pack, values
 
 
@@ -214,19 +233,34 @@ def _keep_memory() -> None:
             libc.mallopt(parameter, value)
 
 
-def _on_host(values: torch.Tensor) -> Values:
-    found: Values = values.cpu().double().numpy()
-    return found
+def _copied(values: torch.Tensor) -> Callable[[], Values]:
+    """Queue a row's copy to the host right behind the row; what is returned waits for it alone."""
+    if not values.is_cuda:
+        found: Values = values.double().numpy()
+        return lambda: found
+    host = torch.empty(values.shape, dtype=torch.float64, pin_memory=True)
+    host.copy_(values.double(), non_blocking=True)
+    event: Any = torch.cuda.Event  # it has no types
+    done = event()
+    done.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> Values:
+        done.synchronize()
+        there: Values = host.numpy()
+        return there
+
+    return wait
 
 
-def _in_memory(work: Callable[[], Result]) -> Result | None:
-    """What the work gives; None where memory runs out."""
-    try:
-        return work()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
+def _in_memory(device: torch.device, work: Callable[[], Result]) -> Result | NoMemory:
+    """What the work gives, or that memory ran out. CurateError where the device itself failed."""
+    with device_errors(device):
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return NoMemory(first_line(error))
 
 
 def _token_nlls(pack: Pack, values: Values) -> Iterator[Values]:

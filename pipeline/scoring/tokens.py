@@ -1,7 +1,7 @@
 """Texts -> token spans: the two ways of turning (prefix, target) into tokens (METHOD section 2)."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -14,6 +14,7 @@ from ..errors import CurateError
 from ..method.spans import Pair
 from ..records import ScoreStatus
 from ..templates import Template
+from .encoding import array, arrays, backend_of, encode_distinct, encode_fast
 from .packing import Ids, Span
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Tokenization:
         self.name = name
         self.max_length = max_length
         self._one_at_a_time = Lock()  # a fast tokenizer must not be borrowed twice
+        self._backend = backend_of(tokenizer)
         self.anchor = _anchor_of(tokenizer)
         self.opening = self._find_opening()
         self._space = "" if self._puts_space_in_front() else template.leading_space
@@ -68,7 +70,9 @@ class Tokenization:
 
         `context` is T(h) as `Template.context` gives it.
         """
-        return self._behind(self.context_ids(context), self._encode_prompts([prompt])[0])
+        before, ids = array(self.context_ids(context)), self._encode_prompts([prompt])[0]
+        found: list[int] = self._behind(before, array(ids)).tolist()
+        return found
 
     def context_ids(self, context: tuple[str, ...]) -> list[int]:
         """The tokens of T(h); of a wire format, each answer has EOS behind it."""
@@ -82,11 +86,11 @@ class Tokenization:
             ids += [*self._encode_prompts([prompt])[0], *self.target_ids(answer), *end]
         return ids
 
-    def _behind(self, context: list[int], prompt: list[int]) -> list[int]:
+    def _behind(self, context: Ids, prompt: Ids) -> Ids:
         """A prompt behind its history, which a rendered one has in it already."""
         if self.template.chat is not None:
             return prompt
-        return [*(context or self.opening), *prompt]
+        return np.concatenate((context if len(context) else array(self.opening), prompt))
 
     def target_ids(self, text: str) -> list[int]:
         """A response's tokens, with the space in front of it, without special ones."""
@@ -135,9 +139,9 @@ class Tokenization:
         """The spans of each pair; every distinct text is tokenised once."""
         if self.name == "reference":
             return self._reference(pairs)
-        prompts = _encode_distinct({p.prefix for p in pairs}, self._encode_prompts)
-        targets = _encode_distinct({p.target for p in pairs}, self._encode_targets)
-        contexts = {context: self.context_ids(context) for context in {p.context for p in pairs}}
+        prompts = arrays(encode_distinct({p.prefix for p in pairs}, self._encode_prompts))
+        targets = arrays(encode_distinct({p.target for p in pairs}, self._encode_targets))
+        contexts = arrays({c: self.context_ids(c) for c in {p.context for p in pairs}})
         return [
             self._exact(
                 self._behind(contexts[p.context], prompts[p.prefix]),
@@ -156,7 +160,7 @@ class Tokenization:
     def _encode_rendered(self, texts: list[str]) -> list[list[int]]:
         """Texts of a chat template, whose markup alone is special."""
         shielded = [text for text in texts if SHIELD in text]
-        ids = _encode_distinct({*texts}.difference(shielded), self._encode_markup)
+        ids = encode_distinct({*texts}.difference(shielded), self._encode_markup)
         return [self._encode_shielded(text) if SHIELD in text else ids[text] for text in texts]
 
     def _encode_shielded(self, text: str) -> list[int]:
@@ -175,16 +179,17 @@ class Tokenization:
             [] if not text or ids == bare else ids for text, ids in zip(texts, found, strict=True)
         ]
 
-    def _exact(self, prefix: list[int], whole: list[int], context: list[int]) -> SpanPair:
+    def _exact(self, prefix: Ids, whole: Ids, context: Ids) -> SpanPair:
         assert self.anchor is not None
-        prefix, before = prefix or [self.anchor], context or [self.anchor]
+        anchor = array([self.anchor])
+        prefix, before = (ids if len(ids) else anchor for ids in (prefix, context))
         target = whole[: max(self.max_length - max(len(prefix), len(before)), 0)]
-        if not target:
-            return SpanPair(None, None, "overlong" if whole else "empty", 0)
-        shared = len(context) if prefix[: len(context)] == context else 0
+        if not len(target):
+            return SpanPair(None, None, "overlong" if len(whole) else "empty", 0)
+        opens = np.array_equal(prefix[: len(context)], context)
         return SpanPair(
-            _span(prefix + target, len(prefix), shared),
-            _span([*before, *target], len(before), len(context)),
+            Span(np.concatenate((prefix, target)), len(prefix), len(context) if opens else 0),
+            Span(np.concatenate((before, target)), len(before), len(context)),
             "ok" if len(target) == len(whole) else "truncated",
             len(target),
         )
@@ -192,9 +197,9 @@ class Tokenization:
     def _reference(self, pairs: Sequence[Pair]) -> list[SpanPair]:
         given = [(*self._texts(p), p.target) for p in pairs]
         rendered = self._encode_markup if self.template.chat is not None else self._encode_default
-        prefixes = _encode_distinct({text for one in given for text in one[:2]}, rendered)
-        targets = _encode_distinct({target for *_, target in given}, self._encode_default)
-        wholes = _encode_distinct(
+        prefixes = encode_distinct({text for one in given for text in one[:2]}, rendered)
+        targets = encode_distinct({target for *_, target in given}, self._encode_default)
+        wholes = encode_distinct(
             {text + target for context, prefix, target in given for text in (context, prefix)},
             rendered,
         )
@@ -252,6 +257,8 @@ class Tokenization:
         if not texts:
             return []
         with self._one_at_a_time:
+            if self._backend is not None:
+                return encode_fast(self._backend, texts, **how)
             ids: list[list[int]] = self.tokenizer(
                 texts, return_attention_mask=False, verbose=False, **how
             )["input_ids"]
@@ -286,16 +293,8 @@ class Tokenization:
         return ids[:half] == ids[half:]
 
 
-def _encode_distinct(
-    texts: Iterable[str], tokenise: Callable[[list[str]], list[list[int]]]
-) -> Mapping[str, list[int]]:
-    """The tokens of every distinct text."""
-    ordered = sorted(texts)
-    return dict(zip(ordered, tokenise(ordered), strict=True))
-
-
-def _span(ids: list[int], start: int, shared: int = 0) -> Span | None:
-    return Span(np.array(ids, dtype=np.int32), start, shared) if start < len(ids) else None
+def _span(ids: list[int], start: int) -> Span | None:
+    return Span(array(ids), start) if start < len(ids) else None
 
 
 def _anchor_of(tokenizer: Any) -> int | None:

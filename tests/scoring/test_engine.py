@@ -3,10 +3,12 @@
 import weakref
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from curate.pipeline.errors import CurateError
 from curate.pipeline.method.decision import decide, needs
@@ -71,6 +73,18 @@ def test_identical_texts_are_computed_once(engine: ScoringEngine) -> None:
     assert number == 4
     decision = decide(unchanged, scores).decision
     assert (decision.instruction_rule, decision.response_rule) == ("ifd_tie", "rifd_tie")
+
+
+def test_a_sequence_that_finds_no_memory_says_so(engine: ScoringEngine) -> None:
+    def log_probs(pack: Any) -> Any:
+        raise torch.OutOfMemoryError("tried 2 GiB, 1 GiB is free")
+
+    given = record_of(1)
+    engine.scorer.student = replace(engine.scorer.student, log_probs=log_probs)
+    _, scores = computed(engine, given)
+    found = [s for s in scores.values() if s.ifd_status is not None]
+    assert {s.ifd_status for s in found} == {"failed"}
+    assert all("tokens" in str(s.ifd_reason) and "1 GiB" in str(s.ifd_reason) for s in found)
 
 
 def test_what_is_known_is_not_asked_again(engine: ScoringEngine) -> None:

@@ -42,8 +42,12 @@ def scores(student: Student, spans: Any = SPANS, budget: int = 2048) -> Any:
 
 
 def test_near_float64_one_at_a_time(student: Student) -> None:
+    """In half precision as near as twice what the model alone, in that precision, is off."""
     exact = one_at_a_time(model(), SPANS)
-    bound = 1e-4 if student.dtype == torch.float32 else 0.05
+    bound = 1e-4
+    if student.dtype != torch.float32:
+        alone = one_at_a_time(copy.deepcopy(model()).to(student.dtype), SPANS, double=False)
+        bound = 2 * np.abs(alone - exact).max() + 0.05
     assert np.abs(scores(student) - exact).max() < bound
 
 

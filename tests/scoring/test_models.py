@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.scoring.model import student_of
+from curate.pipeline.scoring.model import require_dtype, student_of
 
 from .tiny import lively, llama, one_at_a_time, score_with, some_header, some_spans
 
@@ -219,3 +219,12 @@ def test_every_oracle_here_would_notice_a_leak() -> None:
     for name in ("llama", "qwen2, bias", "qwen3", "gpt2", "opt", "gpt-neox"):
         before, after = one_at_a_time(model_of(PACKED[name]()), [span, changed])
         assert abs(before - after) > 1e-3, name
+
+
+def test_a_number_format_that_a_card_lacks_is_refused() -> None:
+    turing, ampere, device = (7, 5), (8, 0), torch.device("cuda:0")
+    require_dtype("bfloat16", device, ampere)
+    require_dtype("float16", device, turing)
+    require_dtype("float32", device, turing)
+    with pytest.raises(CurateError, match=r"--dtype bfloat16: cuda:0 has .*7\.5"):
+        require_dtype("bfloat16", device, turing)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curate.pipeline.errors import CurateError
 from curate.pipeline.scoring.model import student_of
 from curate.pipeline.scoring.packing import Ids, Span
 from curate.pipeline.scoring.scorer import Scorer
@@ -199,7 +200,7 @@ def test_a_sequence_is_not_lost_because_its_filling_finds_no_memory(
     narrow, rows = refusing(student, 256)
     with closing(Scorer(narrow, HEADERS, batch_tokens=8192)) as scorer:
         found = scorer.nll([span])
-        assert scorer.budget == 256
+        assert scorer.budget == 256 and scorer.halved
     assert np.abs(found - scores[0]).max() < 1e-5
     assert rows == [8192, 4096, 2048, 1024, 512, 256]
 
@@ -210,14 +211,35 @@ def test_what_is_too_long_has_no_score_and_its_neighbours_have_theirs(
     narrow, _ = refusing(student, 128)
     with closing(Scorer(narrow, HEADERS, batch_tokens=1024)) as scorer:
         found = scorer.nll(SPANS)
+        reasons = scorer.too_large
     fits = np.array([len(span.ids) <= 128 for span in SPANS])
     assert np.abs(found - scores)[fits].max() < 1e-5
     assert np.isnan(found[~fits]).all()
+    assert set(reasons) == {span.key for span in SPANS if len(span.ids) > 128}
+    for span in SPANS:
+        if len(span.ids) > 128:
+            assert str(len(span.ids) - 1) in reasons[span.key]
+            assert "no memory left" in reasons[span.key]
+
+
+def test_a_device_that_fails_is_named(student: Any) -> None:
+    def log_probs(_: Any) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nMore words.")
+
+    gone = replace(student, device=torch.device("cuda:1"), log_probs=log_probs)
+    with (
+        closing(Scorer(gone, HEADERS, batch_tokens=256)) as scorer,
+        pytest.raises(CurateError, match=r"cuda:1 failed .*launch failure\)"),
+    ):
+        scorer.nll(SPANS)
+    assert not scorer.too_large
 
 
 def test_results_that_find_no_memory_on_their_way_to_the_host(student: Any) -> None:
     class Stuck:
-        def cpu(self) -> None:
+        is_cuda = False
+
+        def double(self) -> None:
             raise torch.OutOfMemoryError("no memory left")
 
     stuck = replace(student, device=torch.device("cuda"), log_probs=lambda _: Stuck())
