@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .training.publication import TrainingResult
     from .workflows.compare import CompareResult
     from .workflows.demo import DemoResult
+    from .workflows.improve import Improved
     from .workflows.run import RunResult
     from .workflows.solve import Solved
 
@@ -178,6 +179,13 @@ def solve(config: configs.SolveConfig) -> "Solved | str":
     from .workflows.solve import solve_and_check
 
     return solve_and_check(config)
+
+
+def improve(config: configs.ImproveConfig) -> "Improved":
+    """Self-improvement in a loop, by Self-Rewarding, DITTO or SPIN: sample, pair, train, measure."""
+    from .workflows.improve import improve
+
+    return improve(config)
 
 
 def demo(config: configs.DemoConfig) -> "DemoResult":

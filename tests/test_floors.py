@@ -149,6 +149,7 @@ COMMANDS = [
     "bpc",
     "solve",
     "check",
+    "improve",
 ]
 
 

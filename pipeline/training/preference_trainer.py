@@ -37,6 +37,8 @@ class Alignment:
     trust_region: tuple[float, int] | None
     same: bool
     """Whether the reference is the model as it is before training."""
+    shuffle: bool = True
+    """Whether the pairs come in a random order."""
 
 
 def preference_trainer(job: Job, alignment: Alignment) -> Any:
@@ -51,7 +53,7 @@ def preference_trainer(job: Job, alignment: Alignment) -> Any:
         max_length=None,  # rows are cut already
         precompute_ref_log_probs=moving is None,
     )
-    order = _order(job, len(rows), args.per_device_train_batch_size, halves=loss.unpaired)
+    order = _order(job, alignment, len(rows), args.per_device_train_batch_size)
     trainer = _trainer_class(base, job, order)(
         model=_model(job, moving),
         ref_model=_moving_model(job, alignment),
@@ -115,9 +117,14 @@ def _moving_model(job: Job, alignment: Alignment) -> Any:
     return model.requires_grad_(False)
 
 
-def _order(job: Job, rows: int, per_device: int, *, halves: bool) -> FullRounds:
+def _order(job: Job, alignment: Alignment, rows: int, per_device: int) -> FullRounds:
     size = per_device * job.state.num_processes
-    order = FullRounds(rows, round_of=size, seed=job.recipe.seed, halves=halves)
+    order = FullRounds(
+        rows,
+        round_of=size,
+        seed=job.recipe.seed if alignment.shuffle else None,
+        halves=alignment.loss.unpaired,
+    )
     if not len(order):
         raise CurateError(
             f"{rows} rows do not fill a micro-batch of {per_device} on each of "
@@ -187,7 +194,7 @@ def _observer(job: Job, trainer: Any, alignment: Alignment) -> Any:
                 trainer.moving_reference.follow(state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
-            if state.global_step == 1 and "loss" in logs and alignment.reference is not None:
+            if state.global_step == 1 and "loss" in logs and alignment.loss.first is not None:
                 check_first_step(logs, job, alignment)
 
     return Observer()
