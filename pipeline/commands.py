@@ -182,7 +182,7 @@ def solve(config: configs.SolveConfig) -> "Solved | str":
 
 
 def improve(config: configs.ImproveConfig) -> "Improved":
-    """Self-improvement in a loop, by Self-Rewarding, DITTO or SPIN: sample, pair, train, measure."""
+    """Self-improvement in a loop, by Self-Rewarding, DITTO or SPIN: sample, pair, train."""
     from .workflows.improve import improve
 
     return improve(config)

@@ -1,5 +1,6 @@
 """An iteration's steps: prompts, samples, ratings, pairs, what is trained on, the training."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -233,7 +234,6 @@ def train(loop: Loop, number: int) -> Entry:
         )
     referred = config.loss not in ("cpo", "slic")
     comparisons = recipe.trains_on == "comparisons"
-    warm = not (recipe.warm_once and number > 1)
     loop.calls(
         "align",
         pairs=run.path / TRAINING,
@@ -249,8 +249,18 @@ def train(loop: Loop, number: int) -> Entry:
         max_steps=recipe.max_steps,
         batch_size=mixed["batch"],
         scheduler=recipe.scheduler,
-        warmup_ratio=recipe.warmup_ratio if warm else 0.0,
+        warmup_ratio=_warmup(recipe, number, mixed),
         shuffle=False if comparisons else None,
         **_shared(loop),
     )
     return {"weights": folder_hash(model), "parent": os.path.relpath(parent, loop.run.path)}
+
+
+def _warmup(recipe: LoopRecipe, number: int, mixed: Entry) -> float:
+    """The part of the steps that warm up; none where that is less than one step.
+
+    The trainer would make it a whole one, at a learning rate of 0.
+    """
+    steps = recipe.max_steps or math.ceil(recipe.epochs * mixed["rows"] / mixed["batch"])
+    once = recipe.warm_once and number > 1
+    return 0.0 if once or recipe.warmup_ratio * steps < 1 else recipe.warmup_ratio
