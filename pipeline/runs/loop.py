@@ -4,7 +4,8 @@ Iteration NN holds what it was made of (`prompts.parquet`, `answers/`, `ratings/
 `training.parquet`), `model/` and `measured.json`; its manifest has an entry for each finished step.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..base.files import read_parquet
 from ..base.foreign_json import read_object
 from ..errors import CurateError
 from ..method.loops.measures import Measures, Wins
+from ..method.preferences.explanation import explained as explained_pairs
 from .directory import RunDir, is_run
 from .pair_set import PairSet, is_pair_set
 
@@ -106,13 +108,33 @@ def loop_state(run: RunDir) -> LoopState:
 
 
 def state_in_words(state: LoopState) -> Iterator[str]:
-    """For a person."""
-    best = "" if state.best is None else f", the best is {state.best}"
-    yield f"improve  {state.measured} of {state.iterations} iterations{best}"
+    """What comes next or why nothing does, and the best iteration, as notes."""
     if state.stopped:
-        yield f"  stopped: {state.stopped}"
+        yield f"stopped: {state.stopped}"
     elif state.step:
-        yield f"  iteration {state.iteration}: {state.step} is next; {len(state.left)} steps left"
+        yield f"iteration {state.iteration}: {state.step} is next, {len(state.left)} steps are left"
+    if state.best is not None:
+        yield f"the best is iteration {state.best}"
+
+
+def explained(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What `pairs_of` found, for a person."""
+    for one in found:
+        yield (
+            f"\n== iteration {one['iteration']}: sampled from the weights {one['sampled_from']}, "
+            f"trained to {one['trained_to'] or '(not trained)'}"
+        )
+        for sample in one["samples"]:
+            rating = sample["rating_reason"] or "no rating"
+            if sample["rating"] is not None:
+                given = ", ".join(f"{value:.4g}" for value in sample["ratings"])
+                rating = f"rating {sample['rating']:.4g} ({given})"
+            name = f"sample {sample['sample']}, {sample['finish_reason']}"
+            yield f"{name}, {rating}: {sample['output']}"
+        yield from explained_pairs(one["pairs"])
+        kinds = Counter(row["kind"] for row in one["trained_on"])
+        for kind, number in kinds.items():
+            yield f"trained on {number} times as {kind}"
 
 
 def pairs_of(run: RunDir, id: str) -> list[dict[str, Any]]:

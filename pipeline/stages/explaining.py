@@ -18,6 +18,8 @@ from ..reporting.labels import RuleStep, rule_label
 from ..runs.decisions import DecisionFiles
 from ..runs.directory import RunDir
 from ..runs.importing import NEAR_DUPLICATES
+from ..runs.loop import explained as explained_iterations
+from ..runs.loop import ids_of, is_loop, pairs_of
 from ..runs.pair_set import PairSet, is_pair_set
 from ..scoring.identity import noted_identity
 
@@ -38,6 +40,8 @@ class Explanation:
     students: dict[str, dict[str, Any]]
     pairs: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, Any] | None = None
+    iterations: list[dict[str, Any]] = field(default_factory=list)
+    """Of a loop: what the prompt became in each."""
 
     def as_dict(self) -> dict[str, Any]:
         """For programs: plain values only."""
@@ -49,6 +53,8 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
 
     Raises CurateError for an unknown id, naming near ones.
     """
+    if is_loop(path):
+        return _in_loop(RunDir(Path(path)), id)
     if is_pair_set(path):
         return _in_pairs(PairSet(Path(path)), id)
     run = RunDir.open(path)
@@ -79,6 +85,12 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
             for row in _pairs(candidates, about["scores"])
         ],
     )
+
+
+def _in_loop(run: RunDir, id: str) -> Explanation:
+    whole = _whole_id(ids_of(run), id)
+    found = pairs_of(run, whole)
+    return Explanation(id=whole, candidates=[], replies={}, students={}, iterations=found)
 
 
 def _in_pairs(found: PairSet, id: str) -> Explanation:
@@ -168,6 +180,7 @@ def in_words(found: Explanation) -> Iterator[str]:
             "left out before the teacher was asked: its instruction repeats that of "
             f"{found.left_out['duplicate_of']} (similarity {found.left_out['similarity']:.2f})"
         )
+    yield from explained_iterations(found.iterations)
     for student, about in found.students.items():
         yield from _outcome(student, about)
         yield from explained(row for row in found.pairs if row["student"] == student)

@@ -19,7 +19,7 @@ from ..method.loops.measures import Measures
 from ..method.loops.recipes import LoopRecipe, recipe_of
 from ..method.loops.stopping import best_of, stop_after, stop_before_training
 from ..models.loading import load_tokenizer
-from ..reporting.loop_curves import write_curves
+from ..reporting.loop import write_curves
 from ..runs.directory import RunDir, is_run
 from ..runs.lock import run_lock
 from ..runs.loop import STAGE, history, iteration_of

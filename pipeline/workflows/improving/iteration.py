@@ -27,6 +27,8 @@ _SHARED = ("preset", "weight_decay", "max_grad_norm", "per_device_batch_size", "
            "overlong", "seed", "gradient_checkpointing", "precision", "device", "lora_r",
            "lora_alpha", "save_steps")  # fmt: skip
 """The settings that both trainings have."""
+_SEEDS = 1000
+"""Between the seeds of two iterations: a server gets a seed plus the sample's number."""
 _MOST_COMPARISONS, _PER_DEMONSTRATION = 24, 3
 Entry = dict[str, Any]
 
@@ -123,6 +125,7 @@ def sample(loop: Loop, number: int) -> Entry:
         samples=recipe.samples,
         temperature=recipe.temperature,
         top_p=recipe.top_p if recipe.temperature else None,
+        seed=loop.seed + _SEEDS * number,  # else a model that has hardly changed says the same
     )
     return {"answers": len(samples_of(run.path / ANSWERS))}
 
@@ -141,7 +144,6 @@ def answer(loop: Loop, model: Path, asked: Path, out: Path, **sampling: Any) -> 
         max_tokens=loop.config.max_tokens,
         concurrency=loop.config.concurrency,
         journal=loop.run.path / "journal",
-        seed=loop.seed,
         **sampling,
     )
 

@@ -52,7 +52,7 @@ def _on_held_out(loop: Loop, number: int) -> dict[str, Any]:
     run, model = iteration_of(loop.run, number), loop.model(number)
     answers, scores = run.path / HELD_OUT_ANSWERS, run.path / SCORES
     asked = loop.material.held_out_prompts
-    answer(loop, model, asked, answers, samples=1, temperature=0.0)
+    answer(loop, model, asked, answers, samples=1, temperature=0.0, seed=loop.seed)
     loop.calls(
         "score",
         data=loop.material.held_out,
