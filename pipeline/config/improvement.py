@@ -194,6 +194,9 @@ class ImproveConfig:
             raise UsageError("--reward judge needs --judge, the model that rates")
         if self.reward not in ("judge", "rifd") and judged:
             raise UsageError("--judge is for --reward judge, or a folder for --reward rifd")
+        rubric = self.reward in (None, "self", "judge") and self.judge.replies is None
+        if rubric and (self.times or 3) > 1 and not self.judge.temperature:
+            raise UsageError("at --judge-temperature 0 all ratings are one: give --times 1")
 
     def _check_no_reward(self) -> None:
         for name in ("prompts", "reward", "reward_command", "times", "tier"):
