@@ -124,6 +124,8 @@ def explained(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"\n== iteration {one['iteration']}: sampled from the weights {one['sampled_from']}, "
             f"trained to {one['trained_to'] or '(not trained)'}"
         )
+        if one["reward"]:
+            yield f"rated by {one['judge'] or 'it'}, reward {one['reward']}"
         for sample in one["samples"]:
             rating = sample["rating_reason"] or "no rating"
             if sample["rating"] is not None:
@@ -139,9 +141,12 @@ def explained(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def pairs_of(run: RunDir, id: str) -> list[dict[str, Any]]:
     """Of each iteration, what a prompt became: samples with ratings, pairs, rows trained on."""
+    identity = run.config["identity"]
     return [
         {
             "iteration": number,
+            "reward": identity["reward"],
+            "judge": identity["judge"][0],
             "sampled_from": one.config["identity"].get("parent"),
             "trained_to": (one.stage("train") or {}).get("weights"),
             "samples": _rows(one.path / RATINGS, id) or _rows(one.path / ANSWERS, id),

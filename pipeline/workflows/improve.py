@@ -58,9 +58,7 @@ def improve(config: ImproveConfig) -> Improved:
     Raises CurateError for bad input, another run's folder, and what a stage raises.
     """
     source, recipe, policy = open_source(config.input.data), recipe_of(config), _policy(config)
-    template = config.template or trained_with(str(policy)) or "auto"
-    template = student_template(template, load_tokenizer(str(policy), None)).name if (
-        template == "auto") else template  # fmt: skip
+    template = _template(config, policy)
     identity = _identity(config, source, recipe, policy, template)
     notes = {"data": source.name, "options": recorded_options(config)}
     run = RunDir.create(config.out.resolve(), identity, **notes)
@@ -68,9 +66,8 @@ def improve(config: ImproveConfig) -> Improved:
     loop = Loop(
         run=run, config=config, recipe=recipe, policy=policy, template=template, calls=calls
     )
-    with run_lock(run.path, STAGE):
-        with run.discarded_if_empty():
-            step(run, "data", lambda: loop.material.write(source, config, recipe))
+    with run.discarded_if_empty(), run_lock(run.path, STAGE):
+        step(run, "data", lambda: loop.material.write(source, config, recipe))
         return _iterate(loop)
 
 
@@ -89,6 +86,14 @@ def _policy(config: ImproveConfig) -> Path:
             f"--model {config.model} is neither a folder nor a model of the hub that can be had: "
             f"{str(error).splitlines()[0]}"
         ) from None
+
+
+def _template(config: ImproveConfig, policy: Path) -> str:
+    """The template of all stages; `auto` is settled by the first model alone."""
+    name = config.template or trained_with(str(policy)) or "auto"
+    if name != "auto":
+        return name
+    return student_template(name, load_tokenizer(str(policy), None)).name
 
 
 def _identity(

@@ -27,8 +27,9 @@ from curate.pipeline.workflows.improving.rewards import Program, rate_by_program
 
 from ..llm.faulty_server import FaultyServer, Received
 from ..torture.forker import HEAVY, Forker, forking
-from ..training.byte_student import Example, config_of, train
+from ..training.byte_student import save_talker
 from ..training.data import write_jsonl
+from .loop_results import result_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Row = dict[str, Any]
@@ -44,10 +45,7 @@ SPIN: Row = {"recipe": "spin", "iterations": 2, "temperature": 0.0, "max_steps":
 @pytest.fixture(scope="module")
 def talker(byte_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The student, trained to say something short and to end."""
-    out = tmp_path_factory.mktemp("talkers") / "talker"
-    records = [Example(id=str(n), instruction=f"Say {n}.", output=str(n % 3)) for n in range(24)]
-    train(config_of(byte_student, out, epochs=8, learning_rate=1e-2, held_out=0), records)
-    return out
+    return save_talker(byte_student, tmp_path_factory.mktemp("talkers") / "talker")
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +85,6 @@ def spun(data: Path, talker: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     out = tmp_path_factory.mktemp("spin") / "run"
     improve(data, talker, out, keep_models="all", **SPIN)
     return out
-
-
-def result_of(run: Path) -> list[Any]:
-    """What must not depend on kills: answers, pairs, rows trained on, weights, measures."""
-    found: list[Any] = [history(RunDir(run))]
-    for number in (1, 2):
-        folder = iteration_of(RunDir(run), number).path
-        answers = pq.read_table(folder / "answers" / "answers.parquet").to_pylist()
-        found.append([(row["id"], row["sample"], row["output"]) for row in answers])
-        rows = pq.read_table(folder / "training.parquet").to_pylist()
-        found.append([(row["id"], row["chosen"], row["rejected"]) for row in rows])
-        found.append((folder / "model" / "model.safetensors").read_bytes())
-    return found
 
 
 def test_spin_pairs_the_data_with_samples_of_this_iteration_and_the_one_before(spun: Path) -> None:

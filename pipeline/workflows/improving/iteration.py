@@ -68,7 +68,7 @@ def step(run: RunDir, name: str, work: Callable[[], Entry]) -> Entry:
     """The step's entry in the manifest, after its work where it is not there yet."""
     entry = run.stage(name)
     if entry is None:
-        say(f"iteration {run.path.name}: {name}")
+        say(f"improve {run.path.name}: {name}")
         entry = work()
         run.finish_stage(name, entry)
     return entry
