@@ -25,15 +25,26 @@ RESULTS = Path(__file__).parent / "results" / "loops-demo-cpu.md"
 SHARED: dict[str, Any] = {"model": str(DEMO / "student"), "preset": "demo", "min_pairs": 1}
 LOOPS: dict[str, dict[str, Any]] = {
     "self-rewarding": {
-        "reward": "rifd", "no_sft": True, "num_prompts": 24, "iterations": 5, "max_tokens": 128,
-        "learning_rate": 1e-4, "batch_size": 4, "epochs": 2,
+        "reward": "rifd",
+        "no_sft": True,
+        "num_prompts": 16,
+        "iterations": 5,
+        "max_tokens": 96,
+        "learning_rate": 2e-4,
+        "batch_size": 4,
+        "epochs": 2,
     },
-    "spin": {"limit": 12, "iterations": 2, "max_tokens": 128, "learning_rate": 1e-5},
+    "spin": {"limit": 8, "iterations": 1, "max_tokens": 96, "learning_rate": 1e-4},
     "ditto": {
-        "limit": 4, "iterations": 2, "max_tokens": 128, "samples": 4, "max_steps": 5,
-        "sft_learning_rate": 3e-4, "learning_rate": 1e-5,
+        "limit": 4,
+        "iterations": 2,
+        "max_tokens": 96,
+        "samples": 3,
+        "max_steps": 3,
+        "sft_learning_rate": 3e-4,
+        "learning_rate": 1e-5,
     },
-}  # fmt: skip
+}
 COLUMNS = {
     "pairs": "d", "reward": ".3f", "taken_up": ".3f", "held_out_loss": ".4f", "length": ".0f",
     "cut": ".2f", "distinct": ".3f",
@@ -43,7 +54,7 @@ COLUMNS = {
 def main() -> None:
     """Run the loops, and write what they measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--held-out", type=int, default=16, help="held-out records to measure on")
+    parser.add_argument("--held-out", type=int, default=12, help="held-out records to measure on")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         held_out = Path(folder) / "held-out.jsonl"

@@ -47,23 +47,18 @@ def loss_of(config: AlignConfig) -> Loss:
         weights["undesirable_weight"] = config.undesirable_weight or 1.0
         settings = {"loss_type": "kto", **weights}
         return Loss(unpaired=True, first=sum(weights.values()) / 4, beta=beta, settings=settings)
-    if config.loss == "dpo" and config.nll_weight:
-        return _with_nll(beta, config.nll_weight)
     types = {"dpo": "sigmoid", "dpo-norm": "sigmoid_norm", "ipo": "ipo", "hinge": "hinge"}
-    first = {"ipo": 1 / (4 * beta**2), "hinge": 1.0}.get(config.loss, math.log(2))
-    settings = {"loss_type": [types[config.loss]]}
+    first: float | None = {"ipo": 1 / (4 * beta**2), "hinge": 1.0}.get(config.loss, math.log(2))
+    settings: dict[str, Any] = {"loss_type": [types[config.loss]]}
     if config.label_smoothing:
         # TRL ignores label smoothing in `sigmoid`; its `robust`, the loss divided by 1 - 2e with
         # the other sign of e, equals ours at this e.
         smoothing = config.label_smoothing / (2 * config.label_smoothing - 1)
         settings = {"loss_type": ["robust"], "label_smoothing": smoothing}
+    if config.nll_weight:  # Iterative RPO (Pang et al. 2024, arXiv 2404.19733)
+        settings["loss_type"].append("sft")
+        settings["loss_weights"], first = [1.0, config.nll_weight], None
     return Loss(first=first, beta=beta, settings=settings)
-
-
-def _with_nll(beta: float, weight: float) -> Loss:
-    """Iterative RPO's loss (Pang et al. 2024, arXiv 2404.19733); its first value is not known."""
-    settings = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, weight]}
-    return Loss(first=None, beta=beta, settings=settings)
 
 
 def _reference_free(config: AlignConfig) -> Loss:

@@ -166,7 +166,17 @@ def test_a_loop_killed_again_and_again_ends_as_an_undisturbed_one(
 ) -> None:
     """Greedy samples: which are asked for together must not decide what they are."""
     run = tmp_path / "run"
-    words = [data, "--recipe", "spin", "--model", talker, "--out", run, "--temperature", "0"]
+    words: list[str | Path] = [
+        data,
+        "--recipe",
+        "spin",
+        "--model",
+        talker,
+        "--out",
+        run,
+        "--temperature",
+        "0",
+    ]
     words += ["--held-out", data.with_name("held-out.jsonl"), "--keep-models", "all"]
     for name, value in {**FAST, "iterations": 2, "max_steps": 1}.items():
         words += [] if name == "progress" else [f"--{name.replace('_', '-')}", str(value)]
