@@ -10,6 +10,7 @@ from typing import Any
 from ...base.files import writable
 from ...base.progress import say
 from ...config import ImproveConfig, ModelConfig
+from ...config.alignment import REFERENCE_FREE
 from ...errors import CurateError
 from ...inputs.model_files import folder_hash
 from ...inputs.samples import write_samples
@@ -209,9 +210,9 @@ def pair(loop: Loop, number: int) -> Entry:
     left_out: dict[str, int] = dict(counts["left_out"])
     if loop.recipe.pairs == "ratings":
         answered = {one.id for one in samples_of(folder / RATINGS)}
-        asked = loop.material.of_iteration(number, take=loop.config.num_prompts, seed=loop.seed)
-        if missing := len({row["id"] for row in asked} - answered):
-            left_out["unanswered"] = missing
+        prompts = (iteration_of(loop.run, number).stage("prompts") or {})["prompts"]
+        if prompts > len(answered):
+            left_out["unanswered"] = prompts - len(answered)
     return {"pairs": counts["pairs"], "left_out": left_out}
 
 
@@ -227,15 +228,13 @@ def mix(loop: Loop, number: int) -> Entry:
 def train(loop: Loop, number: int) -> Entry:
     """Train the model before on the pairs, with an optimiser that begins anew."""
     run, recipe, config = iteration_of(loop.run, number), loop.recipe, loop.config
-    mixed = run.stage("mix") or {}
-    parent, model = loop.model(number - 1), loop.model(number)
+    mixed, parent, model = run.stage("mix") or {}, loop.model(number - 1), loop.model(number)
     if not any(parent.glob("*.safetensors")):
         raise CurateError(
             f"the weights of iteration {number - 1} were removed (--keep-models): the loop cannot "
             "go on from there"
         )
-    referred = config.loss not in ("cpo", "slic")
-    comparisons = recipe.trains_on == "comparisons"
+    referred = recipe.reference == "first" and config.loss not in REFERENCE_FREE
     loop.calls(
         "align",
         pairs=run.path / TRAINING,
@@ -245,14 +244,14 @@ def train(loop: Loop, number: int) -> Entry:
         loss=config.loss,
         beta=recipe.beta if config.loss == "dpo" else config.beta,
         nll_weight=config.nll_weight,
-        reference=loop.model(0) if referred and recipe.reference == "first" else None,
+        reference=loop.model(0) if referred else None,
         learning_rate=recipe.rate(number),
         epochs=recipe.epochs,
         max_steps=recipe.max_steps,
         batch_size=mixed["batch"],
         scheduler=recipe.scheduler,
         warmup_ratio=_warmup(recipe, number, mixed),
-        shuffle=False if comparisons else None,
+        shuffle=False if recipe.trains_on == "comparisons" else None,
         **_shared(loop),
     )
     return {"weights": folder_hash(model), "parent": os.path.relpath(parent, loop.run.path)}

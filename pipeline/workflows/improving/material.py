@@ -67,33 +67,27 @@ class Material:
         left = [one for one in records if _asked(one) not in asked]
         if not left:
             raise CurateError(f"{source.name}: no demonstration is left that is not held out")
-        own = recipe.pairs == "demonstrations"
-        tuning, prompts = left, _prompts_of(left)
-        if config.prompts is not None:
-            prompts = _prompts_from(config.prompts)
-        elif recipe.sft and not own:
-            tuning, prompts = _halves(left, config)
-        distinct = {_text(row): row for row in reversed(prompts) if _text(row) not in asked}
-        files = {
-            self.tuning: list(map(_row, tuning)),
-            self.demonstrations: list(map(_row, left)),
-            self.prompts: list(reversed(distinct.values())),
+        tuning, prompts = _parts(left, config, recipe)
+        distinct = _distinct(row for row in prompts if _text(row) not in asked)
+        _check_prompts(distinct)
+        write_json_lines(self.tuning, map(_row, tuning))
+        write_json_lines(self.demonstrations, map(_row, left))
+        write_json_lines(self.prompts, distinct)
+        self._write_held_out(held)
+        return counts | {
+            "tuning": len(tuning),
+            "demonstrations": len(left),
+            "prompts": len(distinct),
+            "prompts_left_out": len(prompts) - len(distinct),
+            "held_out": len(held),
         }
-        if len({row["id"] for row in distinct.values()}) < len(distinct):
-            raise CurateError("two prompts have one id: give each its own, or leave ids out")
-        if not distinct:
-            raise CurateError("no prompt is left that is not held out: give others with --prompts")
-        for path, rows in files.items():
-            write_json_lines(path, rows)
+
+    def _write_held_out(self, held: list[Example]) -> None:
         if held:
             write_json_lines(self.held_out, map(_row, held))
             write_prompts(self.held_out_prompts, _distinct(_prompts_of(held)))
         else:
-            say(
-                "note: nothing is held out: neither loss nor answers of unseen prompts are measured"
-            )
-        counts |= {path.stem: len(rows) for path, rows in files.items()}
-        return counts | {"held_out": len(held), "prompts_left_out": len(prompts) - len(distinct)}
+            say("note: nothing is held out: no loss and no answers of unseen prompts are measured")
 
     def of_iteration(self, number: int, *, take: int | None, seed: int) -> list[Row]:
         """The prompts of an iteration, from 1: all, or the next ones of an order that is drawn."""
@@ -146,13 +140,27 @@ def _held_out(records: list[Example], config: ImproveConfig) -> list[Example]:
     return [one for one in records if one.id in ids]
 
 
-def _halves(left: list[Example], config: ImproveConfig) -> tuple[list[Example], list[Row]]:
-    """Records to fine-tune on, and prompts of others."""
+def _parts(
+    left: list[Example], config: ImproveConfig, recipe: LoopRecipe
+) -> tuple[list[Example], list[Row]]:
+    """What is fine-tuned on, and the prompts: of other records where the loop rates answers."""
+    if config.prompts is not None:
+        return left, _prompts_from(config.prompts)
+    if recipe.pairs == "demonstrations" or not recipe.sft:
+        return left, _prompts_of(left)
     if len(left) < 2:
         raise CurateError("one record is too few to fine-tune and to take prompts from: --prompts")
     ids = random_subset((one.id for one in left), len(left) // 2, seed=config.training.seed + 1)
-    others = [one for one in left if one.id not in ids]
-    return others, _prompts_of([one for one in left if one.id in ids])
+    asked = [one for one in left if one.id in ids]
+    return [one for one in left if one.id not in ids], _prompts_of(asked)
+
+
+def _check_prompts(rows: list[Row]) -> None:
+    """CurateError where there is none, or where an id stands for two."""
+    if not rows:
+        raise CurateError("no prompt is left that is not held out: give others with --prompts")
+    if len({row["id"] for row in rows}) < len(rows):
+        raise CurateError("two prompts have one id: give each its own, or leave ids out")
 
 
 def _prompts_from(name: str) -> list[Row]:
@@ -178,9 +186,12 @@ def _row(one: Example) -> Row:
     return {name: getattr(one, name) for name in names}
 
 
-def _distinct(rows: list[Row]) -> list[Row]:
+def _distinct(rows: Iterable[Row]) -> list[Row]:
     """The first of each text."""
-    return list(reversed({_text(row): row for row in reversed(rows)}.values()))
+    found: dict[str, Row] = {}
+    for row in rows:
+        found.setdefault(_text(row), row)
+    return list(found.values())
 
 
 def _asked(one: Example) -> str:
