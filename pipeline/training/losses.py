@@ -45,11 +45,11 @@ def loss_of(config: AlignConfig) -> Loss:
     if config.loss == "kto":
         weights = {"desirable_weight": config.desirable_weight or 1.0}
         weights["undesirable_weight"] = config.undesirable_weight or 1.0
-        settings = {"loss_type": "kto", **weights}
+        settings: dict[str, Any] = {"loss_type": "kto", **weights}
         return Loss(unpaired=True, first=sum(weights.values()) / 4, beta=beta, settings=settings)
     types = {"dpo": "sigmoid", "dpo-norm": "sigmoid_norm", "ipo": "ipo", "hinge": "hinge"}
     first: float | None = {"ipo": 1 / (4 * beta**2), "hinge": 1.0}.get(config.loss, math.log(2))
-    settings: dict[str, Any] = {"loss_type": [types[config.loss]]}
+    settings = {"loss_type": [types[config.loss]]}
     if config.label_smoothing:
         # TRL ignores label smoothing in `sigmoid`; its `robust`, the loss divided by 1 - 2e with
         # the other sign of e, equals ours at this e.
