@@ -206,7 +206,9 @@ def test_ditto_draws_its_comparisons_and_uses_both_demonstrations_of_a_prompt(
     assert fine_tuned["result"]["steps"] == 1  # the first loss is below 100
     entry, folder = stages(tmp_path / "run", 2), tmp_path / "run" / "iterations/02"
     pairs, left_out = entry["pair"]["pairs"], entry["pair"]["left_out"]
-    assert pairs + sum(left_out.values()) == 3 * 3 and entry["prompts"]["prompts"] == 2
+    answers = pq.read_table(folder / "answers" / "answers.parquet")["id"].to_pylist()
+    assert len(answers) + entry["sample"]["failed"] == 2 * 3
+    assert pairs + sum(left_out.values()) == 2 * answers.count("r0") + answers.count("r1")
     mixed = pq.read_table(folder / "training.parquet").to_pylist()
     assert len(mixed) == 2 * entry["mix"]["batch"]
     kinds = Counter(row["kind"] for row in mixed)
@@ -340,7 +342,7 @@ def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
 
 def test_the_command_of_an_isolated_stage() -> None:
     options: Row = {"pairs": Path("p"), "model": "m", "out": Path("o"), "beta": 0.1,
-                    "shuffle": False, "fsdp": False, "learning_rate": 1e-6}  # fmt: skip
+                    "shuffle": False, "learning_rate": 1e-6}  # fmt: skip
     words = child_command("align", options, processes=4)
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
     assert words[: len(start)] == start

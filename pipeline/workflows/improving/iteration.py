@@ -128,7 +128,8 @@ def sample(loop: Loop, number: int) -> Entry:
         top_p=recipe.top_p if recipe.temperature else None,
         seed=loop.seed + _SEEDS * number,  # else a model that has hardly changed says the same
     )
-    return {"answers": len(samples_of(run.path / ANSWERS))}
+    answers, asked = len(samples_of(run.path / ANSWERS)), (run.stage("prompts") or {})["prompts"]
+    return {"answers": answers, "failed": asked * recipe.samples - answers}
 
 
 def answer(loop: Loop, model: Path, asked: Path, out: Path, **sampling: Any) -> None:
