@@ -30,7 +30,7 @@ LOOPS: dict[str, dict[str, Any]] = {
         "num_prompts": 16,
         "iterations": 5,
         "max_tokens": 96,
-        "learning_rate": 2e-4,
+        "learning_rate": 4e-4,
         "batch_size": 4,
         "epochs": 2,
     },
@@ -67,8 +67,12 @@ def main() -> None:
 
 def _page(folder: Path, held_out: Path) -> Iterator[str]:
     yield "# `curate improve` on the demo student"
-    yield f"\n`{' '.join(['python', 'benchmarks/loops.py', *sys.argv[1:]])}`: one seed; the shares "
-    yield "and losses are of the first held-out records, the rewards of the samples trained on.\n"
+    command = " ".join(["python", "benchmarks/loops.py", *sys.argv[1:]])
+    yield f"\n`{command}`: one seed. Loss, length and shares are of the first held-out records,"
+    yield "greedy answers; rewards are of the samples trained on. `taken_up` is the share of a"
+    yield "prompt's words of four letters and more that its answer repeats. The reward of"
+    yield "self-rewarding, r-IFD, favours echoing, not quality. Of `spin` and `ditto` this shows the"
+    yield "machinery; no gain is claimed.\n"
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     load = os.getloadavg()[0]
     yield (
