@@ -140,7 +140,10 @@ def write_for_scoring(path: Path, samples: Sequence[Sample]) -> None:
         if _is_whole(one) and one.output.strip()
     ]
     if not rows:
-        raise CurateError("no answer can be scored: all are empty or cut; raise --max-tokens")
+        raise CurateError(
+            "no answer can be scored: all are empty or cut; give a larger --max-tokens and another "
+            "--out"
+        )
     write_json_lines(path, rows)
 
 
