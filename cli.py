@@ -151,6 +151,14 @@ def _align(config: configs.AlignConfig) -> Output:
     return Output(result=result, lines=printing.aligned(result))
 
 
+@command(commands.improve, "data.jsonl --recipe spin --model tuned --out improved")
+def _improve(config: configs.ImproveConfig) -> Output:
+    from .pipeline.workflows.improve import in_words
+
+    result = commands.improve(config)
+    return Output(result=result, lines=in_words(result))
+
+
 @command(commands.evaluate, "--model tuned --base STUDENT --tasks arc_challenge,hellaswag")
 def _evaluate(config: configs.EvaluateConfig) -> Output:
     from .pipeline.stages.evaluation.stage import in_words

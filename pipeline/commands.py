@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .training.publication import TrainingResult
     from .workflows.compare import CompareResult
     from .workflows.demo import DemoResult
+    from .workflows.improve import Improved
     from .workflows.run import RunResult
     from .workflows.solve import Solved
 
@@ -190,6 +191,13 @@ def synthesize(config: configs.SynthesizeConfig) -> "SynthesizeResult | str":
     from .stages.synthesis.stage import synthesize
 
     return synthesize(config)
+
+
+def improve(config: configs.ImproveConfig) -> "Improved":
+    """Self-improvement in a loop, by Self-Rewarding, DITTO or SPIN: sample, pair, train."""
+    from .workflows.improve import improve
+
+    return improve(config)
 
 
 def demo(config: configs.DemoConfig) -> "DemoResult":

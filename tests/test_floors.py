@@ -150,6 +150,7 @@ COMMANDS = [
     "solve",
     "check",
     "synthesize",
+    "improve",
 ]
 
 

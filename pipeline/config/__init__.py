@@ -4,6 +4,7 @@ from .alignment import AlignConfig
 from .answers import AnswerFormat, GenerateConfig, JudgeConfig
 from .comparison import CompareConfig, PairTrainingConfig, PairwiseConfig, SetName
 from .evaluation import EvaluateConfig
+from .improvement import ImproveConfig
 from .inputs import InputConfig
 from .models import EngineName, ModelConfig, Role
 from .options import configured
@@ -36,6 +37,7 @@ __all__ = [
     "ExportFormat",
     "FinetuneConfig",
     "GenerateConfig",
+    "ImproveConfig",
     "InputConfig",
     "JudgeConfig",
     "ModelConfig",

@@ -19,7 +19,7 @@ BETAS: dict[LossName, float] = {"dpo-norm": 5.0, "hinge": 0.05}
 """The default of --beta where it is not 0.1."""
 _LOSSES_OF: dict[str, tuple[LossName, ...]] = {
     "beta": tuple(name for name in LOSSES if name != "slic"),
-    "nll_weight": ("cpo", "slic"),
+    "nll_weight": ("dpo", "cpo", "slic"),
     "delta": ("slic",),
     "desirable_weight": ("kto",),
     "undesirable_weight": ("kto",),
@@ -62,7 +62,7 @@ class AlignConfig:
         above=0,
     )
     nll_weight: float | None = option(
-        None, help="Weight of the chosen answer's NLL [default: cpo 1, slic 0.1].", min=0
+        None, help="Weight of the chosen answer's NLL [default: dpo 0, cpo 1, slic 0.1].", min=0
     )
     delta: float | None = option(
         None, help="Of slic: the margin in nats of whole answers [default: 1].", above=0
@@ -94,7 +94,10 @@ class AlignConfig:
     training: PreferenceRecipe = embedded(
         "Training",
         # TRL packs no pairs, and switches dropout off, as the reference has none.
-        without=("packing", "padding_free", "held_out", "lora_dropout", "loss_on"),
+        without=("packing", "padding_free", "held_out", "lora_dropout", "loss_on", "stop_loss"),
+    )
+    shuffle: bool | None = option(
+        None, help="Take the pairs in a random order, or as they stand [default: random]."
     )
 
     def __post_init__(self) -> None:

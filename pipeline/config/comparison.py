@@ -69,7 +69,7 @@ class CompareConfig:
     finetuning: FinetuneConfig = embedded(
         "Options",
         help={"out": "A folder for the trained models and compare.json."},
-        without=("input", "selection", "seed"),
+        without=("input", "selection", "seed", "stop_loss"),
     )
     selection: str | None = selection_option()
     sets: tuple[SetName, ...] = option(

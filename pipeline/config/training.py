@@ -63,6 +63,9 @@ class Recipe:
     epochs: float = _setting(3, help="Passes over the data.", above=0)
     max_steps: int | None = _setting(help="Steps, in place of epochs.", min=1)
     learning_rate: float = _setting(2e-5, help="Peak learning rate.", above=0)
+    stop_loss: float | None = _setting(
+        help="Stop after the first step whose loss is not above this.", above=0
+    )
     scheduler: Scheduler = _setting("cosine", help="The course of the learning rate.")
     warmup_ratio: float = _setting(0.03, help="The part of all steps that warms up.", min=0)
     weight_decay: float = _setting(0.0, help="AdamW's weight decay.", min=0)

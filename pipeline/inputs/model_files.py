@@ -10,6 +10,7 @@ from ..base.files import write_text
 from ..errors import CurateError
 from .remote.urls import cache_home
 
+_NOTES = ("training.json", "finetune.json")
 _LARGE = 64 << 20
 """Bytes from which the hash of a file is remembered, and stands for the file in a folder's."""
 
@@ -33,9 +34,12 @@ def revision_of(model: str, revision: str | None) -> str:
 
 
 def folder_hash(folder: Path) -> str:
-    """A hash of what makes a model: weights, configuration, tokenizer and chat template."""
+    """A hash of what makes a model: weights, configuration, tokenizer and chat template.
+
+    What a training notes beside it, such as its seconds, is no part of the model.
+    """
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name not in _NOTES):
         if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
             digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
             large = path.stat().st_size > _LARGE

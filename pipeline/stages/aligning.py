@@ -133,14 +133,20 @@ def _alignment(config: AlignConfig) -> Alignment:
             check_tokens(config.model, config.revision, config.reference)
             reference = Reference.of(config.reference, None)
         same = reference.weights == own.weights
-    return Alignment(loss=loss, reference=reference, trust_region=config.trust_region, same=same)
+    return Alignment(
+        loss=loss,
+        reference=reference,
+        trust_region=config.trust_region,
+        same=same,
+        shuffle=config.shuffle is not False,
+    )
 
 
 def _settings(config: AlignConfig, alignment: Alignment) -> dict[str, Any]:
     """What of the loss and the reference may not change when a training is taken up again."""
     reference = alignment.reference
     settings: dict[str, Any] = {"loss": config.loss, "beta": alignment.loss.beta}
-    settings |= alignment.loss.settings
+    settings |= alignment.loss.settings | ({} if alignment.shuffle else {"shuffle": False})
     settings["reference"] = reference and reference.weights
     alpha, every = alignment.trust_region or (None, None)
     return settings | {"reference_update": config.reference_update, "alpha": alpha, "every": every}

@@ -19,6 +19,8 @@ from ..runs.decisions import DecisionFiles
 from ..runs.directory import RunDir
 from ..runs.importing import NEAR_DUPLICATES
 from ..runs.instructions import all_rows, family, rounds
+from ..runs.loop import explained as explained_iterations
+from ..runs.loop import ids_of, is_loop, pairs_of
 from ..runs.pair_set import PairSet, is_pair_set
 from ..scoring.identity import noted_identity
 
@@ -40,6 +42,8 @@ class Explanation:
     pairs: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, Any] | None = None
     family: list[dict[str, Any]] = field(default_factory=list)
+    iterations: list[dict[str, Any]] = field(default_factory=list)
+    """Of a loop: what the prompt became in each."""
 
     def as_dict(self) -> dict[str, Any]:
         """For programs: plain values only."""
@@ -51,6 +55,8 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
 
     Raises CurateError for an unknown id, naming near ones.
     """
+    if is_loop(path):
+        return _in_loop(RunDir(Path(path)), id)
     if is_pair_set(path):
         return _in_pairs(PairSet(Path(path)), id)
     run = RunDir.open(path)
@@ -83,6 +89,12 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
             for row in _pairs(candidates, about["scores"])
         ],
     )
+
+
+def _in_loop(run: RunDir, id: str) -> Explanation:
+    whole = _whole_id(ids_of(run), id)
+    found = pairs_of(run, whole)
+    return Explanation(id=whole, candidates=[], replies={}, students={}, iterations=found)
 
 
 def _in_pairs(found: PairSet, id: str) -> Explanation:
@@ -181,6 +193,7 @@ def in_words(found: Explanation) -> Iterator[str]:
         )
     for relative in found.family:
         yield from _relative(relative)
+    yield from explained_iterations(found.iterations)
     for student, about in found.students.items():
         yield from _outcome(student, about)
         yield from explained(row for row in found.pairs if row["student"] == student)

@@ -8,11 +8,13 @@ from ..base.foreign_json import parse_json
 from ..errors import CurateError
 from ..reporting.contents import run_numbers, student_numbers
 from ..reporting.figures import status_bars, student_panels
+from ..reporting.loop import loop_page
 from ..reporting.made import made_of
 from ..reporting.page import Facts, StudentPage, page
 from ..reporting.reading import candidate_rows, read_student, student_keys
 from ..reporting.records import write_records
 from ..runs.directory import RunDir
+from ..runs.loop import history, is_loop, loop_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ def report(path: str, *, out: Path | None = None, student: str | None = None) ->
     out = out or run.path / "report.html"
     if out.is_dir():
         raise CurateError(f"--out {out} is a folder: name a file")
+    if is_loop(path):
+        return _of_loop(run, out)
     keys, facts = student_keys(run, student), _facts(run)
     candidates = candidate_rows(run)
     about = run_numbers(run, candidates)
@@ -51,6 +55,16 @@ def report(path: str, *, out: Path | None = None, student: str | None = None) ->
     if about.records and not keys:
         notices.append("No student has selected yet.")
     return ReportResult(out=out, records=about.records, students=keys, notices=notices)
+
+
+def _of_loop(run: RunDir, out: Path) -> ReportResult:
+    found, state = history(run), loop_state(run)
+    write_text(
+        out, loop_page(run.path.resolve().name, run.config, found, state.best, state.stopped)
+    )
+    notices = [] if state.step is None else ["The loop has not ended."]
+    records = run.stage("data") or {}
+    return ReportResult(out=out, records=records.get("records", 0), students=[], notices=notices)
 
 
 def _facts(run: RunDir) -> Facts:

@@ -105,6 +105,8 @@ def observer(job: Job, measured: Callable[[], float | None], training: Training)
             training.tokens = logs["num_tokens"]
             if job.state.is_main_process:
                 training.report(_progress(state, logs, time.monotonic() - training.started))
+            low = logs["loss"] <= (job.recipe.stop_loss or -math.inf)
+            control.should_training_stop |= low
             if control.should_save or state.global_step >= state.max_steps:
                 measured()  # before the checkpoint, so that it knows
 

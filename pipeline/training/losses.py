@@ -4,6 +4,7 @@ With c, r the summed log-probabilities of the chosen and the rejected answer, c0
 reference, n their tokens, D = (c - c0) - (r - r0), s the logistic function:
 
     dpo       -log s(beta D); with label smoothing e: -(1 - e) log s(beta D) - e log s(-beta D)
+    dpo       with nll_weight: + nll_weight NLL
     dpo-norm  -log s(beta ((c - c0) / n_c - (r - r0) / n_r))
     ipo       ((c - c0) / n_c - (r - r0) / n_r - 1 / (2 beta))^2
     hinge     max(0, 1 - beta D)                                        RSO's hinge-norm
@@ -26,7 +27,8 @@ from ..config.alignment import BETAS, REFERENCE_FREE, AlignConfig
 class Loss:
     """`settings` are the loss's own arguments of TRL's trainer.
 
-    `first` is the loss where the model is the reference; None where there is no reference.
+    `first` is the loss where the model is the reference; None where there is no reference, or
+    an NLL beside it.
     """
 
     unpaired: bool = False
@@ -43,16 +45,19 @@ def loss_of(config: AlignConfig) -> Loss:
     if config.loss == "kto":
         weights = {"desirable_weight": config.desirable_weight or 1.0}
         weights["undesirable_weight"] = config.undesirable_weight or 1.0
-        settings = {"loss_type": "kto", **weights}
+        settings: dict[str, Any] = {"loss_type": "kto", **weights}
         return Loss(unpaired=True, first=sum(weights.values()) / 4, beta=beta, settings=settings)
     types = {"dpo": "sigmoid", "dpo-norm": "sigmoid_norm", "ipo": "ipo", "hinge": "hinge"}
-    first = {"ipo": 1 / (4 * beta**2), "hinge": 1.0}.get(config.loss, math.log(2))
+    first: float | None = {"ipo": 1 / (4 * beta**2), "hinge": 1.0}.get(config.loss, math.log(2))
     settings = {"loss_type": [types[config.loss]]}
     if config.label_smoothing:
         # TRL ignores label smoothing in `sigmoid`; its `robust`, the loss divided by 1 - 2e with
         # the other sign of e, equals ours at this e.
         smoothing = config.label_smoothing / (2 * config.label_smoothing - 1)
         settings = {"loss_type": ["robust"], "label_smoothing": smoothing}
+    if config.nll_weight:  # Iterative RPO (Pang et al. 2024, arXiv 2404.19733)
+        settings["loss_type"].append("sft")
+        settings["loss_weights"], first = [1.0, config.nll_weight], None
     return Loss(first=first, beta=beta, settings=settings)
 
 

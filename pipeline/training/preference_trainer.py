@@ -37,6 +37,8 @@ class Alignment:
     trust_region: tuple[float, int] | None
     same: bool
     """Whether the reference is the model as it is before training."""
+    shuffle: bool = True
+    """Whether the pairs come in a random order."""
 
 
 def preference_trainer(job: Job, alignment: Alignment) -> Any:
@@ -45,7 +47,7 @@ def preference_trainer(job: Job, alignment: Alignment) -> Any:
     base, config = preference_classes(unpaired=loss.unpaired)
     number = len(job.data.rows) * (2 if loss.unpaired else 1)
     shared = shared_arguments(job, rows=number, records=number, even=loss.unpaired)
-    order = _order(job, number, shared["per_device_train_batch_size"], halves=loss.unpaired)
+    order = _order(job, alignment, number, shared["per_device_train_batch_size"])
     rows = _data_set(job, alignment)  # before the model is in memory, since it may load one
     args = config(
         **shared,
@@ -117,9 +119,14 @@ def _moving_model(job: Job, alignment: Alignment) -> Any:
     return model.requires_grad_(False)
 
 
-def _order(job: Job, rows: int, per_device: int, *, halves: bool) -> FullRounds:
+def _order(job: Job, alignment: Alignment, rows: int, per_device: int) -> FullRounds:
     size = per_device * job.state.num_processes
-    order = FullRounds(rows, round_of=size, seed=job.recipe.seed, halves=halves)
+    order = FullRounds(
+        rows,
+        round_of=size,
+        seed=job.recipe.seed if alignment.shuffle else None,
+        halves=alignment.loss.unpaired,
+    )
     if not len(order):
         raise CurateError(
             f"{rows} rows do not fill a micro-batch of {per_device} on each of "
@@ -189,7 +196,7 @@ def _observer(job: Job, trainer: Any, alignment: Alignment) -> Any:
                 trainer.moving_reference.follow(state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
-            if state.global_step == 1 and "loss" in logs and alignment.reference is not None:
+            if state.global_step == 1 and "loss" in logs and alignment.loss.first is not None:
                 check_first_step(logs, job, alignment)
 
     return Observer()

@@ -32,12 +32,14 @@ class EvenOrder:
 class FullRounds:
     """The rows at random, in whole rounds of `round_of` (a micro-batch of each process).
 
+    Without a seed they come in their own order.
+
     Pairs have no label that a filler could lack, so what is left over at an epoch's end is left
     out. With `halves`, row 2i is the chosen and 2i + 1 the rejected answer of pair i: they
     alternate, and those of one pair are half an epoch apart.
     """
 
-    def __init__(self, rows: int, *, round_of: int, seed: int, halves: bool) -> None:
+    def __init__(self, rows: int, *, round_of: int, seed: int | None, halves: bool) -> None:
         self.rows, self.round_of, self.seed, self.epoch = rows, round_of, seed, 0
         self.halves = halves
 
@@ -51,9 +53,11 @@ class FullRounds:
     def __iter__(self) -> Iterator[int]:
         import torch
 
-        chance = torch.Generator().manual_seed(self.seed + self.epoch)
         number = self.rows // 2 if self.halves else self.rows
-        order = torch.randperm(number, generator=chance).tolist()
+        order = list(range(number))
+        if self.seed is not None:
+            chance = torch.Generator().manual_seed(self.seed + self.epoch)
+            order = torch.randperm(number, generator=chance).tolist()
         if self.halves:
             opposite = [*order[number // 2 :], *order[: number // 2]]
             both = zip(order, opposite, strict=True)

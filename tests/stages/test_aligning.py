@@ -108,6 +108,10 @@ FORMULAS: list[tuple[Row, Any]] = [
     ),
     ({"loss": "ipo"}, lambda c, r, c0, r0, n, m: ((c - c0) / n - (r - r0) / m - 5) ** 2),
     ({"loss": "hinge"}, lambda c, r, c0, r0, n, m: max(0, 1 - 0.05 * (c - c0 - r + r0))),
+    (
+        {"loss": "dpo", "nll_weight": 0.5},
+        lambda c, r, c0, r0, n, m: -math.log(sigmoid(0.1 * (c - c0 - r + r0))),
+    ),
     ({"loss": "cpo"}, lambda c, r, c0, r0, n, m: -math.log(sigmoid(0.1 * (c - r)))),
     ({"loss": "slic", "delta": 3.0}, lambda c, r, c0, r0, n, m: max(0, 3 - c + r)),
 ]
@@ -133,7 +137,8 @@ def test_the_first_loss_is_the_published_formula(
         base = [log_probability(reference, row.prompt_ids, ids) for ids in sides]
         losses.append(formula(*own, *base, *map(len, sides)))
         chosen, count = chosen - own[0], count + len(row.chosen_ids)
-    expected = mean(losses) + NLL_WEIGHT.get(options["loss"], 0) * chosen / count
+    weight = options.get("nll_weight", NLL_WEIGHT.get(options["loss"], 0))
+    expected = mean(losses) + weight * chosen / count
     assert result.train_loss[0][1] == pytest.approx(expected, rel=1e-5)
     assert result.preferences is not None and {"margin", "accuracy"} < result.preferences.keys()
 

@@ -96,6 +96,13 @@ def train(config: FinetuneConfig, records: Any = RECORDS, **options: Any) -> Tra
     return finetune(config, source, template=template, tokens=tokens, **options)
 
 
+def save_talker(student: Path, out: Path) -> Path:
+    """The student, trained to say something short and to end."""
+    records = [Example(id=str(n), instruction=f"Say {n}.", output=str(n % 3)) for n in range(24)]
+    train(config_of(student, out, epochs=8, learning_rate=1e-2, held_out=0), records)
+    return out
+
+
 def data_of(
     student: Path, records: Any = RECORDS, name: Any = "wizardlm", **options: Any
 ) -> TrainingData[TrainingRow]:

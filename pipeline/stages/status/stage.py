@@ -16,6 +16,7 @@ from ...llm.journal_tail import growth
 from ...records import REFLECTIONS, RETRYABLE
 from ...runs.directory import RunDir
 from ...runs.lock import Holder, holders
+from ...runs.loop import is_loop, loop_state, state_in_words
 from ...runs.shard_counts import RECENT, newest, per_second, value_counts
 from ...training.checkpoints import CHECKPOINTS, CLAIM, last_complete
 from .sampling import checked, holds_problems, sampled
@@ -65,6 +66,8 @@ def status(path: str) -> RunStatus:
     run = RunDir.open(path)
     held = holders(run.path)
     working = {holder.what.split()[0] for holder in held if holder.alive}
+    if is_loop(path):
+        return _of_loop(run, path, held, working=bool(working))
     if holds_instructions(run):
         state = _state(run.stage("synthesize") is not None, bool(working))
         stages = [StageStatus(state=state, **synthesized(run))]
@@ -78,6 +81,28 @@ def status(path: str) -> RunStatus:
         holders=held,
         stages=stages,
         next=[] if working else list(_next(run, path, stages)),
+    )
+
+
+def _of_loop(run: RunDir, path: str, held: list[Holder], *, working: bool) -> RunStatus:
+    """A loop, whose `done` are iterations."""
+    state = loop_state(run)
+    stage = StageStatus(
+        stage="improve",
+        state=_state(state.step is None, working),
+        done=state.measured,
+        total=state.iterations,
+        left=0 if state.step is None else state.iterations - state.measured,
+        notes=tuple(state_in_words(state)),
+    )
+    options = {**run.config.get("options", {}), "out": path}
+    following = [shlex.join(command_words("improve", options))]
+    return RunStatus(
+        run=path,
+        data=run.config.get("data"),
+        holders=held,
+        stages=[stage],
+        next=[] if working or state.step is None else following,
     )
 
 
@@ -291,7 +316,8 @@ def in_words(found: RunStatus) -> Iterator[str]:
 
 
 def _stage_in_words(stage: StageStatus) -> Iterator[str]:
-    unit = "steps" if stage.stage.startswith("finetune/") else "records"
+    units = {"finetune": "steps", "improve": "iterations"}
+    unit = units.get(stage.stage.partition("/")[0], "records")
     parts = [f"{stage.done}{'' if stage.total is None else f' of {stage.total}'} {unit}"]
     if stage.state != "finished":
         parts.append(f"{'unknown' if stage.left is None else f'at most {stage.left}'} left")

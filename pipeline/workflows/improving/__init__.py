@@ -1,0 +1,1 @@
+"""The parts of `curate improve`: its data, its stages, an iteration's steps, its measures."""

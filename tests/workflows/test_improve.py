@@ -1,0 +1,353 @@
+"""`curate improve`: each recipe end to end, killed and taken up, its rewards, bad input."""
+
+import json
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from curate.pipeline import api
+from curate.pipeline.base.foreign_json import read_object
+from curate.pipeline.errors import CurateError
+from curate.pipeline.pair_records import Prompt, Sample
+from curate.pipeline.runs.directory import RunDir
+from curate.pipeline.runs.loop import history, iteration_of, loop_state
+from curate.pipeline.stages.explaining import explain, in_words
+from curate.pipeline.stages.status.stage import status
+from curate.pipeline.workflows.improve import Improved
+from curate.pipeline.workflows.improving.calling import child_command
+from curate.pipeline.workflows.improving.rewards import Program, rate_by_program
+
+from ..llm.faulty_server import FaultyServer, Received
+from ..torture.forker import HEAVY, Forker, forking
+from ..training.byte_student import save_talker
+from ..training.data import write_jsonl
+from .loop_results import result_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+Row = dict[str, Any]
+ROWS: list[Row] = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": f"{n}!"} for n in range(6)]
+HELD_OUT: list[Row] = [{"instruction": f"Say {n} now.", "output": f"{n}!"} for n in range(2)]
+FAST: Row = {
+    "preset": "demo", "max_tokens": 8, "min_pairs": 1, "template": "wizardlm", "stop": "never",
+    "learning_rate": 1e-3, "batch_size": 4, "progress": False,
+}  # fmt: skip
+SPIN: Row = {"recipe": "spin", "iterations": 2, "temperature": 0.0, "max_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def talker(byte_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The student, trained to say something short and to end."""
+    return save_talker(byte_student, tmp_path_factory.mktemp("talkers") / "talker")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_jsonl(folder / "held-out.jsonl", HELD_OUT)
+    return write_jsonl(folder / "data.jsonl", ROWS)
+
+
+def improve(data: Path, model: Path, out: Path, **options: Any) -> Improved:
+    held_out = {"held_out": str(data.with_name("held-out.jsonl"))}
+    found = api.improve(
+        str(data), model=str(model), out=str(out), **{**FAST, **held_out, **options}
+    )
+    assert isinstance(found, Improved)
+    return found
+
+
+def stages(run: Path, number: int) -> Row:
+    found: Row = iteration_of(RunDir(run), number).manifest["stages"]
+    return found
+
+
+def accounted_for(run: Path, number: int) -> None:
+    """Each prompt is one pair or one reason."""
+    entry = stages(run, number)
+    pairs, left_out = entry["pair"]["pairs"], entry["pair"]["left_out"]
+    assert pairs + sum(left_out.values()) == entry["prompts"]["prompts"]
+
+
+# --- spin -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spun(data: Path, talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished loop, which tests copy."""
+    out = tmp_path_factory.mktemp("spin") / "run"
+    improve(data, talker, out, keep_models="all", **SPIN)
+    return out
+
+
+def test_spin_pairs_the_data_with_samples_of_this_iteration_and_the_one_before(spun: Path) -> None:
+    for number in (1, 2):
+        accounted_for(spun, number)
+        rows = pq.read_table(
+            iteration_of(RunDir(spun), number).path / "training.parquet"
+        ).to_pylist()
+        assert {row["rejected_iteration"] for row in rows} == set(range(1, number + 1))
+        assert all(row["chosen"][0]["content"].endswith("!") for row in rows)
+        assert all(row["chosen_iteration"] is None for row in rows)
+    parents = [iteration_of(RunDir(spun), n).config["identity"]["parent"] for n in (1, 2)]
+    assert parents == [stages(spun, n)["train"]["weights"] for n in (0, 1)]
+    trained = read_object(spun / "iterations/02/model/training.json")
+    assert trained is not None and trained["model"].endswith("iterations/01/model")
+    found = history(RunDir(spun))
+    assert [one.iteration for one in found] == [0, 1, 2]
+    assert all(one.held_out_loss and one.length and one.distinct for one in found)
+    table = (spun / "iterations.csv").read_text("utf-8").splitlines()
+    assert len(table) == 4 and table[0].startswith("iteration,prompts,pairs")
+    assert (spun / "iterations.png").stat().st_size > 1000
+
+
+def test_a_finished_loop_is_not_done_again_and_a_larger_number_goes_on_with_a_judge(
+    spun: Path, data: Path, talker: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(spun, tmp_path / "run", symlinks=True)
+    before = {
+        path: path.stat().st_mtime_ns for path in run.glob("iterations/*/*/*") if path.is_file()
+    }
+    improve(data, talker, run, keep_models="all", **SPIN)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    with FaultyServer(reply=lambda _: "8 6") as server:
+        judge: Row = {"held_out_judge": "J", "held_out_judge_base_url": server.url}
+        found = improve(data, talker, run, **{**SPIN, **judge, "iterations": 3})
+    assert [one.iteration for one in found.measured] == [0, 1, 2, 3]
+    last = found.measured[-1]
+    assert last.wins_first and last.wins_previous
+    # The judge prefers what stands first, so that every pair is a tie; of equals, 0 is the best.
+    assert (last.wins_first.ties, last.wins_first.score, found.best) == (2, 1.0, 0)
+    weights = {n for n in (1, 2, 3) if list(run.glob(f"iterations/0{n}/model/*.safetensors"))}
+    assert weights == {3} and found.model.samefile(talker)
+
+
+def test_status_explain_and_report(spun: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(spun, tmp_path / "run", symlinks=True)
+    (stage,) = status(str(run)).stages
+    assert (stage.state, stage.done, stage.total) == ("finished", 2, 2)
+    shutil.rmtree(run / "iterations/02/model")
+    manifest = iteration_of(RunDir(run), 2)
+    for name in ("train", "measure"):
+        manifest.forget_stage(name)
+    state = loop_state(RunDir(run))
+    assert (state.iteration, state.step, state.left) == (2, "train", ("02/train", "02/measure"))
+    assert status(str(run)).next[0].startswith("curate improve ")
+    found = explain(str(run), "r1")
+    assert [len(one["samples"]) for one in found.iterations] == [1, 1]
+    text = "\n".join(in_words(found))
+    assert stages(run, 1)["train"]["weights"] in text and "sample 0" in text
+    page = api.report(str(run), progress=False).out.read_text("utf-8")
+    assert f'data-n="held_out_loss.1">{history(RunDir(run))[1].held_out_loss:.4f}<' in page
+
+
+@pytest.fixture(scope="module")
+def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
+    with forking(HEAVY, tmp_path_factory.mktemp("forker")) as started:
+        yield started
+
+
+KILLED_AT = (
+    "data/prompts.jsonl",
+    "iterations/01/answers/answers.parquet",
+    "iterations/01/model/finetune.json",
+    "iterations/02/training.parquet",
+)
+
+
+def test_a_loop_killed_again_and_again_ends_as_an_undisturbed_one(
+    spun: Path, data: Path, talker: Path, tmp_path: Path, forker: Forker
+) -> None:
+    """Greedy samples: which are asked for together must not decide what they are."""
+    run = tmp_path / "run"
+    words: list[str | Path] = ["improve", data, "--model", talker, "--out", run]
+    words += ["--held-out", data.with_name("held-out.jsonl"), "--keep-models", "all"]
+    for name, value in {**FAST, **SPIN}.items():
+        words += [] if name == "progress" else [f"--{name.replace('_', '-')}", str(value)]
+    killed = 0
+    for place in KILLED_AT:
+        child = forker.start(*words)
+        while not (run / place).exists() and Path(f"/proc/{child.pid}").exists():
+            time.sleep(0.005)
+        child.send(signal.SIGKILL)
+        killed += child.wait() == -signal.SIGKILL
+    assert killed
+    forker.run(*words)
+    keys = Counter(
+        json.loads(line)["key"]
+        for path in (run / "journal").glob("*.jsonl")
+        for line in path.read_text("utf-8").splitlines()
+        if '"key"' in line
+    )
+    assert max(keys.values()) <= 2  # what was in flight
+    assert result_of(run) == result_of(spun)
+
+
+# --- ditto ----------------------------------------------------------------------------------------
+
+
+def test_ditto_draws_its_comparisons_and_uses_both_demonstrations_of_a_prompt(
+    talker: Path, tmp_path: Path
+) -> None:
+    rows = [*ROWS[:2], {"id": "again", "instruction": "Say 0.", "output": "zero!"}]
+    data = write_jsonl(tmp_path / "data.jsonl", rows)
+    options: Row = {"samples": 3, "iterations": 2, "max_steps": 2, "batch_size": None,
+                    "held_out": None, "sft_epochs": 2.0, "sft_loss": 100.0}  # fmt: skip
+    found = improve(data, talker, tmp_path / "run", recipe="ditto", **options)
+    assert [one.iteration for one in found.measured] == [0, 1, 2] and found.best == 2
+    fine_tuned = read_object(tmp_path / "run/iterations/00/model/training.json") or {}
+    assert fine_tuned["result"]["steps"] == 1  # the first loss is below 100
+    entry, folder = stages(tmp_path / "run", 2), tmp_path / "run" / "iterations/02"
+    pairs, left_out = entry["pair"]["pairs"], entry["pair"]["left_out"]
+    answers = pq.read_table(folder / "answers" / "answers.parquet")["id"].to_pylist()
+    assert len(answers) + entry["sample"]["failed"] == 2 * 3
+    assert pairs + sum(left_out.values()) == 2 * answers.count("r0") + answers.count("r1")
+    mixed = pq.read_table(folder / "training.parquet").to_pylist()
+    assert len(mixed) == 2 * entry["mix"]["batch"]
+    kinds = Counter(row["kind"] for row in mixed)
+    assert kinds["online"] == 2 * min(6, pairs) and kinds["replay"] == 2 * 2
+    for row in mixed:
+        if row["kind"] == "intermodel":
+            assert (row["chosen_iteration"], row["rejected_iteration"]) == (2, 1)
+        else:
+            assert row["rejected_iteration"] == (2 if row["kind"] == "online" else 1)
+    assert {row["id"] for row in mixed if row["kind"] == "online"} == {"r0", "r1", "again"}
+    trained = read_object(folder / "model/training.json") or {}
+    first = read_object(tmp_path / "run/iterations/01/model/training.json") or {}
+    assert trained["preference"]["reference"] == first["preference"]["reference"]
+    assert trained["preference"]["shuffle"] is False and trained["settings"]["warmup_ratio"] == 0
+
+
+@pytest.mark.parametrize(("number", "says"), [(0, "holds nothing|no "), (1, None)])
+def test_few_demonstrations(number: int, says: str | None, talker: Path, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl", ROWS[:number])
+    options: Row = {"recipe": "ditto", "samples": 2, "iterations": 1, "max_steps": 1,
+                    "held_out": None, "no_sft": True}  # fmt: skip
+    if says is None:
+        assert len(improve(data, talker, tmp_path / "run", **options).measured) == 2
+        return
+    with pytest.raises(CurateError, match=says):
+        improve(data, talker, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+# --- self-rewarding -------------------------------------------------------------------------------
+
+CHECK = """
+import json, sys
+asked = json.loads(sys.stdin.readline())
+assert set(asked) == {"id", "prompt", "answer"}
+print(len(asked["answer"]) + len(asked["answer"].split()) / 100)
+"""
+REWARDED: Row = {"recipe": "self-rewarding", "iterations": 1, "max_steps": 1, "samples": 3,
+                 "temperature": 1.5, "top_p": 1.0, "max_tokens": 12}  # fmt: skip
+
+
+def program(folder: Path, text: str) -> str:
+    path = folder / "check.py"
+    path.write_text(text, "utf-8")
+    return f"{sys.executable} {path}"
+
+
+def test_self_rewarding_with_a_program_as_reward(data: Path, talker: Path, tmp_path: Path) -> None:
+    command, run = program(tmp_path, CHECK), tmp_path / "run"
+    improve(data, talker, run, reward="command", reward_command=command, **REWARDED)
+    accounted_for(run, 1)
+    counts = stages(run, 0) | RunDir(run).manifest["stages"]["data"]
+    assert counts["tuning"] == counts["prompts"] == 3 and counts["train"]["fine_tuned"]
+    rated = pq.read_table(run / "iterations/01/ratings/ratings.parquet").to_pylist()
+    for row in rated:
+        if row["rating"] is None:
+            assert row["rating_reason"]
+        else:
+            assert int(row["rating"]) == len(row["output"])
+    ratings = {(row["id"], row["sample"]): row["rating"] for row in rated}
+    for row in pq.read_table(run / "iterations/01/training.parquet").to_pylist():
+        of = [ratings[row["id"], row[f"{side}_from"]["sample"]] for side in ("chosen", "rejected")]
+        assert None not in of and of[0] > of[1]
+    (noted,) = run.glob("iterations/01/ratings/program.jsonl")
+    lines = filter(None, noted.read_text("utf-8").splitlines())
+    assert len(list(lines)) == len(rated)
+    other = write_jsonl(tmp_path / "other.jsonl", ROWS[:4])
+    write_jsonl(tmp_path / "held-out.jsonl", HELD_OUT)
+    with pytest.raises(CurateError, match="made with input"):
+        improve(other, talker, run, reward="command", reward_command=command, **REWARDED)
+
+
+def test_self_rewarding_by_r_ifd(data: Path, talker: Path, tmp_path: Path) -> None:
+    run, prompts = tmp_path / "run", write_jsonl(tmp_path / "prompts.jsonl", ROWS[:4])
+    improve(data, talker, run, reward="rifd", prompts=str(prompts), no_sft=True, **REWARDED)
+    accounted_for(run, 1)
+    rated = pq.read_table(run / "iterations/01/ratings/ratings.parquet").to_pylist()
+    known = [row for row in rated if row["rating"] is not None]
+    scored = api.score(
+        [{key: row[key] for key in ("instruction", "input", "output")} for row in known[:1]],
+        student=str(talker), template="wizardlm", device="cpu", progress=False,
+    )[0]  # fmt: skip
+    told = scored["nll_instruction"] - scored["nll_instruction_given_response"]
+    assert known[0]["rating"] == pytest.approx(told, abs=1e-5)
+
+
+def test_a_judge_that_always_says_the_same_ends_the_loop(
+    data: Path, talker: Path, tmp_path: Path
+) -> None:
+    def same(_: Received) -> str:
+        return "It answers.\nScore: 4"
+
+    with FaultyServer(reply=same) as server:
+        found = improve(
+            data, talker, tmp_path / "run", reward="judge", judge="J", base_url=server.url, times=2,
+            no_sft=True, **{**REWARDED, "stop": "worse"},
+        )  # fmt: skip
+    assert found.stopped is not None and "ties" in found.stopped and found.best == 0
+    assert RunDir(tmp_path / "run").manifest["stages"]["improve"]["stopped"] == found.stopped
+    assert status(str(tmp_path / "run")).stages[0].state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import sys; sys.exit(3)", "exit code 3"),
+        ("print('good')", "no number but 'good'"),
+        ("pass", "no number"),
+        ("print('nan')", "nan"),
+        ("import time; time.sleep(60)", "more than 0.3 s"),
+    ],
+    ids=["fails", "text", "nothing", "nan", "hangs"],
+)
+def test_a_program_that_gives_no_number(text: str, says: str, tmp_path: Path) -> None:
+    sample = Sample(id="1", prompt=Prompt(instruction="Say 1."), output="1", sample=0)
+    run = Program(words=program(tmp_path, text).split(), timeout=0.3 if "sleep" in text else 30)
+    rated = run.rated(sample)
+    assert rated.rating is None and says in (rated.rating_reason or "")
+    with pytest.raises(CurateError, match="no answer has a reward"):
+        rate_by_program(run, [sample], tmp_path / "noted.jsonl")
+
+
+def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
+    sample = Sample(id="1", prompt=Prompt(instruction="Say 1."), output="1", sample=0)
+    with pytest.raises(CurateError, match="cannot be started"):
+        Program(words=["/nowhere/check"], timeout=1).rated(sample)
+
+
+# --- as processes of their own --------------------------------------------------------------------
+
+
+def test_the_command_of_an_isolated_stage() -> None:
+    options: Row = {"pairs": Path("p"), "model": "m", "out": Path("o"), "beta": 0.1,
+                    "shuffle": False, "learning_rate": 1e-6}  # fmt: skip
+    words = child_command("align", options, processes=4)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+    assert words[: len(start)] == start
+    assert words[len(start) :] == [
+        "-m", "curate.cli", "align", "p", "--model", "m", "--out", "o", "--beta", "0.1",
+        "--no-shuffle", "--learning-rate", "1e-06",
+    ]  # fmt: skip
+    assert "torch.distributed.run" not in child_command("generate", {"data": "d"}, processes=4)
