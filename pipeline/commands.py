@@ -99,7 +99,7 @@ def report(config: configs.ReportConfig) -> "ReportResult":
     """What was kept and why, as one HTML page to look at."""
     from .stages.report import report
 
-    return report(config.run, out=config.out, student=config.selection)
+    return report(config.run, out=config.out, selections=config.selection)
 
 
 def status(config: configs.StatusConfig) -> "RunStatus":

@@ -7,7 +7,7 @@ from ..base.ranks import are_several
 from ..errors import UsageError
 from .answers import JUDGE_TOKENS
 from .fields import check_fields, embedded, option
-from .inputs import run_argument, selection_option
+from .inputs import run_argument, selections_option
 from .models import ModelConfig, asked_model
 from .training import LARGEST_SEED, FinetuneConfig
 
@@ -49,7 +49,9 @@ class CompareConfig:
         help={"out": "A folder for the trained models and compare.json."},
         without=("input", "selection", "seed"),
     )
-    selection: str | None = selection_option()
+    selection: tuple[str, ...] = selections_option(
+        "Which selections of a run with several; the first sets the steps and the baselines' size"
+    )
     sets: tuple[SetName, ...] = option(
         SETS,
         help="What to train on, all for as many steps: the selection, as many random originals, "

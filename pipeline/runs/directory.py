@@ -148,13 +148,17 @@ class RunDir:
         entry: dict[str, Any] | None = self.manifest.get("stages", {}).get(name)
         return entry
 
-    def record_selection(self, student: str, options: Mapping[str, Any]) -> None:
-        """Keep, beside a student's scores, the options that its selection is begun with."""
-        write_json(self.path / "scores" / student / "options.json", options)
+    def record_selection(self, key: str, options: Mapping[str, Any]) -> None:
+        """Keep, beside a student's scores, the options that a selection is begun with."""
+        write_json(self._selection_options(key), options)
 
-    def selection_options(self, student: str) -> dict[str, Any] | None:
-        """The options that a student's selection was last begun with."""
-        return read_object(self.path / "scores" / student / "options.json")
+    def selection_options(self, key: str) -> dict[str, Any] | None:
+        """The options that a selection was last begun with."""
+        return read_object(self._selection_options(key))
+
+    def _selection_options(self, key: str) -> Path:
+        student = student_of(key)
+        return self.path / "scores" / student / f"options{key.removeprefix(student)}.json"
 
     # --- candidates ---
 
@@ -201,6 +205,20 @@ class RunDir:
         """All candidates, a record at a time, in input order."""
         for path in self.shard_paths():
             yield from by_record(self.read_shard(path))
+
+
+def selection_key(student: str, name: str | None) -> str:
+    """What a selection's folders are called.
+
+    >>> selection_key("llama-fc0fb748", None), selection_key("llama-fc0fb748", "strict")
+    ('llama-fc0fb748', 'llama-fc0fb748~strict')
+    """
+    return f"{student}~{name}" if name else student
+
+
+def student_of(key: str) -> str:
+    """Whose scores a selection was decided by: a folder's name in `scores/`."""
+    return key.partition("~")[0]
 
 
 def folder_beside(out: Path) -> Path:

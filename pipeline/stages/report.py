@@ -1,7 +1,10 @@
 """`curate report`: what was kept and why, as one HTML page to look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow.compute as pc
 
 from ..base.files import write_text
 from ..base.foreign_json import parse_json
@@ -9,7 +12,7 @@ from ..errors import CurateError
 from ..reporting.contents import run_numbers, student_numbers
 from ..reporting.figures import status_bars, student_panels
 from ..reporting.page import Facts, StudentPage, page
-from ..reporting.reading import candidate_rows, read_student, student_keys
+from ..reporting.reading import StudentTables, candidate_rows, read_student, student_keys
 from ..runs.directory import RunDir
 
 
@@ -23,27 +26,34 @@ class ReportResult:
     notices: list[str]
 
 
-def report(path: str, *, out: Path | None = None, student: str | None = None) -> ReportResult:
-    """Write the report of a run, finished or not; of all its students unless one is named."""
+def report(path: str, *, out: Path | None = None, selections: Sequence[str] = ()) -> ReportResult:
+    """Write the report of a run, finished or not; of all its selections unless some are named."""
     run = RunDir.open(path)
     out = out or run.path / "report.html"
     if out.is_dir():
         raise CurateError(f"--out {out} is a folder: name a file")
-    keys, facts = student_keys(run, student), _facts(run)
+    keys, facts = student_keys(run, selections), _facts(run)
     candidates = candidate_rows(run)
     about = run_numbers(run, candidates)
-    parts = []
+    parts: list[StudentPage] = []
     for place, key in enumerate(keys):
         read = read_student(run, key)
         numbers = student_numbers(run, candidates, about, read)
         panels = student_panels(candidates, read, numbers, f"s{place}-")
-        parts.append(StudentPage(student=read, numbers=numbers, panels=panels))
+        shared = _shared(parts[0].student if parts else read, read)
+        parts.append(StudentPage(student=read, numbers=numbers, panels=panels, shared=shared))
     statuses = status_bars(about) if about.records else None
     write_text(out, page(facts, about, statuses, parts))
     notices = [*about.notices, *(f"{p.student.key}: {n}" for p in parts for n in p.numbers.notices)]
     if about.records and not keys:
         notices.append("No student has selected yet.")
     return ReportResult(out=out, records=about.records, students=keys, notices=notices)
+
+
+def _shared(first: StudentTables, other: StudentTables) -> int:
+    """How many records both keep."""
+    both = pc.is_in(other.kept.column("id"), first.kept.column("id").combine_chunks())
+    return int(pc.sum(both).as_py() or 0)
 
 
 def _facts(run: RunDir) -> Facts:

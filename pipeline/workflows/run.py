@@ -46,7 +46,7 @@ def run(
         say("note: nothing was selected, so there is nothing to fine-tune on")
     elif finetuning is not None:
         data = InputConfig(data=str(selected.run))
-        finetuned = finetune_run(replace(finetuning, input=data, selection=selected.student))
+        finetuned = finetune_run(replace(finetuning, input=data, selection=selected.selection))
     return RunResult(reflected=reflected, selected=selected, finetuned=finetuned)
 
 

@@ -154,8 +154,8 @@ def test_wrong_usage(settings: Any, says: str, selection: SelectResult, tmp_path
 
 def test_bad_input(selection: SelectResult, tiny_student: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(CurateError, match=r"no finished selection 'other'; it has tiny-"):
-        compare(config(selection, out, tiny_student, selection="other"))
+    with pytest.raises(CurateError, match=r"--selection 'other' is none of .*tiny-"):
+        compare(config(selection, out, tiny_student, selection=("other",)))
     with pytest.raises(CurateError, match="no held-out record fits into --max-length"):
         long = [{"instruction": "word " * 200, "output": "x"}]
         data = str(write_jsonl(tmp_path / "long.jsonl", long))
