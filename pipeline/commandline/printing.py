@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..stages.selection.stage import SelectResult, ShareResult
     from ..training.publication import TrainingResult
     from ..workflows.demo import DemoResult
-    from ..workflows.run import RunResult
+    from ..workflows.run import StageResult
 
 
 def counts(title: str, numbers: Mapping[str, int]) -> str:
@@ -96,12 +96,14 @@ def aligned(result: "TrainingResult") -> Iterator[str]:
         yield f"{name.replace('_', ' ')}: {first:.4f} at the first step, {last:.4f} at the last"
 
 
-def whole_run(result: "RunResult") -> Iterator[str]:
-    """What each stage did."""
-    yield from reflected(result.reflected)
-    yield from selected(result.selected)
-    if result.finetuned is not None:
-        yield from trained(result.finetuned)
+def stage(result: "StageResult") -> Iterator[str]:
+    """What one stage of a whole run did."""
+    from ..stages.reflection.stage import ReflectResult
+    from ..stages.selection.stage import SelectResult
+
+    if isinstance(result, ReflectResult):
+        return reflected(result)
+    return selected(result) if isinstance(result, SelectResult) else trained(result)
 
 
 def generated(result: "Generated") -> Iterator[str]:

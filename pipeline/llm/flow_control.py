@@ -17,6 +17,7 @@ from itertools import count
 from math import isfinite
 from typing import Literal, TypeVar
 
+from ..base.progress import say
 from ..errors import CurateError, RequestFailed
 from .rates import Clock, Rates
 
@@ -128,6 +129,7 @@ class Flow:
         self._failing: set[int] = set()
         self._failing_since: float | None = None
         self._fatal: CurateError | None = None
+        self._named = False  # that the server cannot be reached
 
     async def call(self, attempt: Callable[[], Awaitable[T]], *, tokens: float = 0) -> T:
         """The attempt's result; repeated while that makes sense. `tokens` counts towards tpm.
@@ -146,6 +148,9 @@ class Flow:
                 if strikes >= ATTEMPTS:
                     self._used_up += 1
                     raise RequestFailed(f"no answer in {tries} attempts: {trouble}") from trouble
+                if trouble.kind == "unreachable" and not self._named:
+                    self._named = True
+                    say(f"note: {trouble}; trying again")
                 if trouble.kind not in REFUSALS:  # those wait together, in `_turn`
                     greeting = trouble.kind == "unreachable" and not self.answered
                     await self._sleep(backoff(1 if greeting else tries))

@@ -59,6 +59,7 @@ def load_causal_lm(
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as library_logging
 
+    say(f"loading the weights of {name}")
     library_logging.disable_progress_bar()
     library_logging.set_verbosity_error()  # its report shows names of the file as they are
     model, found = _load(

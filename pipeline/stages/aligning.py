@@ -50,7 +50,7 @@ def align(config: AlignConfig) -> TrainingResult:
         alignment = _alignment(config)
         settings = _settings(config, alignment)
         identity = {**settings, **_together(job), **identity_of(job, template)}
-        finished = claim_folder(job, identity, locks, command="align")
+        finished = claim_folder(job, identity, locks, command="align", config=config)
         if finished is not None:
             return finished
         say_unused(job, intake, job.out)

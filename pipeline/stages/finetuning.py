@@ -132,7 +132,8 @@ def finetune(
     """
     with without_library_output(), writable(config.out), lost_process(), ExitStack() as locks:
         job, intakes = _prepared(config, source, held_out, template, tokens)
-        finished = claim_folder(job, identity_of(job, template.name), locks, command="finetune")
+        identity = identity_of(job, template.name)
+        finished = claim_folder(job, identity, locks, command="finetune", config=config)
         if finished is not None:
             return finished
         for name, intake in intakes.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import write_json
+from ..config import recorded_options
 from ..inputs.model_files import revision_of
 from ..method.statistics.compression import bits_per_character
 from ..runs.lock import run_lock
@@ -67,15 +68,18 @@ class TrainingResult:
 
 
 def claim_folder(
-    job: Job, identity: Mapping[str, Any], locks: ExitStack, *, command: str
+    job: Job, identity: Mapping[str, Any], locks: ExitStack, *, command: str, config: Any
 ) -> TrainingResult | None:
-    """Lock and claim `out` for this very training; its result if it is finished."""
+    """Lock and claim `out` for this very training; its result if it is finished.
+
+    `config` is noted as what the command was given.
+    """
     check_claim(job.out, identity)
     finished = read_json(job.out / MANIFEST)
     job.state.wait_for_everyone()  # so that none reads what the main process writes next
     if finished is None and job.state.is_main_process:
         locks.enter_context(run_lock(job.out, command))
-        claim(job.out, identity)
+        claim(job.out, identity, {"command": command, "options": recorded_options(config)})
     job.state.wait_for_everyone()
     return None if finished is None else _result_from(finished, job.out)
 

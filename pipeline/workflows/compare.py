@@ -186,6 +186,7 @@ def _trained(
     gc.collect()  # a trainer is in reference cycles: its memory would stay taken
     if result.held_out_after is None:
         raise CurateError("no held-out record fits into --max-length, so no loss can be measured")
+    say(f"{name}, seed {seed}: held-out loss {result.held_out_after:.4f} nats a response token")
     return result
 
 

@@ -20,7 +20,9 @@ from curate.pipeline.records import RETRYABLE
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.reflection.stage import reflect
 from curate.pipeline.stages.selection.stage import select
-from curate.pipeline.stages.status.stage import StageStatus, in_words, status
+from curate.pipeline.stages.status.stage import status
+from curate.pipeline.stages.status.stage_status import StageStatus
+from curate.pipeline.stages.status.wording import in_words
 
 from ...llm.faulty_server import Answer, FaultyServer, Received
 from ...llm.records_asked import records, written
