@@ -52,7 +52,8 @@ def _unfinished(run: RunDir, known: StageStatus, entry: Mapping[str, Any]) -> St
     calls = 2 if run.config["identity"].get("schedule") == "selective" else len(REFLECTIONS)
     rate = journal.per_second / calls if journal.per_second else None
     known = with_replies(known, journal, calls, total)
-    return replace(known, left=left_of(total, known.done), per_second=rate)
+    left = left_of(total, known.done)
+    return replace(known, total=total, left=left, per_second=rate)
 
 
 def journal_of(run: RunDir, entry: Mapping[str, Any]) -> Growth:
