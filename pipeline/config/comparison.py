@@ -47,7 +47,7 @@ class CompareConfig:
     finetuning: FinetuneConfig = embedded(
         "Options",
         help={"out": "A folder for the trained models and compare.json."},
-        without=("input", "selection", "seed"),
+        without=("input", "selection", "seed", "push_to_hub"),
     )
     selection: tuple[str, ...] = selections_option(
         "Which selections of a run with several; the first sets the steps and the baselines' size"

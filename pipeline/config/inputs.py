@@ -30,6 +30,14 @@ def selections_option(help: str) -> Any:
     return option((), help=f"{help}: {_NAMED}, separated by commas.")
 
 
+def push_option(what: str) -> Any:
+    """Where on the hub what a command makes is put."""
+    return option(
+        None,
+        help=f"Put it into this {what}, owner/name, too; new ones are private. Needs HF_TOKEN.",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputConfig:
     """How DATA is read. An unusable row is counted, or with `strict` an error."""

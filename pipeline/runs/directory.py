@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,6 +18,7 @@ from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import create_json, read_parquet, write_json, write_parquet
 from ..base.foreign_json import read_object
 from ..base.foreign_text import whole
+from ..base.nearest import nearest_path
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
@@ -79,7 +80,8 @@ class RunDir:
                 **notes,
             }
             create_json(run.path / "config.json", with_checksum(config))
-        refuse_changes(path, run.config["identity"], identity)
+        named = [str(about["data"]) for about in (run.config, notes) if about.get("data")]
+        refuse_changes(path, run.config["identity"], identity, inputs=named)
         return run
 
     @classmethod
@@ -87,7 +89,8 @@ class RunDir:
         """A run that is there; CurateError if it is not."""
         if not is_run(path):
             there = "no run of curate" if exists(path) else "no such run directory"
-            raise CurateError(f"{path}: {there} (a run has a config.json made by curate)")
+            near = "" if exists(path) else nearest_path(str(path))
+            raise CurateError(f"{path}: {there} (a run has a config.json made by curate){near}")
         return cls(Path(path))
 
     @contextmanager
@@ -261,14 +264,29 @@ def by_record(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
             begin = end
 
 
-def refuse_changes(path: str | Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """CurateError naming the first field in which a run's identity is not the one it was."""
+def refuse_changes(
+    path: str | Path, old: Mapping[str, Any], new: Mapping[str, Any], *, inputs: Sequence[str] = ()
+) -> None:
+    """CurateError naming the first field in which a run's identity is not the one it was.
+
+    `inputs`: what the fingerprints of the two inputs are of.
+    """
     for field in sorted({*old, *new}):
         if old.get(field) != new.get(field):
+            if field == "input" and len(inputs) == 2:
+                raise CurateError(_other_input(path, *inputs))
             raise CurateError(
                 f"{path} was made with {field} = {_shown(old.get(field))}, now it is "
                 f"{_shown(new.get(field))}: choose another --out, or give the old value"
             )
+
+
+def _other_input(path: str | Path, old: str, new: str) -> str:
+    changed = f"{new} has changed since" if old == new else f"{new} holds other records"
+    return (
+        f"{path} was made with the input {old}, and {changed}: choose another --out, or give the "
+        "old input"
+    )
 
 
 def _shown(value: Any) -> str:

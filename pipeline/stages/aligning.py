@@ -26,7 +26,7 @@ from ..training.preparation import (
     shown_progress,
     within_context,
 )
-from ..training.publication import TrainingResult, claim_folder, publish
+from ..training.publication import TrainingResult, claim_folder, publish, pushed
 from ..training.reference import Reference, check_tokens
 from ..training.rows import RowFormat
 from ..training.trainer import train
@@ -38,6 +38,10 @@ def align(config: AlignConfig) -> TrainingResult:
     Raises CurateError for bad input, another run's folder, a wrong reference, a loss that is no
     number, no memory.
     """
+    return pushed(lambda: _align(config), config.push_to_hub)
+
+
+def _align(config: AlignConfig) -> TrainingResult:
     with (
         without_library_output(),
         writable(config.out),

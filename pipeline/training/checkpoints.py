@@ -34,6 +34,13 @@ def check_claim(folder: Path, identity: Mapping[str, Any]) -> None:
     if last_complete(folder / CHECKPOINTS) is None and not (folder / MANIFEST).exists():
         return
     for name, value in identity.items():
+        if name == "data" and held is not None and held.get(name) != value:
+            begun = (read_object(folder / OPTIONS) or {}).get("options", {})
+            of = f", those of {begun['data']}" if "data" in begun else ""
+            raise CurateError(
+                f"{folder} holds a training on other records{of}: give another --out, or the same "
+                "records again"
+            )
         if held is not None and held.get(name) != value:
             raise CurateError(
                 f"{folder} holds a training with {name} = {held.get(name)!r}, not {value!r}: "

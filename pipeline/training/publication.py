@@ -5,7 +5,7 @@ Shared by all stages that train.
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import write_json
+from ..base.ranks import is_first
 from ..config import recorded_options
 from ..inputs.model_files import revision_of
+from ..inputs.remote.hub import hub_token, push_folder
 from ..method.statistics.compression import bits_per_character
 from ..runs.lock import run_lock
 from .card import model_card
@@ -65,6 +67,21 @@ class TrainingResult:
     resumed_from: int | None = None
     already_trained: bool = False
     preferences: Mapping[str, tuple[float, float]] | None = None
+    pushed: str | None = None
+    """Where on the hub the model is, if it was put there."""
+
+
+def pushed(train: Callable[[], TrainingResult], repository: str | None) -> TrainingResult:
+    """Train, then put the model into a repository, if one is named; its token is asked for first.
+
+    Raises CurateError for what the hub refuses; the model is whole here.
+    """
+    if repository is None:
+        return train()
+    token, result = hub_token(repository), train()
+    if not is_first():
+        return result
+    return replace(result, pushed=push_folder(result.out, repository, token, kind="model"))
 
 
 def claim_folder(

@@ -11,7 +11,7 @@ from typing import Any
 from ..base.files import write_json
 from ..base.progress import say
 from ..base.ranks import is_first
-from ..config import InputConfig
+from ..config import InputConfig, recorded_options
 from ..config.comparison import BASELINE, CompareConfig
 from ..config.training import FinetuneConfig
 from ..errors import CurateError
@@ -21,6 +21,7 @@ from ..runs.directory import RunDir
 from ..runs.selected import finished_selections, scored_template
 from ..runs.selection_names import label_of
 from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
+from ..training.checkpoints import OPTIONS
 from ..training.publication import TrainingResult
 from ..training.rows import as_example
 from .compare_judging import Judgement, Questions, checked_questions, judge_models, judgement_lines
@@ -94,6 +95,9 @@ def compare(config: CompareConfig) -> CompareResult:
     say_differences(finetuning, entry["scoring"])
     template = finetuning.template or scored_template(run, name, entry)
     finetuning = replace(finetuning, template=template)
+    if is_first():
+        begun = {"command": "compare", "options": recorded_options(config)}
+        write_json(finetuning.out / OPTIONS, begun)
     trained = {
         (of_set, seed): _trained(run, pool, of_set, seed, finetuning, held_out)
         for of_set, seed in _in_turn(config, sets)
