@@ -95,6 +95,15 @@ def troubled(kind: Kind, retry_after: float | None = None) -> Trouble:
     return Trouble("it broke", kind, retry_after)
 
 
+def test_a_server_that_cannot_be_reached_is_named_at_once_and_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flow, server = set_up()
+    server.fault = lambda number: troubled("unreachable") if number < 3 else None
+    assert run(flow, server, 2) == ["fine"] * 2
+    assert capsys.readouterr().err.count("it broke") == 1
+
+
 def test_a_small_ceiling_is_full_at_once_and_a_large_one_soon() -> None:
     flow, server = set_up(ceiling=START)
     assert run(flow, server, 3 * START) == ["fine"] * 3 * START
