@@ -19,10 +19,9 @@ from curate.pipeline.llm.flow_control import (
     Limit,
     Trouble,
     backoff,
-    parse_date,
-    parse_retry_after,
 )
 from curate.pipeline.llm.rates import Rates
+from curate.pipeline.llm.retry_after import parse_date, parse_retry_after
 
 
 class Time:
