@@ -92,7 +92,8 @@ def announced(name: str, options: Mapping[str, Any]) -> str | None:
     'select: loading libraries for gpt2'
     """
     models = (options.get(role) for role in ("teacher", "student", "model", "judge"))
-    named = " and ".join(dict.fromkeys(filter(None, models)))
+    plain = (model for model in models if model and "://" not in model)  # a URL may hold a secret
+    named = " and ".join(dict.fromkeys(plain))
     light = name in ("status", "next", "explain")
     return None if light else f"{name}: loading libraries" + (f" for {named}" if named else "")
 

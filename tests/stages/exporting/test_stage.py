@@ -326,7 +326,7 @@ def test_a_push_puts_data_and_card_there_and_shows_no_token(
     Hub.refuse = True
     ended = push(done.run, tmp_path / "out", hub)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert ended.stderr.startswith("error: cannot push to 'me/data': ")
+    assert "error: cannot push to 'me/data': " in ended.stderr
     assert TOKEN not in ended.stdout + ended.stderr and "is whole" in ended.stderr
 
 
