@@ -410,7 +410,7 @@ def test_a_record_is_explained_by_the_run_and_by_the_pairs(tmp_path: Path) -> No
     assert [row.get("reason") for row in of_run.pairs] == [None, None]
     assert [row.get("reason") for row in of_pairs.pairs] == ["below_margin"] * 2
     assert "no pair of response and original: below_margin" in "\n".join(in_words(of_pairs))
-    with pytest.raises(CurateError, match="'r' stands for several"):
+    with pytest.raises(CurateError, match="'r' begins several"):
         explain(str(folder), "r")
 
 
