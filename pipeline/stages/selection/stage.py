@@ -209,7 +209,8 @@ def _index(sets: Sequence[Source], n: int) -> EvaluationIndex:
 def _say_if_replaced(run: RunDir, key: str, settings: Mapping[str, Any]) -> None:
     """Say that a selection by other thresholds is overwritten, and how to keep both."""
     before = (run.stage(f"select/{key}") or {}).get("settings", settings)
-    if changed := [name for name in settings if before.get(name) != settings[name]]:
+    names = dict.fromkeys([*settings, *before])
+    if changed := [name for name in names if before.get(name) != settings.get(name)]:
         was = ", ".join(f"{name} = {before.get(name)}" for name in changed)
         say(f"note: this replaces the selection {key}, made with {was}; --name NAME keeps both")
 
