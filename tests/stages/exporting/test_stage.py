@@ -207,7 +207,7 @@ def test_what_cannot_be_exported_is_one_sentence(
         export(str(done.run), to="jsonl", out=mine)
     with pytest.raises(CurateError, match="is a file"):
         export(str(done.run), to="jsonl", out=mine / "data.jsonl")
-    with pytest.raises(CurateError, match="--selection 'none' is none of .*tiny-"):
+    with pytest.raises(CurateError, match=r"--selection 'none' is none of .*tiny-"):
         export(str(done.run), to="jsonl", out=tmp_path / "out", selection="none")
     empty = select_from(
         write_jsonl(tmp_path / "c.jsonl", record("r1", seed=1)),
