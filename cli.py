@@ -9,7 +9,7 @@ from .pipeline import commands
 from .pipeline import config as configs
 from .pipeline.base.progress import say
 from .pipeline.commandline import printing
-from .pipeline.commandline.running import Output, register, usable_streams
+from .pipeline.commandline.running import Output, Tell, register, usable_streams
 
 app = typer.Typer(
     name="curate",
@@ -23,15 +23,13 @@ app = typer.Typer(
     "candidates or scores failed; 4 stopped by a budget; 130 interrupted. After 3, 4 and 130 the "
     "same command goes on where it stopped.",
 )
-C = TypeVar("C")
+F = TypeVar("F", bound=Callable[..., Output])
 
 
-def command(
-    named: Callable[..., Any], example: str, *, trains: bool = False
-) -> Callable[[Callable[[C], Output]], Callable[[C], Output]]:
+def command(named: Callable[..., Any], example: str, *, trains: bool = False) -> Callable[[F], F]:
     """Register the command of that name: its options are the fields of the configuration."""
 
-    def decorate(function: Callable[[C], Output]) -> Callable[[C], Output]:
+    def decorate(function: F) -> F:
         register(app, named, function, example=example, trains=trains)
         return function
 
@@ -46,14 +44,15 @@ def _reflect(config: configs.ReflectConfig) -> Output:
     if isinstance(result, str):
         return Output(result={"estimate": result}, lines=[result])
     lines = printing.reflected(result, config.share)
-    return Output(result=result, lines=lines, failed=bool(result.troubled))
+    return Output(result=result, lines=lines, failed=bool(result.troubled), made=result.run)
 
 
 @command(commands.select, "run --student STUDENT --max-ifd 0.9")
 def _select(config: configs.SelectConfig) -> Output:
     result = commands.select(config)
     lines = printing.chosen(result, config.share)
-    return Output(result=result, lines=lines, failed=bool(result.failed_scores))
+    failed = bool(result.failed_scores)
+    return Output(result=result, lines=lines, failed=failed, made=result.run)
 
 
 @command(commands.score, "data.jsonl --student STUDENT --out scores.parquet")
@@ -66,14 +65,16 @@ def _score(config: configs.ScoreConfig) -> Output:
 @command(commands.finetune, "run --model STUDENT --out tuned --preset paper-7b", trains=True)
 def _finetune(config: configs.FinetuneConfig) -> Output:
     result = commands.finetune(config)
-    return Output(result=result, lines=printing.trained(result))
+    return Output(result=result, lines=printing.trained(result), made=result.out)
 
 
 @command(commands.run, "data.jsonl --out run --teacher TEACHER --student STUDENT")
-def _run(config: configs.RunConfig) -> Output:
-    result = commands.run(config)
+def _run(config: configs.RunConfig, tell: Tell) -> Output:
+    result = commands.run(config, done=lambda stage: tell(printing.stage(stage)))
+    if isinstance(result, str):
+        return Output(result={"estimate": result}, lines=[result])
     failed = bool(result.reflected.troubled or result.selected.failed_scores)
-    return Output(result=result, lines=printing.whole_run(result), failed=failed)
+    return Output(result=result, lines=[], failed=failed, made=result.selected.run)
 
 
 @command(
@@ -84,7 +85,7 @@ def _compare(config: configs.CompareConfig) -> Output:
 
     result = commands.compare(config)
     failed = result.judged is not None and any(r.unparsed for r in result.judged.sets.values())
-    return Output(result=result, lines=in_words(result), failed=failed)
+    return Output(result=result, lines=in_words(result), failed=failed, made=config.run)
 
 
 @command(commands.explain, "run demo-101")
@@ -102,15 +103,21 @@ def _report(config: configs.ReportConfig) -> Output:
         say(f"note: {notice}")
     students = ", ".join(result.students) or "no student"
     line = f"report of {result.records} records and {students}: {result.out}"
-    return Output(result=result, lines=[line])
+    return Output(result=result, lines=[line], made=config.run)
 
 
 @command(commands.status, "run --json")
 def _status(config: configs.StatusConfig) -> Output:
-    from .pipeline.stages.status.stage import in_words
+    from .pipeline.stages.status.wording import in_words
 
     result = commands.status(config)
     return Output(result=result, lines=in_words(result))
+
+
+@command(commands.next, "run")
+def _next(config: configs.StatusConfig) -> Output:
+    result = commands.next(config)
+    return Output(result=result, lines=result)
 
 
 @command(commands.export, "run --to llama-factory --out exported")
@@ -142,13 +149,13 @@ def _judge(config: configs.JudgeConfig) -> Output:
 @command(commands.pairs, "run --out pairs --balance-length")
 def _pairs(config: configs.PairsConfig) -> Output:
     result = commands.pairs(config)
-    return Output(result=result, lines=printing.paired(result))
+    return Output(result=result, lines=printing.paired(result), made=result.out)
 
 
 @command(commands.align, "pairs --model tuned --out aligned --loss dpo", trains=True)
 def _align(config: configs.AlignConfig) -> Output:
     result = commands.align(config)
-    return Output(result=result, lines=printing.aligned(result))
+    return Output(result=result, lines=printing.aligned(result), made=result.out)
 
 
 @command(commands.improve, "data.jsonl --recipe spin --model tuned --out improved")
@@ -176,15 +183,15 @@ def _bpc(config: configs.BpcConfig) -> Output:
 
 
 @command(commands.solve, "problems.jsonl --out run --teacher MODEL --strategy cot --samples 4")
-def _solve(config: configs.SolveConfig) -> Output:
+def _solve(config: configs.SolveConfig, tell: Tell) -> Output:
     from .pipeline.stages.checking.card import lines as checked_lines
     from .pipeline.stages.solving.stage import lines as sampled_lines
 
-    result = commands.solve(config)
+    result = commands.solve(config, done=lambda sampled: tell(sampled_lines(sampled)))
     if isinstance(result, str):
         return Output(result={"estimate": result}, lines=[result])
-    lines = [*sampled_lines(result.sampled), *checked_lines(result.checked)]
-    return Output(result=result, lines=lines, failed=bool(result.sampled.troubled))
+    lines, failed = checked_lines(result.checked), bool(result.sampled.troubled)
+    return Output(result=result, lines=lines, failed=failed, made=result.sampled.run)
 
 
 @command(commands.check, "run --checker number --min-pass-rate 0.25")
@@ -192,7 +199,7 @@ def _check(config: configs.CheckConfig) -> Output:
     from .pipeline.stages.checking.card import lines
 
     result = commands.check(config)
-    return Output(result=result, lines=lines(result))
+    return Output(result=result, lines=lines(result), made=result.run)
 
 
 @command(

@@ -72,11 +72,11 @@ def _described(option: Option) -> str:
 
 
 # What these return depends on an option: dry_run, shard, from_log.
+run: Callable[..., Any] = _function(commands.run)
 reflect: Callable[..., Any] = _function(commands.reflect)
 select: Callable[..., Any] = _function(commands.select)
 judge: Callable[..., Any] = _function(commands.judge)
 finetune = _function(commands.finetune)
-run = _function(commands.run)
 compare = _function(commands.compare)
 explain = _function(commands.explain)
 report = _function(commands.report)

@@ -1,6 +1,6 @@
 """Each command as a function of its configuration; the stages are loaded when it is called."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from .stages.report import ReportResult
     from .stages.scoring import ScoreResult
     from .stages.selection.stage import SelectResult, ShareResult
-    from .stages.status.stage import RunStatus
+    from .stages.solving.stage import SolveResult
+    from .stages.status.stage_status import RunStatus
     from .stages.synthesis.stage import SynthesizeResult
     from .training.publication import TrainingResult
     from .workflows.compare import CompareResult
     from .workflows.demo import DemoResult
     from .workflows.improve import Improved
-    from .workflows.run import RunResult
+    from .workflows.run import RunResult, StageResult
     from .workflows.solve import Solved
 
 
@@ -75,12 +76,20 @@ def finetune(config: configs.FinetuneConfig) -> "TrainingResult":
     return finetune_run(config)
 
 
-def run(config: configs.RunConfig) -> "RunResult":
+def run(
+    config: configs.RunConfig, *, done: Callable[["StageResult"], None] = lambda _: None
+) -> "RunResult | str":
     """Reflect, select and fine-tune in one go."""
-    from .workflows.run import run
+    from .workflows.run import plan, run
 
-    finetuning = None if config.no_finetune else config.finetuning
-    return run(config.reflecting, config.selecting, finetuning, schedule=config.schedule)
+    stages = (
+        config.reflecting,
+        config.selecting,
+        None if config.no_finetune else config.finetuning,
+    )
+    if config.reflecting.dry_run:
+        return plan(*stages, schedule=config.schedule)
+    return run(*stages, schedule=config.schedule, done=done)
 
 
 def compare(config: configs.CompareConfig) -> "CompareResult":
@@ -101,7 +110,7 @@ def report(config: configs.ReportConfig) -> "ReportResult":
     """What was kept and why, as one HTML page to look at."""
     from .stages.report import report
 
-    return report(config.run, out=config.out, student=config.selection)
+    return report(config.run, out=config.out, selections=config.selection)
 
 
 def status(config: configs.StatusConfig) -> "RunStatus":
@@ -109,6 +118,11 @@ def status(config: configs.StatusConfig) -> "RunStatus":
     from .stages.status.stage import status
 
     return status(config.run)
+
+
+def next(config: configs.StatusConfig) -> list[str]:
+    """What to type next, a command a line, the most urgent first; as `status` ends."""
+    return status(config).next
 
 
 def export(config: configs.ExportConfig) -> "ExportResult":
@@ -171,7 +185,9 @@ def check(config: configs.CheckConfig) -> "CheckResult":
     return check(config)
 
 
-def solve(config: configs.SolveConfig) -> "Solved | str":
+def solve(
+    config: configs.SolveConfig, *, done: Callable[["SolveResult"], None] = lambda _: None
+) -> "Solved | str":
     """Ask a model for solutions of problems with answers, and keep those that are right."""
     if config.dry_run:
         from .stages.solving.estimate import estimate
@@ -179,7 +195,7 @@ def solve(config: configs.SolveConfig) -> "Solved | str":
         return estimate(config)
     from .workflows.solve import solve_and_check
 
-    return solve_and_check(config)
+    return solve_and_check(config, done=done)
 
 
 def synthesize(config: configs.SynthesizeConfig) -> "SynthesizeResult | str":

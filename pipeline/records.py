@@ -14,6 +14,8 @@ CANDIDATES: tuple[CandidateKind, ...] = get_args(CandidateKind)
 REFLECTIONS: tuple[CandidateKind, ...] = CANDIDATES[1:]
 CANDIDATE_STATUSES: tuple[CandidateStatus, ...] = get_args(CandidateStatus)
 RETRYABLE: tuple[CandidateStatus, ...] = ("failed", "unparsed", "truncated", "refused")
+NO_PAIR = "no instruction pair"
+"""Why a `both` failed for which nothing was asked."""
 
 
 Message = Mapping[str, str]

@@ -33,11 +33,12 @@ def test_it_loads_when_it_is_used() -> None:
 
 def test_a_function_has_the_options_of_its_command() -> None:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert {*FUNCTIONS, "demo"} == commands.keys()
+    assert {*FUNCTIONS, "demo", "next"} == commands.keys()
     for name in set(FUNCTIONS) - {"score"}:
         function = getattr(api, name)
         own = set(inspect.signature(function).parameters)
-        assert own == {p.name for p in commands[name].params} - {"config", "json"} | {"progress"}
+        typed = {"config", "json", "quiet", "verbose"}
+        assert own == {p.name for p in commands[name].params} - typed | {"progress"}
         assert all(f"\n{option}: " in function.__doc__ for option in own - {"progress"})
 
 

@@ -271,6 +271,8 @@ BAD: list[tuple[str, int, str]] = [
         2,
         "shares the shards out itself, not share 1/2",
     ),
+    ("score ok.jsonl --student STUDENT --out s.csv", 2, "written as Parquet"),
+    ("reflect okk.jsonl --out run --teacher t --base-url http://localhost:1", 1, "nearest .* ok.j"),
     # numbers
     ("select ok.jsonl --out run --student STUDENT --top many", 2, "--top takes .*'many'"),
     ("select ok.jsonl --out run --student STUDENT --top 101%", 2, "--top takes"),
@@ -518,7 +520,8 @@ def asked(server: FaultyServer, place: Path, *more: object) -> list[object]:
 def test_exit_codes_of_reflect(place: Path, curate: Curate) -> None:
     with FaultyServer() as server:
         dry = curate(*asked(server, place, "--dry-run"))
-        assert (dry.code, dry.err) == (0, "") and dry.out.startswith("2 records, 6 calls")
+        assert (dry.code, dry.err) == (0, "reflect: loading libraries for t\n")
+        assert dry.out.startswith("2 records, 6 calls")
         assert not (place / "run").exists() and not server.requests
         server.behaviour = always(error(401))
         assert curate(*asked(server, place)).code == 1
@@ -595,7 +598,37 @@ def test_results_go_to_stdout_and_progress_to_stderr(place: Path, curate: Curate
     with FaultyServer() as server:
         ended = curate(*asked(server, place))
     assert len(ended.out.splitlines()) == 2 and ended.out.startswith("reflected 2 records")
-    assert ended.err.startswith("reflect  2/2 records")
+    loading, progress, following = ended.err.splitlines()
+    assert loading == "reflect: loading libraries for t" and progress.startswith("reflect  2/2")
+    assert following == f"next: curate select {place / 'run'} --student STUDENT"
+
+
+def test_quiet_and_verbose_go_behind_any_command(place: Path, curate: Curate) -> None:
+    with FaultyServer() as server:
+        quiet = curate(*asked(server, place), "--quiet")
+    assert quiet.code == 0 and quiet.err == "" and quiet.out.startswith("reflected 2 records")
+    failed = curate("explain", place / "run", "x", "--verbose")
+    assert failed.code == 1 and "Traceback" in failed.err and failed.err.count("error: ") == 1
+
+
+def test_next_is_what_status_ends_with(place: Path, curate: Curate) -> None:
+    with FaultyServer() as server:
+        curate(*asked(server, place))
+    told = curate("next", place / "run").out
+    assert told and curate("status", place / "run").out.endswith(f"next: {told}")
+
+
+def test_a_dry_run_of_all_stages_writes_nothing(
+    place: Path, curate: Curate, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    whole = ["run", "ok.jsonl", "--out", "run", *RECORDED.split(), "--device", "cpu"]
+    for schedule, calls in (("all", 6), ("selective", 4)):
+        ended = curate(*whole, "--student", tiny_student, "--schedule", schedule, "--dry-run")
+        assert ended.code == 0 and f"2 records, {calls} calls" in ended.out, ended
+        assert "tiny" in ended.out and "run/model" in ended.out
+    assert curate(*whole, "--student", "./nobody", "--dry-run").code == 1
+    assert not Path("run").exists()
 
 
 def test_several_servers_may_be_given(place: Path, curate: Curate) -> None:
@@ -672,7 +705,7 @@ def test_interrupted_is_130(place: Path) -> None:
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert said.splitlines() == ["interrupted: the same command goes on from here"]
+    assert said.splitlines()[1:] == ["interrupted: the same command goes on from here"]
 
 
 @pytest.mark.parametrize(

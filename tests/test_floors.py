@@ -144,6 +144,7 @@ COMMANDS = [
     "pairs",
     "evaluate",
     "status",
+    "next",
     "export",
     "demo",
     "bpc",

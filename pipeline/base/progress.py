@@ -19,12 +19,13 @@ INTERVAL = 15.0
 _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _silent = False
+_interval = INTERVAL
 
 
 class Progress:
     """Counts work towards a total that may be unknown.
 
-    Elsewhere than on a terminal: `reflect  120/800 records  14.2/s  eta 48s  tokens 12000`.
+    Elsewhere than on a terminal: `reflect  120/800 records  14.2/s  48 s to go  asked 360`.
     """
 
     def __init__(self, stage: str, *, total: int | None, unit: str) -> None:
@@ -61,18 +62,45 @@ class Progress:
             self._bar.total = self.total  # it may have become known meanwhile
             self._bar.update(number)
             self._bar.set_postfix_str(self.notes, refresh=False)
-        elif time.monotonic() - self._shown >= INTERVAL:
+        elif time.monotonic() - self._shown >= _interval:
             self._line()
 
     def _line(self) -> None:
         self._shown = time.monotonic()
         self._said = self.done
         rate = self.done / max(self._shown - self._begun, 1e-9)
-        total = f"/{self.total}" if self.total else ""
-        parts = [self.stage, f"{self.done}{total} {self.unit}", f"{rate:.3g}/s"]
-        if self.total and rate:
-            parts.append(f"eta {(self.total - self.done) / rate:.0f}s")
+        total = f"/{self.total:,}" if self.total else ""
+        parts = [self.stage, f"{self.done:,}{total} {self.unit}", rate_text(rate)]
+        if self.total and rate and self.done < self.total:
+            parts.append(f"{duration((self.total - self.done) / rate)} to go")
         say("  ".join([*parts, self.notes] if self.notes else parts))
+
+
+def rate_text(per_second: float) -> str:
+    """A rate as people write it: three digits, in a unit in which it is no tiny fraction.
+
+    >>> [rate_text(rate) for rate in (1340.2, 14.16, 0.891, 0.0123, 0.0004)]
+    ['1,340/s', '14.2/s', '0.891/s', '0.738/min', '1.44/h']
+    """
+    scales = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))
+    by, unit = next((one for one in scales if per_second * one[0] >= 0.1), scales[-1])
+    value = per_second * by
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:,.{digits}f}/{unit}"
+
+
+def duration(seconds: float) -> str:
+    """Rounded, in its largest units.
+
+    >>> duration(7), duration(90), duration(7300)
+    ('7 s', '1 min 30 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def say(line: str) -> None:
@@ -91,6 +119,22 @@ def silence() -> Iterator[None]:
         yield
     finally:
         _silent = before
+
+
+@contextmanager
+def talkative() -> Iterator[None]:
+    """Progress every second in the body."""
+    global _interval
+    before, _interval = _interval, 1.0
+    try:
+        yield
+    finally:
+        _interval = before
+
+
+def is_talkative() -> bool:
+    """Whether all that may help is to be said."""
+    return _interval < INTERVAL
 
 
 def inert(text: str) -> str:

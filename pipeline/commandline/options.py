@@ -13,7 +13,7 @@ from ..config.files import file_options
 from ..config.options import Option, options_of
 from ..errors import CurateError
 
-CONFIG, JSON = "config", "json"
+CONFIG, JSON, QUIET, VERBOSE = "config", "json", "quiet", "verbose"
 """The options that every command has."""
 
 
@@ -39,12 +39,12 @@ class Help(TyperCommand):
 
 
 def parameters(config: type) -> list[inspect.Parameter]:
-    """The command's parameters: arguments, options, --config and --json."""
+    """The command's parameters: arguments, options, and those that every command has."""
     ordered = sorted(
         options_of(config).values(),
         key=lambda option: (not option.about["argument"], not option.required),
     )
-    return [*map(_parameter, ordered), _config_parameter(config), _JSON]
+    return [*map(_parameter, ordered), _config_parameter(config), *_SWITCHES]
 
 
 def _parameter(option: Option) -> inspect.Parameter:
@@ -106,6 +106,12 @@ def _config_parameter(config: type) -> inspect.Parameter:
     return _keyword(CONFIG, Annotated[Path | None, info], None)
 
 
-_JSON = _keyword(
-    JSON, Annotated[bool, typer.Option(flag_of(JSON), help="The result as JSON.")], False
+def _switch(name: str, help: str) -> inspect.Parameter:
+    return _keyword(name, Annotated[bool, typer.Option(flag_of(name), help=help)], False)
+
+
+_SWITCHES = (
+    _switch(JSON, "The result as JSON."),
+    _switch(QUIET, "Neither progress nor notes, on stderr; errors are said."),
+    _switch(VERBOSE, "Progress every second, and an error's traceback."),
 )

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from ..stages.selection.stage import SelectResult, ShareResult
     from ..training.publication import TrainingResult
     from ..workflows.demo import DemoResult
-    from ..workflows.run import RunResult
+    from ..workflows.run import StageResult
 
 
 def counts(title: str, numbers: Mapping[str, int]) -> str:
     """Names with their numbers, those of none left out."""
-    shown = ", ".join(f"{number} {name}" for name, number in sorted(numbers.items()) if number)
+    shown = ", ".join(f"{number:,} {name}" for name, number in sorted(numbers.items()) if number)
     return f"{title}: {shown or 'none'}"
 
 
 def reflected(result: "ReflectResult", share: Share = WHOLE) -> Iterator[str]:
     """What was asked and what became of it."""
     yield (
-        f"reflected {result.records} records into {result.run}: "
-        f"{result.asked} replies asked for, {result.reused} taken from the journal, "
-        f"{result.tokens[0]} prompt and {result.tokens[1]} completion tokens in all"
+        f"reflected {result.records:,} records into {result.run}: "
+        f"{result.asked:,} replies asked for, {result.reused:,} taken from the journal, "
+        f"{result.tokens[0]:,} prompt and {result.tokens[1]:,} completion tokens in all"
     )
     yield counts("candidates", result.statuses)
     if result.waiting:
@@ -42,7 +42,7 @@ def reflected(result: "ReflectResult", share: Share = WHOLE) -> Iterator[str]:
 def selected(result: "SelectResult") -> Iterator[str]:
     """How many were kept, of which versions, and where they are."""
     found = result.counts
-    yield f"selected {found['selected']} of {found['records']} records: {result.selected}"
+    yield f"selected {found['selected']:,} of {found['records']:,} records: {result.selected}"
     yield counts("kept versions", found["by_candidate"])
     yield counts("filter", found["by_rule"])
     if found.get("contaminated"):
@@ -68,14 +68,16 @@ def chosen(result: "SelectResult | ShareResult", share: Share) -> Iterator[str]:
 def scored(result: "ScoreResult") -> Iterator[str]:
     """How many rows have which status."""
     done = "already scored" if result.already_done else "scored"
-    yield f"{done} {result.rows} rows: {result.out}"
+    yield f"{done} {result.rows:,} rows: {result.out}"
     yield counts("scores", result.statuses)
 
 
 def trained(result: "TrainingResult") -> Iterator[str]:
     """What was trained, and the held-out loss where it was measured."""
     done = "already trained" if result.already_trained else "trained"
-    yield f"{done} on {result.rows} rows in {result.steps} steps: {result.out}"
+    yield f"{done} on {result.rows:,} rows in {result.steps:,} steps: {result.out}"
+    if result.pushed is not None:
+        yield f"pushed: {result.pushed}"
     if result.held_out_before is not None:
         yield (
             f"held-out loss (nats a response token, {result.held_out_rows} rows): "
@@ -96,12 +98,14 @@ def aligned(result: "TrainingResult") -> Iterator[str]:
         yield f"{name.replace('_', ' ')}: {first:z.4f} at the first step, {last:z.4f} at the last"
 
 
-def whole_run(result: "RunResult") -> Iterator[str]:
-    """What each stage did."""
-    yield from reflected(result.reflected)
-    yield from selected(result.selected)
-    if result.finetuned is not None:
-        yield from trained(result.finetuned)
+def stage(result: "StageResult") -> Iterator[str]:
+    """What one stage of a whole run did."""
+    from ..stages.reflection.stage import ReflectResult
+    from ..stages.selection.stage import SelectResult
+
+    if isinstance(result, ReflectResult):
+        return reflected(result)
+    return selected(result) if isinstance(result, SelectResult) else trained(result)
 
 
 def generated(result: "Generated") -> Iterator[str]:

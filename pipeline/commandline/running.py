@@ -3,64 +3,111 @@
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
 from io import TextIOWrapper
 from json import dumps
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import typer
 
 from ..base import ranks, signals
-from ..base.progress import error_text, inert
+from ..base.progress import error_text, inert, is_talkative, say, silence, talkative
 from ..commands import local_paths
 from ..config import configured
 from ..errors import CurateError, UsageError
-from .options import CONFIG, JSON, Help, parameters
+from .options import CONFIG, JSON, QUIET, VERBOSE, Help, parameters
 
 INTERRUPTED = 130
 FINISHED_BUT = 3
-C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A command's result, the same in lines, and whether some of its records failed."""
+    """A command's result, the same in lines, and whether some of its records failed.
+
+    `made`: the folder whose status tells what to type next.
+    """
 
     result: Any
     lines: Iterable[str]
     failed: bool = False
+    made: str | Path | None = None
+
+
+Tell = Callable[[Iterable[str]], None]
+"""Prints lines of a result before the command has ended; nothing where JSON is asked for."""
 
 
 def register(
     app: typer.Typer,
     named: Callable[..., Any],
-    command: Callable[[C], Output],
+    command: Callable[..., Output],
     *,
     example: str,
     trains: bool,
 ) -> None:
-    """Make a command, with a name and a help, from a function of a configuration."""
+    """Make a command, with a name and a help, from a function of a configuration.
+
+    One that has several results to tell takes a `Tell` beside it.
+    """
     name = named.__name__
-    config: type[C] = inspect.signature(command).parameters["config"].annotation
+    config: type[Any] = inspect.signature(command).parameters["config"].annotation
 
     def run(**options: Any) -> None:
-        raise typer.Exit(_code(lambda: _output(name, config, command, options), name, trains))
+        quiet, verbose = options.pop(QUIET), options.pop(VERBOSE)
+        with silence() if quiet else talkative() if verbose else nullcontext():
+            work = partial(_output, name, config, command, options)
+            raise typer.Exit(_code(work, name, trains))
 
     run.__signature__ = inspect.Signature(parameters(config))  # type: ignore[attr-defined]
     app.command(name, help=named.__doc__, epilog=f"curate {name} {example}", cls=Help)(run)
 
 
 def _output(
-    name: str, config: type[C], command: Callable[[C], Output], options: Mapping[str, Any]
+    name: str, config: type[Any], command: Callable[..., Output], options: Mapping[str, Any]
 ) -> int:
     as_json = options[JSON]
     own = {name: value for name, value in options.items() if name not in (CONFIG, JSON)}
+    tells = "tell" in inspect.signature(command).parameters
+    told: dict[str, Tell] = {"tell": _nothing if as_json else _print} if tells else {}
+    if (loading := announced(name, own)) is not None:
+        say(loading)
     with local_paths(name, own) as local:
-        output = command(configured(config, local))
+        output = command(configured(config, local), **told)
         _print([_json(output.result)] if as_json else output.lines)
+        if output.made is not None:
+            _say_next(str(output.made))
     return FINISHED_BUT if output.failed else 0
+
+
+def announced(name: str, options: Mapping[str, Any]) -> str | None:
+    """What is said before libraries are imported, which may take seconds.
+
+    >>> announced("select", {"data": "run", "student": "gpt2"})
+    'select: loading libraries for gpt2'
+    """
+    models = (options.get(role) for role in ("teacher", "student", "model", "judge"))
+    plain = (model for model in models if model and "://" not in model)  # a URL may hold a secret
+    named = " and ".join(dict.fromkeys(plain))
+    light = name in ("status", "next", "explain")
+    return None if light else f"{name}: loading libraries" + (f" for {named}" if named else "")
+
+
+def _nothing(_: Iterable[str]) -> None:
+    """All is in the JSON at the end."""
+
+
+def _say_next(folder: str) -> None:
+    from ..stages.status.stage import status
+
+    with suppress(CurateError):  # the work is done
+        for command in status(folder).next[:1]:
+            say(f"next: {command}")
 
 
 def usable_streams() -> None:
@@ -105,6 +152,8 @@ def _code(work: Callable[[], int], name: str, trains: bool) -> int:
             code = work()
         ranks.leave()
     except CurateError as error:
+        if is_talkative():
+            traceback.print_exc()
         _say_why(f"error: {error_text(error)}")
         return error.exit_code
     except KeyboardInterrupt:

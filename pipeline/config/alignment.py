@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from ..errors import UsageError
 from .fields import check_fields, embedded, flag_of, option
-from .inputs import out_option
+from .inputs import out_option, push_option
 from .scoring import check_template
 from .training import PRESETS, Preset, Recipe
 
@@ -91,6 +91,7 @@ class AlignConfig:
     template: str | None = option(
         None, help="The prompt template [default: the one the model was trained with, else auto]."
     )
+    push_to_hub: str | None = push_option("model repository")
     training: PreferenceRecipe = embedded(
         "Training",
         # TRL packs no pairs, and switches dropout off, as the reference has none.

@@ -7,7 +7,7 @@ from ..base.ranks import are_several
 from ..errors import UsageError
 from .answers import JUDGE_TOKENS
 from .fields import check_fields, embedded, option
-from .inputs import run_argument, selection_option
+from .inputs import run_argument, selections_option
 from .models import ModelConfig, asked_model
 from .training import LARGEST_SEED, FinetuneConfig
 
@@ -69,9 +69,11 @@ class CompareConfig:
     finetuning: FinetuneConfig = embedded(
         "Options",
         help={"out": "A folder for the trained models and compare.json."},
-        without=("input", "selection", "seed", "stop_loss"),
+        without=("input", "selection", "seed", "stop_loss", "push_to_hub"),
     )
-    selection: str | None = selection_option()
+    selection: tuple[str, ...] = selections_option(
+        "Which selections of a run with several; the first sets the steps and the baselines' size"
+    )
     sets: tuple[SetName, ...] = option(
         SETS,
         help="What to train on, all for as many steps: the selection, as many random originals, "

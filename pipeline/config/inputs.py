@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from .fields import check_fields, option
 
+_NAMED = "what --name called it, or a folder's name in selected/"
 Turns = Literal["last", "all"]
 LIMIT = "Take only the first N records."
 
@@ -20,8 +21,21 @@ def run_argument(help: str = "The run directory.") -> Any:
 
 
 def selection_option() -> Any:
-    """Which student's part of a run a command reads."""
-    return option(None, help="Which selection of a run with several: a folder's name in selected/.")
+    """Which selection of a run a command reads."""
+    return option(None, help=f"Which selection of a run with several: {_NAMED}.")
+
+
+def selections_option(help: str) -> Any:
+    """Which selections of a run a command sets side by side."""
+    return option((), help=f"{help}: {_NAMED}, separated by commas.")
+
+
+def push_option(what: str) -> Any:
+    """Where on the hub what a command makes is put."""
+    return option(
+        None,
+        help=f"Put it into this {what}, owner/name, too; new ones are private. Needs HF_TOKEN.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

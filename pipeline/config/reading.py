@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from .fields import check_fields, option
-from .inputs import out_option, run_argument, selection_option
+from .inputs import out_option, push_option, run_argument, selection_option, selections_option
 
 ExportFormat = Literal["llama-factory", "axolotl", "trl", "jsonl"]
 
@@ -16,7 +16,7 @@ class ReportConfig:
 
     run: str = run_argument()
     out: Path | None = out_option(None, help="The HTML file [default: RUN/report.html].")
-    selection: str | None = selection_option()
+    selection: tuple[str, ...] = selections_option("Of several selections these alone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +45,7 @@ class ExportConfig:
     to: ExportFormat = option(help="The tool that is to read it.")
     out: Path = out_option(help="The folder to write.")
     selection: str | None = selection_option()
-    push_to_hub: str | None = option(
-        None,
-        help="Put it into this data set, owner/name, too; new ones are private. Needs HF_TOKEN.",
-    )
+    push_to_hub: str | None = push_option("data set")
 
     unpaired: bool = option(
         False, help="Of pairs: a row for each answer, with a label, as KTO takes it."

@@ -8,11 +8,13 @@ from typing import Literal
 
 from ..base.sharding import Share
 from ..errors import UsageError
+from .comparison import SETS
 from .fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option
 from .scoring import ScoringConfig
 from .sharing import share_option
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 RankBy = Literal["ifd", "rifd"]
 
 
@@ -23,6 +25,9 @@ class SelectConfig:
     input: InputConfig = embedded("Input")
     scoring: ScoringConfig = embedded("Scoring")
     out: Path | None = out_option(None, help="The run directory; not needed if DATA is one.")
+    name: str | None = option(
+        None, help="Name these thresholds: the selection stands beside others of the run."
+    )
     max_ifd: float = option(1.0, help="Keep a row only if its IFD is below this.", above=0)
     max_rifd: float = option(1.0, help="Keep a row only if its r-IFD is below this.", above=0)
     only_improved: bool = option(False, help="Keep only rows whose response was replaced.")
@@ -52,6 +57,11 @@ class SelectConfig:
             raise UsageError(
                 f"--executor ray shares the shards out itself, not share {self.share}: give "
                 "--shard all"
+            )
+        if self.name is not None and (self.name in SETS or not _NAME.fullmatch(self.name)):
+            raise UsageError(
+                "--name takes letters, digits, `_`, `.` and `-`, and no name of a baseline "
+                f"({', '.join(SETS)}), not {self.name[:80]!r}"
             )
         if "-" in self.decontaminate:
             raise UsageError("--decontaminate takes files, folders and hub ids, not `-`")

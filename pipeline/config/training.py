@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from ..errors import UsageError
 from .fields import check_fields, embedded, option
-from .inputs import InputConfig, out_option, selection_option
+from .inputs import InputConfig, out_option, push_option, selection_option
 from .scoring import check_template
 
 Preset = Literal["paper-7b", "paper-13b", "lora", "demo"]
@@ -139,6 +139,7 @@ class FinetuneConfig(Recipe):
     held_out_data: str | None = option(
         None, help="A data set to measure the loss on, in place of --held-out.", place="in"
     )
+    push_to_hub: str | None = push_option("model repository")
 
     def __post_init__(self) -> None:
         Recipe.__post_init__(self)

@@ -22,7 +22,7 @@ class RunConfig:
     reflecting: ReflectConfig = embedded(
         "Reflection",
         supply={"out": lambda options: options["out"]},
-        without=("schedule", "share", "dry_run"),
+        without=("schedule", "share"),
     )
     selecting: SelectConfig = embedded(
         "Selection",

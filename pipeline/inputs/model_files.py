@@ -21,6 +21,17 @@ def short_name(model: str) -> str:
     return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "model"
 
 
+def told_apart(names: tuple[str, str], places: tuple[str, str]) -> tuple[str, str]:
+    """Two models' names; where they are one, each with the place that it is from.
+
+    >>> told_apart(("model", "model"), ("a/model", "b/model"))
+    ('model (a/model)', 'model (b/model)')
+    """
+    if names[0] != names[1] or places[0] == places[1]:
+        return names
+    return f"{names[0]} ({places[0]})", f"{names[1]} ({places[1]})"
+
+
 def revision_of(model: str, revision: str | None) -> str:
     """What pins a model's files: the hub's commit, or a hash of a folder's files."""
     if os.path.isdir(model):

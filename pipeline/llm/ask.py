@@ -149,8 +149,9 @@ class Asker:
     def notes(self) -> str:
         """The figures for a progress line."""
         prompt, completion = self.budget.spent
+        used = f"  tokens {prompt:,}+{completion:,}" if prompt or completion else ""
         paid = f"  cost {self.budget.cost_text(self.budget.cost)}" if self.budget.sold else ""
-        return f"asked {self.counts.asked}  tokens {prompt}+{completion}{paid}"
+        return f"asked {self.counts.asked:,}{used}{paid}"
 
     def _request(
         self,

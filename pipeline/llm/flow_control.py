@@ -11,12 +11,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import count
-from math import isfinite
 from typing import Literal, TypeVar
 
+from ..base.progress import say
 from ..errors import CurateError, RequestFailed
 from .rates import Clock, Rates
 
@@ -128,6 +126,7 @@ class Flow:
         self._failing: set[int] = set()
         self._failing_since: float | None = None
         self._fatal: CurateError | None = None
+        self._named = False  # that the server cannot be reached
 
     async def call(self, attempt: Callable[[], Awaitable[T]], *, tokens: float = 0) -> T:
         """The attempt's result; repeated while that makes sense. `tokens` counts towards tpm.
@@ -146,6 +145,9 @@ class Flow:
                 if strikes >= ATTEMPTS:
                     self._used_up += 1
                     raise RequestFailed(f"no answer in {tries} attempts: {trouble}") from trouble
+                if trouble.kind == "unreachable" and not self._named:
+                    self._named = True
+                    say(f"note: {trouble}; trying again")
                 if trouble.kind not in REFUSALS:  # those wait together, in `_turn`
                     greeting = trouble.kind == "unreachable" and not self.answered
                     await self._sleep(backoff(1 if greeting else tries))
@@ -290,32 +292,3 @@ def backoff(tries: int) -> float:
     """Seconds to wait after so many failures: doubling, bounded, jittered downwards by half."""
     longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(tries - 1, 30))
     return longest * random.uniform(0.5, 1)
-
-
-def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for, in seconds or as an HTTP date.
-
-    >>> parse_retry_after("1.5")
-    1.5
-    >>> parse_retry_after("soon") is None
-    True
-    """
-    try:
-        seconds = float(value or "")
-    except ValueError:
-        return _seconds_until(value or "", now or datetime.now(UTC))
-    return max(0.0, seconds) if isfinite(seconds) else None
-
-
-def _seconds_until(date: str, now: datetime) -> float | None:
-    when = parse_date(date)
-    return None if when is None else max(0.0, (when - now).total_seconds())
-
-
-def parse_date(value: str | None) -> datetime | None:
-    """An HTTP date; None where it is none."""
-    try:
-        when = parsedate_to_datetime(value or "")
-    except (ValueError, OverflowError):
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -21,9 +21,12 @@ class Growth:
     per_second: float | None
 
 
-def growth(folder: Path) -> Growth:
-    """Look at a journal that may be written at this moment; an absent one is empty."""
-    segments = list(_segments(folder))
+def growth(folder: Path, *, run: str = "") -> Growth:
+    """Look at a journal that may be written at this moment; an absent one is empty.
+
+    `run`: only at the segments that this run's processes wrote.
+    """
+    segments = [found for found in _segments(folder) if _begins_with_run(found[0], run)]
     size = sum(bytes for _, bytes in segments)
     tails = [_times(path, bytes) for path, bytes in segments]
     rates = [rate for times, _ in tails if (rate := _rate(times)) is not None]
@@ -42,6 +45,14 @@ def _segments(folder: Path) -> Iterator[tuple[Path, int]]:
             yield path, path.stat().st_size
         except OSError:
             continue
+
+
+def _begins_with_run(path: Path, run: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return not run or f'"run":"{run}"'.encode() in file.read(200)
+    except OSError:
+        return False
 
 
 def _times(path: Path, size: int) -> tuple[list[float], int]:

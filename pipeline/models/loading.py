@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..base.nearest import nearest_path
 from ..base.progress import say
 from ..errors import CurateError
 from ..inputs.remote.hub import hub_is_reachable
@@ -59,6 +60,7 @@ def load_causal_lm(
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as library_logging
 
+    say(f"loading the weights of {name}")
     library_logging.disable_progress_bar()
     library_logging.set_verbosity_error()  # its report shows names of the file as they are
     model, found = _load(
@@ -131,13 +133,14 @@ def _check_folder(name: str) -> None:
     if there and not (Path(name) / "config.json").is_file():
         raise CurateError(f"{name} is no model folder: it has no config.json")
     if not there and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise CurateError(f"no such model folder: {name}")
+        raise CurateError(f"no such model folder: {name}{nearest_path(name)}")
 
 
 def _advice(name: str) -> str:
     folder = Path(name)
     if not os.path.isdir(folder):
-        return "it is no model folder, nor a hub id that can be reached and loaded: "
+        near = nearest_path(name)
+        return f"it is no model folder{near}, nor a hub id that can be reached and loaded: "
     if (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file():
         return "tokenizer.model without tokenizer.json takes `pip install sentencepiece protobuf`: "
     return ""

@@ -31,12 +31,13 @@ _UNSEEN = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentPage:
-    """One student's part of the page."""
+    """One selection's part of the page; `shared`: the records that the first one keeps, too."""
 
     student: StudentTables
     numbers: StudentNumbers
     panels: Panels
     records: RecordsFile | None
+    shared: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

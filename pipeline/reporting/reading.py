@@ -1,6 +1,6 @@
 """What a report reads of a run: columns, a shard at a time, as Arrow tables."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from ..errors import CurateError
 from ..records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
 from ..runs.arrow_set import batches
 from ..runs.decisions import DecisionFiles
-from ..runs.directory import RunDir
+from ..runs.directory import RunDir, student_of
+from ..runs.selection_names import found_key, selection_keys
 
 _TEXTS = ["instruction", "input", "output"]
 _CANDIDATES = pa.schema(
@@ -79,23 +80,13 @@ def candidate_texts(run: RunDir, ids: Collection[str], shards: Collection[int]) 
     return pa.concat_tables([t.filter(pc.is_in(t.column("id"), wanted)) for t in tables])
 
 
-def student_keys(run: RunDir, wanted: str | None = None) -> list[str]:
-    """The folders of the students of a run; one of them if it is named, perhaps shortened.
+def student_keys(run: RunDir, wanted: Sequence[str] = ()) -> list[str]:
+    """The selections of a run that have scores or rows; of several those wanted alone.
 
     Raises CurateError for a name that is not there, or not unique.
     """
-    scored = [p.parent for p in (run.path / "scores").glob("*/config.json")]
-    chosen = [p for p in (run.path / "selected").glob("*") if not p.name.startswith(".")]
-    keys = sorted({path.name for path in (*scored, *chosen)})
-    if wanted is None:
-        return keys
-    found = [key for key in keys if key == wanted] or [k for k in keys if k.startswith(wanted)]
-    if len(found) != 1:
-        what = "begins several students" if found else "is no student"
-        raise CurateError(
-            f"--selection {wanted!r} {what} of {run.path}: {', '.join(keys) or 'it has none yet'}"
-        )
-    return found
+    keys = selection_keys(run)
+    return [found_key(run, name, keys) for name in wanted] or keys
 
 
 def read_student(run: RunDir, key: str) -> StudentTables:
@@ -104,7 +95,7 @@ def read_student(run: RunDir, key: str) -> StudentTables:
     decided = decisions.folder.is_dir()
     rows = decisions.table(_DECIDED)
     rows = rows.append_column("selected", pc.is_null(rows.column("reason")))
-    entry, folder = run.stage(f"select/{key}") or {}, run.path / "scores" / key
+    entry, folder = run.stage(f"select/{key}") or {}, run.path / "scores" / student_of(key)
     return StudentTables(
         key=key,
         scoring=entry.get("scoring") or read_checked(folder / "config.json") or {},

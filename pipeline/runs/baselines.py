@@ -29,32 +29,32 @@ HOW = {
 }
 CARD = """# Baseline: {name}
 
-{number} originals to set the selection `{student}` against: {how}. Nothing else was decided about
+{number} originals to set the selection `{selection}` against: {how}. Nothing else was decided about
 them, so `decision` is empty; `ifd` and `rifd` are there where selecting needed them.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baselines:
-    """RUN/baselines/<student>/, and how many rows each folder in it has."""
+    """RUN/baselines/<selection>/, and how many rows each folder in it has."""
 
     folder: Path
     counts: dict[str, int]
 
 
-def write_baselines(run: RunDir, student: str, schema: pa.Schema) -> Baselines:
+def write_baselines(run: RunDir, key: str, schema: pa.Schema) -> Baselines:
     """Write a folder for each name of `HOW`, with the columns of the selected set.
 
     There is none matched in length where the originals are too short or too long for it.
     """
-    folder = run.path / "baselines" / student
-    decisions = DecisionFiles.of(run, student)
+    folder = run.path / "baselines" / key
+    decisions = DecisionFiles.of(run, key)
     chosen = drawn(decisions)
     counts = {name: int(own.sum()) for name, own in chosen.items()}
     for name in HOW.keys() - chosen.keys():
         rmtree(folder / name, ignore_errors=True)  # of an earlier selection
     for name, own in chosen.items():
-        card = CARD.format(name=name, number=counts[name], student=student, how=HOW[name])
+        card = CARD.format(name=name, number=counts[name], selection=key, how=HOW[name])
         write_set(folder / name, _originals(decisions, own, schema), schema, card)
     return Baselines(folder=folder, counts=counts)
 

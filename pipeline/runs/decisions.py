@@ -1,4 +1,4 @@
-"""RUN/decisions/<student>/: the decision on each record, in shards like those of the candidates."""
+"""RUN/decisions/<selection>/: each record's decision, in shards like those of the candidates."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from .directory import RunDir
 
 @dataclass(frozen=True, slots=True)
 class DecisionFiles:
-    """One student's decisions, or a draft of them."""
+    """One selection's decisions, or a draft of them."""
 
     run: RunDir
     folder: Path
 
     @classmethod
-    def of(cls, run: RunDir, student: str) -> "DecisionFiles":
+    def of(cls, run: RunDir, key: str) -> "DecisionFiles":
         """Those that were published last."""
-        return cls(run, run.path / "decisions" / student)
+        return cls(run, run.path / "decisions" / key)
 
     def begin_draft(self) -> "DecisionFiles":
         """An empty hidden folder beside the published files."""

@@ -5,7 +5,7 @@ import json
 import platform
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,6 +19,7 @@ from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import create_json, read_parquet, write_json, write_parquet
 from ..base.foreign_json import read_object
 from ..base.foreign_text import whole
+from ..base.nearest import nearest_path
 from ..base.sharding import WHOLE, Share
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
@@ -82,7 +83,8 @@ class RunDir:
                 **notes,
             }
             create_json(run.path / "config.json", with_checksum(config))
-        refuse_changes(path, run.config["identity"], identity)
+        named = [str(about["data"]) for about in (run.config, notes) if about.get("data")]
+        refuse_changes(path, run.config["identity"], identity, inputs=named)
         return run
 
     @classmethod
@@ -90,7 +92,8 @@ class RunDir:
         """A run that is there; CurateError if it is not."""
         if not is_run(path):
             there = "no run of curate" if exists(path) else "no such run directory"
-            raise CurateError(f"{path}: {there} (a run has a config.json made by curate)")
+            near = "" if exists(path) else nearest_path(str(path))
+            raise CurateError(f"{path}: {there} (a run has a config.json made by curate){near}")
         return cls(Path(path))
 
     @contextmanager
@@ -151,13 +154,17 @@ class RunDir:
         entry: dict[str, Any] | None = self.manifest.get("stages", {}).get(name)
         return entry
 
-    def record_selection(self, student: str, options: Mapping[str, Any]) -> None:
-        """Keep, beside a student's scores, the options that its selection is begun with."""
-        write_json(self.path / "scores" / student / "options.json", options)
+    def record_selection(self, key: str, options: Mapping[str, Any]) -> None:
+        """Keep, beside a student's scores, the options that a selection is begun with."""
+        write_json(self._selection_options(key), options)
 
-    def selection_options(self, student: str) -> dict[str, Any] | None:
-        """The options that a student's selection was last begun with."""
-        return read_object(self.path / "scores" / student / "options.json")
+    def selection_options(self, key: str) -> dict[str, Any] | None:
+        """The options that a selection was last begun with."""
+        return read_object(self._selection_options(key))
+
+    def _selection_options(self, key: str) -> Path:
+        student = student_of(key)
+        return self.path / "scores" / student / f"options{key.removeprefix(student)}.json"
 
     # --- candidates ---
 
@@ -206,6 +213,20 @@ class RunDir:
             yield from by_record(self.read_shard(path))
 
 
+def selection_key(student: str, name: str | None) -> str:
+    """What a selection's folders are called.
+
+    >>> selection_key("llama-fc0fb748", None), selection_key("llama-fc0fb748", "strict")
+    ('llama-fc0fb748', 'llama-fc0fb748~strict')
+    """
+    return f"{student}~{name}" if name else student
+
+
+def student_of(key: str) -> str:
+    """Whose scores a selection was decided by: a folder's name in `scores/`."""
+    return key.partition("~")[0]
+
+
 def folder_beside(out: Path) -> Path:
     """The run's folder beside a file that is its result.
 
@@ -246,14 +267,29 @@ def by_record(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
             begin = end
 
 
-def refuse_changes(path: str | Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """CurateError naming the first field in which a run's identity is not the one it was."""
+def refuse_changes(
+    path: str | Path, old: Mapping[str, Any], new: Mapping[str, Any], *, inputs: Sequence[str] = ()
+) -> None:
+    """CurateError naming the first field in which a run's identity is not the one it was.
+
+    `inputs`: what the fingerprints of the two inputs are of.
+    """
     for field in sorted({*old, *new}):
         if old.get(field) != new.get(field):
+            if field == "input" and len(inputs) == 2:
+                raise CurateError(_other_input(path, *inputs))
             raise CurateError(
                 f"{path} was made with {field} = {_shown(old.get(field))}, now it is "
                 f"{_shown(new.get(field))}: choose another --out, or give the old value"
             )
+
+
+def _other_input(path: str | Path, old: str, new: str) -> str:
+    changed = f"{new} has changed since" if old == new else f"{new} holds other records"
+    return (
+        f"{path} was made with the input {old}, and {changed}: choose another --out, or give the "
+        "old input"
+    )
 
 
 def _shown(value: Any) -> str:

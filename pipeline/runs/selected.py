@@ -22,7 +22,8 @@ from ..records import (
 )
 from .arrow_set import write_tables
 from .decisions import DecisionFiles
-from .directory import TEMPLATE_COPY, RunDir
+from .directory import TEMPLATE_COPY, RunDir, student_of
+from .selection_names import found_key
 
 _TEXTS = ("instruction", "input", "output")
 
@@ -40,14 +41,14 @@ class Sets:
     counts: dict[str, Any]
 
 
-def write_sets(run: RunDir, student: str, card: Callable[[Mapping[str, Any]], str]) -> Sets:
-    """Write both data sets from the student's decisions; `card(counts)` becomes the README."""
+def write_sets(run: RunDir, key: str, card: Callable[[Mapping[str, Any]], str]) -> Sets:
+    """Write both data sets from a selection's decisions; `card(counts)` becomes the README."""
     _ = run.config
-    decisions = DecisionFiles.of(run, student)
+    decisions = DecisionFiles.of(run, key)
     further = further_columns(run)
     sets = Sets(
-        selected=run.path / "selected" / student,
-        rejected=run.path / "rejected" / student,
+        selected=run.path / "selected" / key,
+        rejected=run.path / "rejected" / key,
         schema=pa.schema([*SELECTED_SCHEMA, *further]),
         counts=decisions.counts(),
     )
@@ -125,6 +126,11 @@ def write_set(
     replace_folder(folder, fill)
 
 
+def finished_selections(run: RunDir, names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The only selection of a run, or those named, with their entries in the manifest."""
+    return [finished_selection(run, name) for name in names or (None,)]
+
+
 def finished_selection(run: RunDir, name: str | None) -> tuple[str, dict[str, Any]]:
     """The only selection of a run, or the one named, and its entry in the manifest.
 
@@ -137,17 +143,16 @@ def finished_selection(run: RunDir, name: str | None) -> tuple[str, dict[str, An
             if found
             else f"{run.path} has no selection yet: run `curate select` first"
         )
-    chosen = name or found[0]
+    chosen = found_key(run, name, found) if name else found[0]
     entry = run.stage(f"select/{chosen}")
     if entry is None:
-        have = ", ".join(found) or "none"
-        raise CurateError(f"{run.path} has no finished selection {chosen!r}; it has {have}")
+        raise CurateError(f"the selection {chosen} of {run.path} has not finished: select again")
     return chosen, entry
 
 
 def scored_template(run: RunDir, name: str, entry: Mapping[str, Any]) -> str:
     """The `--template` that a selection was scored with: a name, or the run's copy of a file."""
-    copy = run.path / "scores" / name / TEMPLATE_COPY
+    copy = run.path / "scores" / student_of(name) / TEMPLATE_COPY
     return str(copy) if copy.exists() else str(entry["scoring"]["template"])
 
 

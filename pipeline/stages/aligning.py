@@ -30,7 +30,7 @@ from ..training.preparation import (
     shown_progress,
     within_context,
 )
-from ..training.publication import TrainingResult, claim_folder, publish
+from ..training.publication import TrainingResult, claim_folder, publish, pushed
 from ..training.reference import Reference, check_tokens
 from ..training.rows import Records, RowFormat
 from ..training.trainer import train
@@ -63,6 +63,10 @@ def align_pairs(config: AlignConfig, given: PairInput, *, title: str = "align") 
     Raises CurateError for bad input, another run's folder, a wrong reference, a loss that is no
     number, no memory.
     """
+    return pushed(lambda: _align(config, given, title), config.push_to_hub)
+
+
+def _align(config: AlignConfig, given: PairInput, title: str) -> TrainingResult:
     with (
         without_library_output(),
         writable(config.out),
@@ -74,7 +78,7 @@ def align_pairs(config: AlignConfig, given: PairInput, *, title: str = "align") 
         alignment = _alignment(config)
         settings = _settings(config, alignment)
         identity = {**settings, **_together(job), **identity_of(job, template)}
-        finished = claim_folder(job, identity, locks, command="align")
+        finished = claim_folder(job, identity, locks, command="align", config=config)
         if finished is not None:
             return finished
         intakes = _intakes(job, given)

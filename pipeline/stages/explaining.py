@@ -16,19 +16,21 @@ from ..method.preferences.explanation import explained, outcomes_of
 from ..records import Candidate, Decision, Score, candidates_from
 from ..reporting.labels import RuleStep, rule_label
 from ..runs.decisions import DecisionFiles
-from ..runs.directory import RunDir
+from ..runs.directory import RunDir, student_of
 from ..runs.importing import NEAR_DUPLICATES
 from ..runs.instructions import all_rows, family, rounds
 from ..runs.loop import explained as explained_iterations
 from ..runs.loop import ids_of, is_loop, pairs_of
 from ..runs.pair_set import PairSet, is_pair_set
+from ..runs.selection_names import selection_keys
 from ..scoring.identity import noted_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """One record: its candidates, and for each student its scores and its final row.
+    """One record: its candidates, and for each selection its final row, with the student's scores.
 
+    Of a student's several selections the first has the scores.
     `pairs` are the preference pairs that its responses make, or why they make none; of a folder of
     pairs there is nothing else. `replies` are the teacher's raw replies by candidate, the critique
     with them. `left_out` is what `--dedup` noted of a record that it left out: then there is
@@ -77,7 +79,7 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
         )
     table = run.shard_table(shard_of[whole])
     candidates = candidates_from(table.filter(pc.equal(table["id"], whole)))
-    students = {folder.name: _student(run, folder.name, whole) for folder in _students(run)}
+    students = dict(_selections(run, whole))
     return Explanation(
         id=whole,
         candidates=candidates,
@@ -86,6 +88,7 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
         pairs=[
             {"student": student, **row}
             for student, about in students.items()
+            if "scores" in about
             for row in _pairs(candidates, about["scores"])
         ],
     )
@@ -148,18 +151,22 @@ def _replies(run: RunDir, candidates: list[Candidate], folder: Path | None) -> d
     return {kind: attempts[-1].text for kind, attempts in found.items() if attempts}
 
 
-def _students(run: RunDir) -> list[Path]:
-    return sorted(p for p in (run.path / "scores").glob("*") if (p / "config.json").is_file())
+def _selections(run: RunDir, id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    before = ""
+    for key in selection_keys(run):
+        if (run.path / "scores" / student_of(key) / "config.json").is_file():
+            yield key, _selection(run, key, id, scores=student_of(key) != before)
+            before = student_of(key)
 
 
-def _student(run: RunDir, student: str, id: str) -> dict[str, Any]:
-    """A student's scores of the record, and the row that its decision left."""
-    folder = run.path / "scores" / student
-    found: dict[str, Any] = {
-        "scoring": noted_identity(folder).fields(),
-        "scores": [row for path in sorted(folder.glob("*.parquet")) for row in _rows_of(path, id)],
-    }
-    for _, decisions in DecisionFiles.of(run, student).shards():
+def _selection(run: RunDir, key: str, id: str, *, scores: bool) -> dict[str, Any]:
+    """The row that a decision left of the record, and the student's scores of it."""
+    folder = run.path / "scores" / student_of(key)
+    found: dict[str, Any] = {"scoring": noted_identity(folder).fields()}
+    if scores:
+        shards = sorted(folder.glob("*.parquet"))
+        found["scores"] = [row for path in shards for row in _rows_of(path, id)]
+    for _, decisions in DecisionFiles.of(run, key).shards():
         for row in decisions.filter(pc.equal(decisions.column("id"), id)).to_pylist():
             outcome = "selected" if row["reason"] is None else "rejected"
             found |= {"outcome": outcome, "row": _row(row)}
@@ -266,7 +273,7 @@ def _rule(step: RuleStep, decision: dict[str, Any]) -> str:
 
 def _scores(kind: str, students: dict[str, dict[str, Any]]) -> Iterator[str]:
     for student, about in students.items():
-        for score in about["scores"]:
+        for score in about.get("scores", ()):
             if score["candidate"] == kind and (score["ifd_status"] or score["rifd_status"]):
                 yield f"{student}: {_side(score, 'ifd', 'IFD')}, {_side(score, 'rifd', 'r-IFD')}"
 

@@ -30,7 +30,7 @@ from ..training.preparation import (
     shown_progress,
     within_context,
 )
-from ..training.publication import TrainingResult, claim_folder, publish
+from ..training.publication import TrainingResult, claim_folder, publish, pushed
 from ..training.rows import Records, RowFormat, training_data
 from ..training.trainer import sft_trainer, train
 
@@ -49,6 +49,10 @@ def finetune_run(config: FinetuneConfig) -> TrainingResult:
 
     The template and the tokens are those that the selection was scored with.
     """
+    return pushed(lambda: _finetune_run(config), config.push_to_hub)
+
+
+def _finetune_run(config: FinetuneConfig) -> TrainingResult:
     assert config.input is not None
     other = config.held_out_data
     held_out = None if other is None else data_set(InputConfig(data=other))
@@ -133,7 +137,8 @@ def finetune(
     """
     with without_library_output(), writable(config.out), lost_process(), ExitStack() as locks:
         job, intakes = _prepared(config, source, held_out, template, tokens)
-        finished = claim_folder(job, identity_of(job, template.name), locks, command="finetune")
+        identity = identity_of(job, template.name)
+        finished = claim_folder(job, identity, locks, command="finetune", config=config)
         if finished is not None:
             return finished
         say_unused(job, intakes)
@@ -143,6 +148,11 @@ def finetune(
         training = Training(report=progress or (lambda _: None))
         trainer = train(job, training, sft_trainer)
         about = {"preset": config.preset, "template": template.name, "source": dict(source.origin)}
+        about["measured_on"] = "records of the same data, held out"
+        if held_out is not None:
+            about["measured_on"] = str(
+                held_out.origin.get("data", "originals of the run, held out")
+            )
         counts = {name: intake.counts() for name, intake in intakes.items()}
         return publish(job, trainer, training, {**about, "rows": counts})
 

@@ -1,7 +1,10 @@
 """`curate report`: what was kept and why, as one HTML page to look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow.compute as pc
 
 from ..base.files import write_text
 from ..base.foreign_json import parse_json
@@ -11,7 +14,7 @@ from ..reporting.figures import status_bars, student_panels
 from ..reporting.loop import loop_page
 from ..reporting.made import made_of
 from ..reporting.page import Facts, StudentPage, page
-from ..reporting.reading import candidate_rows, read_student, student_keys
+from ..reporting.reading import StudentTables, candidate_rows, read_student, student_keys
 from ..reporting.records import write_records
 from ..runs.directory import RunDir
 from ..runs.loop import history, is_loop, loop_state
@@ -27,10 +30,10 @@ class ReportResult:
     notices: list[str]
 
 
-def report(path: str, *, out: Path | None = None, student: str | None = None) -> ReportResult:
-    """Write the report of a run, finished or not; of all its students unless one is named.
+def report(path: str, *, out: Path | None = None, selections: Sequence[str] = ()) -> ReportResult:
+    """Write the report of a run, finished or not; of all its selections unless some are named.
 
-    Beside the page, `<page>.<student>.jsonl` has each record that the student decided about.
+    Beside the page, `<page>.<selection>.jsonl` has each record that was decided about.
     """
     run = RunDir.open(path)
     out = out or run.path / "report.html"
@@ -38,23 +41,34 @@ def report(path: str, *, out: Path | None = None, student: str | None = None) ->
         raise CurateError(f"--out {out} is a folder: name a file")
     if is_loop(path):
         return _of_loop(run, out)
-    keys, facts = student_keys(run, student), _facts(run)
+    keys, facts = student_keys(run, selections), _facts(run)
     candidates = candidate_rows(run)
     about = run_numbers(run, candidates)
-    parts = []
+    parts: list[StudentPage] = []
     for place, key in enumerate(keys):
         read = read_student(run, key)
         numbers = student_numbers(run, candidates, about, read)
         panels = student_panels(candidates, read, numbers, f"s{place}-")
         beside = out.with_name(f"{out.stem}.{key}.jsonl")
         records = write_records(run, read, beside) if read.decided else None
-        parts.append(StudentPage(student=read, numbers=numbers, panels=panels, records=records))
+        shared = _shared(parts[0].student if parts else read, read)
+        parts.append(
+            StudentPage(
+                student=read, numbers=numbers, panels=panels, records=records, shared=shared
+            )
+        )
     statuses = status_bars(about) if about.records else None
     write_text(out, page(facts, about, statuses, parts, made_of(run)))
     notices = [*about.notices, *(f"{p.student.key}: {n}" for p in parts for n in p.numbers.notices)]
     if about.records and not keys:
         notices.append("No student has selected yet.")
     return ReportResult(out=out, records=about.records, students=keys, notices=notices)
+
+
+def _shared(first: StudentTables, other: StudentTables) -> int:
+    """How many records both keep."""
+    both = pc.is_in(other.kept.column("id"), first.kept.column("id").combine_chunks())
+    return int(pc.sum(both).as_py() or 0)
 
 
 def _of_loop(run: RunDir, out: Path) -> ReportResult:

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from ..base.files import count_of, read_notes, writable, write_atomically
 from ..base.progress import Progress, say
 from ..config import ScoreConfig
-from ..errors import CurateError
+from ..errors import CurateError, UsageError
 from ..inputs.examples import input_identity
 from ..inputs.readers import open_source
+from ..inputs.readers.files import format_of
 from ..method.first_token import FirstTokens
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..runs.directory import RunDir, is_run, work_folder
@@ -49,6 +50,8 @@ def score(config: ScoreConfig, *, shard_size: int = SHARD) -> ScoreResult:
     source = open_source(f"{data}/candidates" if is_run(data) else data)
     if config.out.is_dir():
         raise CurateError(f"--out {config.out} is a folder; give the name of a Parquet file")
+    if format_of(config.out.name) not in (None, "parquet"):
+        raise UsageError(f"--out {config.out}: scores are written as Parquet; name a .parquet file")
     input = {"command": "score", **input_identity(source, config.input)}
     work = work_folder(config.out, input)
     with output_lock(config.out, "score"):

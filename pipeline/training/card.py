@@ -58,7 +58,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "prompt template": f"`{manifest['template']}`",
         "steps": result["steps"],
         "training loss, first and last step": _ends(result["train_loss"]),
-        **_measured(result),
+        **_measured(manifest),
     }
     front = ["library_name: transformers", "pipeline_tag: text-generation"]
     if not os.path.exists(model):
@@ -88,11 +88,14 @@ def _ends(curve: Any) -> str:
     return f"{curve[0][1]:.4f}, {curve[-1][1]:.4f}" if curve else "no step"
 
 
-def _measured(result: Mapping[str, Any]) -> dict[str, str]:
+def _measured(manifest: Mapping[str, Any]) -> dict[str, str]:
+    result = manifest["result"]
     if result["preferences"] is None:
-        return {"held-out loss, before and after": _held_out(result)}
+        on = f", on {manifest['measured_on']}" if result["held_out_before"] is not None else ""
+        return {"held-out loss (nats a response token), before and after": _held_out(result) + on}
+    steps = "of the pairs trained on, first and last step"
     return {
-        f"{name.replace('_', ' ')}, first and last step": f"{first:.4f}, {last:.4f}"
+        f"{name.replace('_', ' ')} {steps}": f"{first:.4f}, {last:.4f}"
         for name, (first, last) in result["preferences"].items()
     }
 

@@ -16,6 +16,7 @@ from ..errors import CurateError
 CHECKPOINTS = "checkpoints"
 CLAIM = "finetune.json"  # what this folder is being trained with: written first
 MANIFEST = "training.json"  # what came out: written last
+OPTIONS = "options.json"  # the command that began it, and the options that it was given
 STAGED = ".unfinished"  # what is being written; nothing of this name is ever read
 SEAL = "complete.json"
 _SCARCE = 1 << 20  # bytes: a file of weights that did not fit is cut short, and takes the rest
@@ -33,6 +34,13 @@ def check_claim(folder: Path, identity: Mapping[str, Any]) -> None:
     if last_complete(folder / CHECKPOINTS) is None and not (folder / MANIFEST).exists():
         return
     for name, value in identity.items():
+        if name == "data" and held is not None and held.get(name) != value:
+            begun = (read_object(folder / OPTIONS) or {}).get("options", {})
+            of = f", those of {begun['data']}" if "data" in begun else ""
+            raise CurateError(
+                f"{folder} holds a training on other records{of}: give another --out, or the same "
+                "records again"
+            )
         if held is not None and held.get(name) != value:
             raise CurateError(
                 f"{folder} holds a training with {name} = {held.get(name)!r}, not {value!r}: "
@@ -44,10 +52,11 @@ def _is_free(folder: Path) -> bool:
     return folder.is_dir() and all(path.name.startswith(".lock") for path in folder.iterdir())
 
 
-def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Note whose folder this is, and clear away what an interrupted run was writing."""
+def claim(folder: Path, identity: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
+    """Note whose folder this is and what it was begun with; clear away what was half written."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CLAIM, dict(identity))
+    write_json(folder / OPTIONS, dict(begun))
     for staged in (folder / STAGED, folder / CHECKPOINTS / STAGED):
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -79,7 +88,17 @@ def is_complete(folder: Path) -> bool:
 
 def last_complete(folder: Path) -> Path | None:
     """The newest whole `checkpoint-N`. Going by the name alone would take one that was cut."""
-    return next((path for _, path in reversed(_numbered(folder)) if is_complete(path)), None)
+    return next(reversed(complete_checkpoints(folder)), None)
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """All that are whole, the newest last."""
+    return [path for _, path in _numbered(folder) if is_complete(path)]
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The step that a checkpoint was written after."""
+    return int(folder.name.rpartition("-")[2])
 
 
 def publish_checkpoint(staged: Path, folder: Path) -> None:

@@ -5,7 +5,7 @@ Shared by all stages that train.
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import write_json
+from ..base.ranks import is_first
+from ..config import recorded_options
 from ..inputs.model_files import revision_of
+from ..inputs.remote.hub import hub_token, push_folder
 from ..method.statistics.compression import bits_per_character
 from ..runs.lock import run_lock
 from .card import model_card
@@ -64,18 +67,36 @@ class TrainingResult:
     resumed_from: int | None = None
     already_trained: bool = False
     preferences: Mapping[str, tuple[float, float]] | None = None
+    pushed: str | None = None
+    """Where on the hub the model is, if it was put there."""
+
+
+def pushed(train: Callable[[], TrainingResult], repository: str | None) -> TrainingResult:
+    """Train, then put the model into a repository, if one is named; its token is asked for first.
+
+    Raises CurateError for what the hub refuses; the model is whole here.
+    """
+    if repository is None:
+        return train()
+    token, result = hub_token(repository), train()
+    if not is_first():
+        return result
+    return replace(result, pushed=push_folder(result.out, repository, token, kind="model"))
 
 
 def claim_folder(
-    job: Job, identity: Mapping[str, Any], locks: ExitStack, *, command: str
+    job: Job, identity: Mapping[str, Any], locks: ExitStack, *, command: str, config: Any
 ) -> TrainingResult | None:
-    """Lock and claim `out` for this very training; its result if it is finished."""
+    """Lock and claim `out` for this very training; its result if it is finished.
+
+    `config` is noted as what the command was given.
+    """
     check_claim(job.out, identity)
     finished = read_json(job.out / MANIFEST)
     job.state.wait_for_everyone()  # so that none reads what the main process writes next
     if finished is None and job.state.is_main_process:
         locks.enter_context(run_lock(job.out, command))
-        claim(job.out, identity)
+        claim(job.out, identity, {"command": command, "options": recorded_options(config)})
     job.state.wait_for_everyone()
     return None if finished is None else _result_from(finished, job.out)
 

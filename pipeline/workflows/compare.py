@@ -11,15 +11,17 @@ from typing import Any
 from ..base.files import write_json
 from ..base.progress import say
 from ..base.ranks import is_first
-from ..config import InputConfig
-from ..config.comparison import BASELINE, CompareConfig, PairwiseConfig, SetName
+from ..config import InputConfig, recorded_options
+from ..config.comparison import BASELINE, CompareConfig
 from ..config.training import FinetuneConfig
 from ..errors import CurateError
 from ..method.statistics.intervals import Interval, t_interval
 from ..records import Example, user_turn
 from ..runs.directory import RunDir
-from ..runs.selected import finished_selection, scored_template
+from ..runs.selected import finished_selections, scored_template
+from ..runs.selection_names import label_of
 from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
+from ..training.checkpoints import OPTIONS
 from ..training.loss_curve import draw_preference_curves
 from ..training.publication import TrainingResult
 from ..training.rows import as_example
@@ -54,7 +56,7 @@ class Measured:
     `bits_per_character` is the mean loss in that unit.
     """
 
-    name: SetName
+    name: str
     rows: int
     losses: tuple[float, ...]
     loss: Interval
@@ -111,10 +113,12 @@ def compare(config: CompareConfig) -> CompareResult:
     The seed decides the order of the rows and, for the drawn sets, which rows they are.
     """
     run = RunDir.open(config.run)
-    name, entry = finished_selection(run, config.selection)
+    selections = dict(finished_selections(run, config.selection))
+    name, entry = next(iter(selections.items()))
     source, held_out, held = _held_out(run, config.finetuning)
     pairs = _pairs(config, run, held_out, held)
-    pool = pool_of(run, run.path / "selected" / name, pairs.held if pairs else held)
+    pool = pool_of(run, _folders(run, list(selections)), pairs.held if pairs else held)
+    sets = _sets(config, pool)
     if not pool.wanted:
         raise CurateError(f"the selection {name} of {run.path} is empty: nothing can be compared")
     questions = config.pairwise and checked_questions(config.pairwise, held_out, source)
@@ -127,9 +131,12 @@ def compare(config: CompareConfig) -> CompareResult:
         HeldOutPairs.of(finetuning, config.pairs, pairs) if config.pairs and pairs else None
     )
     material = _Material(run=run, pool=pool, pairs=pairs, held_out=held_out)
+    if is_first():
+        begun = {"command": "compare", "options": recorded_options(config)}
+        write_json(finetuning.out / OPTIONS, begun)
     trained = {
         (of_set, seed): _trained(config, material, of_set, seed)
-        for of_set, seed in _in_turn(config)
+        for of_set, seed in _in_turn(config, sets)
     }
     first = next(iter(trained.values()))
     assert first.held_out_before is not None
@@ -137,7 +144,7 @@ def compare(config: CompareConfig) -> CompareResult:
     result = CompareResult(
         out=finetuning.out,
         run=run.config["id"],
-        selection=name,
+        selection=", ".join(selections),
         model=finetuning.model,
         steps=first.steps,
         batch_size=finetuning.recipe().batch_size,
@@ -148,12 +155,12 @@ def compare(config: CompareConfig) -> CompareResult:
         held_out_characters=first.held_out_characters,
         untrained=first.held_out_before,
         untrained_bits_per_character=first.held_out_bits_per_character_before,
-        sets=tuple(_measured(config, trained)),
+        sets=tuple(_measured(config, sets, trained)),
     )
     if pairs and held_out_pairs:
         result = replace(result, pairs=compare_pairs(config, pairs, held_out_pairs, trained))
     if config.pairwise and questions:
-        result = replace(result, judged=_judged(config, config.pairwise, questions, trained))
+        result = replace(result, judged=_judged(config, sets, questions, trained))
     if is_first():
         write_json(finetuning.out / "compare.json", result.as_dict())
         if result.pairs and result.pairs.curves:
@@ -190,21 +197,35 @@ def _same_steps(config: FinetuneConfig, rows: int) -> FinetuneConfig:
     return replace(config, max_steps=steps, held_out_data=None)
 
 
-def _in_turn(config: CompareConfig) -> Iterator[tuple[SetName, int]]:
+def _folders(run: RunDir, keys: Sequence[str]) -> dict[str, Path]:
+    """The selected rows by the names of their sets: `selected` where there is one selection."""
+    labels = [label_of(key) for key in keys] if len(keys) > 1 else ["selected"]
+    return {label: run.path / "selected" / key for label, key in zip(labels, keys, strict=True)}
+
+
+def _sets(config: CompareConfig, pool: Pool) -> tuple[str, ...]:
+    """What is trained on: each of several selections is a set."""
+    named = ((name,) if name != "selected" else tuple(pool.selected) for name in config.sets)
+    return tuple(name for names in named for name in names)
+
+
+def _in_turn(config: CompareConfig, sets: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Seed after seed, so that what is there after an interrupt can be compared."""
-    number = len(config.seeds) * len(config.sets)
-    turns = [(name, seed) for seed in config.seeds for name in config.sets]
+    number = len(config.seeds) * len(sets)
+    turns = [(name, seed) for seed in config.seeds for name in sets]
     for place, (name, seed) in enumerate(turns, 1):
         say(f"training {place} of {number}: {name}, seed {seed}")
         yield name, seed
 
 
-def _trained(
-    config: CompareConfig, material: _Material, name: SetName, seed: int
-) -> TrainingResult:
+def _trained(config: CompareConfig, material: _Material, name: str, seed: int) -> TrainingResult:
     finetuning, pool, pairs = config.finetuning, material.pool, material.pairs
     finetuning = replace(finetuning, out=finetuning.out / f"{name}-seed{seed}", seed=seed)
-    origin = {"run": material.run.config["id"], "selection": pool.selected.name, "set": name}
+    origin = {
+        "run": material.run.config["id"],
+        "selection": _selection(pool, name),
+        "set": name,
+    }
     held_out = material.held_out
     if config.pairs and pairs and name in LOSSES:
         result = train_on_pairs(
@@ -223,19 +244,26 @@ def _trained(
     gc.collect()  # a trainer is in reference cycles: its memory would stay taken
     if result.held_out_after is None:
         raise CurateError("no held-out record fits into --max-length, so no loss can be measured")
+    say(f"{name}, seed {seed}: held-out loss {result.held_out_after:.4f} nats a response token")
     return result
+
+
+def _selection(pool: Pool, name: str) -> str:
+    """The selection that a set is, or is as large as."""
+    return pool.selected.get(name, next(iter(pool.selected.values()))).name
 
 
 def _judged(
     config: CompareConfig,
-    pairwise: PairwiseConfig,
+    sets: Sequence[str],
     questions: Questions,
-    trained: dict[tuple[SetName, int], TrainingResult],
+    trained: dict[tuple[str, int], TrainingResult],
 ) -> Judgement:
+    assert config.pairwise is not None
     seed = config.seeds[0]
     return judge_models(
-        pairwise,
-        {name: trained[name, seed].out for name in config.sets},
+        config.pairwise,
+        {name: trained[name, seed].out for name in sets},
         questions,
         against=BASELINE,
         seed=seed,
@@ -245,13 +273,13 @@ def _judged(
 
 
 def _measured(
-    config: CompareConfig, trained: dict[tuple[SetName, int], TrainingResult]
+    config: CompareConfig, sets: Sequence[str], trained: dict[tuple[str, int], TrainingResult]
 ) -> Iterator[Measured]:
-    for name in config.sets:
+    for name in sets:
         results = [trained[name, seed] for seed in config.seeds]
         losses = _losses(results)
         difference = None
-        if BASELINE in config.sets and name != BASELINE:
+        if BASELINE in sets and name != BASELINE:
             base = _losses([trained[BASELINE, seed] for seed in config.seeds])
             difference = t_interval([a - b for a, b in zip(losses, base, strict=True)])
         yield Measured(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config.alignment import AlignConfig, LossName, PreferenceRecipe
-from ..config.comparison import CompareConfig, PairTrainingConfig, SetName
+from ..config.comparison import CompareConfig, PairTrainingConfig
 from ..config.training import FinetuneConfig, Recipe
 from ..method.statistics.intervals import Interval, t_interval
 from ..stages.aligning import PairInput, align_pairs, pair_job
@@ -22,11 +22,11 @@ from ..training.reference import Reference, log_probabilities
 from ..training.rows import Records
 from .training_sets import PairPool, longer_chosen
 
-Trained = Mapping[tuple[SetName, int], TrainingResult]
+Trained = Mapping[tuple[str, int], TrainingResult]
 Values = npt.NDArray[np.float64]
 """Log-probabilities of the chosen and the rejected answers, in nats [pairs, 2]."""
-LOSSES: dict[SetName, LossName] = {"dpo": "dpo", "cpo": "cpo", "dpo-length": "dpo"}
-BY_LENGTH: SetName = "dpo-length"
+LOSSES: dict[str, LossName] = {"dpo": "dpo", "cpo": "cpo", "dpo-length": "dpo"}
+BY_LENGTH = "dpo-length"
 """What the others are compared with."""
 # What fine-tuning has of its own: these losses need another learning rate, and TRL packs no pairs.
 _OF_FINETUNING = {
@@ -63,7 +63,7 @@ class PairComparison:
     held_out_rows: int
     learning_rate: float
     untrained: dict[str, float]
-    sets: dict[SetName, PairMeasures]
+    sets: dict[str, PairMeasures]
     curves: dict[str, Curve]
 
 
@@ -71,7 +71,7 @@ def train_on_pairs(
     config: FinetuneConfig,
     options: PairTrainingConfig,
     pool: PairPool,
-    name: SetName,
+    name: str,
     *,
     origin: Mapping[str, str],
     held_out: Records,
@@ -140,9 +140,10 @@ def compare_pairs(
 ) -> PairComparison:
     """Measure all models on the held-out pairs, and take the curves of those trained on pairs."""
     before = held_out.before
+    names = dict.fromkeys(name for name, _ in trained)
     measured = {
         name: [_measures(held_out.after(trained[name, seed].out), before) for seed in config.seeds]
-        for name in config.sets
+        for name in names
     }
     by_length = measured.get(BY_LENGTH)
     return PairComparison(
@@ -158,7 +159,7 @@ def compare_pairs(
         },
         curves={
             name: _mean_curve([read_curve(trained[name, seed].out) for seed in config.seeds])
-            for name in config.sets
+            for name in names
             if name in LOSSES
         },
     )

@@ -1,5 +1,6 @@
 """`curate solve`: sample, then check what was sampled."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..config import SolveConfig
@@ -16,7 +17,10 @@ class Solved:
     checked: CheckResult
 
 
-def solve_and_check(config: SolveConfig) -> Solved:
-    """Both stages; `curate check` decides anew without a call."""
+def solve_and_check(
+    config: SolveConfig, *, done: Callable[[SolveResult], None] = lambda _: None
+) -> Solved:
+    """Both stages; `curate check` decides anew without a call. `done` is told the samples."""
     sampled = solve(config)
+    done(sampled)
     return Solved(sampled=sampled, checked=check_run(RunDir(sampled.run), config.rules))

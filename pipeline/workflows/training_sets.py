@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..base.progress import say
-from ..config.comparison import SetName
 from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..inputs.pairs import read_pairs
@@ -29,15 +28,16 @@ class Pool:
     """
 
     run: RunDir
-    selected: Path
+    selected: Mapping[str, Path]  # by the sets' names; the first says how large baselines are
     lengths: Mapping[str, int]  # characters of the original responses
     wanted: Mapping[str, int]  # the same of the selected rows
     kinds: Mapping[str, tuple[CandidateKind, ...]]  # the valid versions
     held: frozenset[str]
 
 
-def pool_of(run: RunDir, selected: Path, held: Collection[str]) -> Pool:
-    """Survey a run and its selection, without the records that are held out."""
+def pool_of(run: RunDir, selected: Mapping[str, Path], held: Collection[str]) -> Pool:
+    """Survey a run and its selections, without the records that are held out."""
+    first = next(iter(selected.values()))
     kinds: dict[str, tuple[CandidateKind, ...]] = {}
     lengths: dict[str, int] = {}
     for candidate in _valid(run):
@@ -49,7 +49,7 @@ def pool_of(run: RunDir, selected: Path, held: Collection[str]) -> Pool:
         run=run,
         selected=selected,
         lengths=lengths,
-        wanted={r["id"]: len(r["output"]) for r in read_rows(selected) if r["id"] not in held},
+        wanted={r["id"]: len(r["output"]) for r in read_rows(first) if r["id"] not in held},
         kinds=kinds,
         held=frozenset(held),
     )
@@ -59,10 +59,10 @@ def _valid(run: RunDir) -> Iterator[Candidate]:
     return (candidate for group in run.records() for candidate in group if candidate.valid)
 
 
-def training_set(pool: Pool, name: SetName, seed: int) -> Records:
+def training_set(pool: Pool, name: str, seed: int) -> Records:
     """The rows of a set, in the input's order; the seed decides what is drawn."""
-    if name == "selected":
-        yield from (row for row in read_rows(pool.selected) if row["id"] not in pool.held)
+    if name in pool.selected:
+        yield from (row for row in read_rows(pool.selected[name]) if row["id"] not in pool.held)
         return
     chosen = _chosen(pool, name, seed)
     for candidate in _valid(pool.run):
@@ -70,7 +70,7 @@ def training_set(pool: Pool, name: SetName, seed: int) -> Records:
             yield _example(candidate)
 
 
-def _chosen(pool: Pool, name: SetName, seed: int) -> dict[str, CandidateKind]:
+def _chosen(pool: Pool, name: str, seed: int) -> dict[str, CandidateKind]:
     """The version of each record that is in a set."""
     size = len(pool.wanted)
     if name == "candidates":

@@ -19,10 +19,9 @@ from curate.pipeline.llm.flow_control import (
     Limit,
     Trouble,
     backoff,
-    parse_date,
-    parse_retry_after,
 )
 from curate.pipeline.llm.rates import Rates
+from curate.pipeline.llm.retry_after import parse_date, parse_retry_after
 
 
 class Time:
@@ -93,6 +92,15 @@ def set_up(
 
 def troubled(kind: Kind, retry_after: float | None = None) -> Trouble:
     return Trouble("it broke", kind, retry_after)
+
+
+def test_a_server_that_cannot_be_reached_is_named_at_once_and_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flow, server = set_up()
+    server.fault = lambda number: troubled("unreachable") if number < 3 else None
+    assert run(flow, server, 2) == ["fine"] * 2
+    assert capsys.readouterr().err.count("it broke") == 1
 
 
 def test_a_small_ceiling_is_full_at_once_and_a_large_one_soon() -> None:

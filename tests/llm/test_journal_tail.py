@@ -10,11 +10,13 @@ from curate.pipeline.llm import journal_tail
 from curate.pipeline.llm.journal_tail import growth
 
 
-def segment(folder: Path, name: str, ages: list[float], torn: str = "") -> Path:
+def segment(folder: Path, name: str, ages: list[float], torn: str = "", run: str = "r") -> Path:
     """A segment with a reply of each age in seconds."""
     folder.mkdir(exist_ok=True)
     now = time.time()
-    lines = [json.dumps({"key": "k", "time": now - age, "text": '"time":9' * 40}) for age in ages]
+    text = '"time":9' * 40
+    entries = [{"key": "k", "run": run, "time": now - age, "text": text} for age in ages]
+    lines = [json.dumps(entry, separators=(",", ":")) for entry in entries]
     path = folder / name
     path.write_text("".join(line + "\n" for line in lines) + torn, "utf-8")
     return path
@@ -35,6 +37,13 @@ def test_replies_are_counted_over_segments_and_the_last_minute_is_the_speed(tmp_
     assert found.per_second == pytest.approx(4 / 40, rel=0.05)
     segment(folder, "c.jsonl", [20, 10])
     assert growth(folder).per_second == pytest.approx(4 / 40 + 2 / 20, rel=0.05)
+
+
+def test_of_a_shared_journal_a_run_has_its_own_replies(tmp_path: Path) -> None:
+    segment(tmp_path, "a.jsonl", [5, 4, 3], run="one")
+    segment(tmp_path, "b.jsonl", [2, 1], run="two")
+    told = [growth(tmp_path, run=run).replies for run in ("one", "two", "three", "")]
+    assert told == [3, 2, 0, 5]
 
 
 def test_a_clock_that_is_hours_off_makes_no_speed(tmp_path: Path) -> None:

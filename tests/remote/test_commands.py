@@ -225,7 +225,7 @@ def test_data_at_a_url_is_the_same_input_as_its_copy_here(curate: Curate, place:
     assert "memory://d/ok.jsonl" in curate("status", "a").out
     fs.pipe_file("/d/ok.jsonl", b'{"instruction": "New?", "output": "Yes."}\n')
     done = curate("reflect", "memory://d/ok.jsonl", "--out", "a", *RECORDED)
-    assert done.code == 1 and "a was made with input" in done.err
+    assert done.code == 1 and "a was made with the input" in done.err
 
 
 def test_folders_at_a_url(place: Path) -> None:

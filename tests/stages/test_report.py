@@ -276,8 +276,11 @@ def of_examples(run: Path, key: str) -> Iterator[tuple[str, float]]:
 
 def expected(run: Path) -> Numbers:
     found = {**dict(of_the_run(run)), **dict(of_what_was_made(run))}
-    for folder in sorted((run / "selected").iterdir()):
+    folders = sorted((run / "selected").iterdir())
+    first = {row["id"] for row in arrow(folders[0])}
+    for folder in folders:
         key = folder.name
+        found[f"{key}.shared"] = sum(row["id"] in first for row in arrow(folder))
         for part in (of_a_student, of_scores, of_baselines, of_examples):
             found |= {f"{key}.{name}": value for name, value in part(run, key)}
     return found
@@ -449,14 +452,33 @@ def test_the_same_run_gives_the_same_page(run: Path, html: str, tmp_path: Path) 
 def test_one_student_of_several(run: Path, tmp_path: Path) -> None:
     about = RunDir.open(run)
     both = sorted(path.name for path in (run / "selected").iterdir())
-    one = report(str(run), out=tmp_path / "one.html", student=both[1])
+    one = report(str(run), out=tmp_path / "one.html", selections=[both[1]])
     assert one.students == [both[1]] and both[0] not in one.out.read_text("utf-8")
     assert student_keys(about) == both
-    assert student_keys(about, both[0][:7]) == [both[0]]
-    with pytest.raises(CurateError, match="begins several students .*" + both[1]):
-        report(str(run), student="tiny")
-    with pytest.raises(CurateError, match="--selection 'other' is no student of .*" + both[0]):
-        report(str(run), student="other")
+    assert student_keys(about, [both[0][:7]]) == [both[0]]
+    with pytest.raises(CurateError, match="stands for several .*" + both[1]):
+        report(str(run), selections=["tiny"])
+    with pytest.raises(CurateError, match="--selection 'other' is none of .*" + both[0]):
+        report(str(run), selections=["other"])
+
+
+def test_selections_of_one_student_stand_side_by_side(tmp_path: Path, tiny_student: Path) -> None:
+    run = reflected(tmp_path)
+    scoring = ScoringConfig(student=str(tiny_student), device="cpu")
+    made = [
+        select(SelectConfig(input=InputConfig(data=str(run)), scoring=scoring, **settings))
+        for settings in ({"max_ifd": 9.0}, {"name": "strict", "max_ifd": 1.0})
+    ]
+    both = [one.selection for one in made]
+    assert student_keys(RunDir.open(run)) == both == [both[0], f"{both[0]}~strict"]
+    text = report(str(run), selections=["strict", both[0]]).out.read_text("utf-8")
+    told = {number.key: float(number.value) for number in Page(text).numbers}
+    ids = [set(datasets.load_from_disk(str(one.selected))["id"]) for one in made]
+    assert 0 < len(ids[1]) < len(ids[0])
+    for key, own in zip(both, ids, strict=True):
+        assert told[f"{key}.selected"] == len(own)
+        assert told[f"{key}.shared"] == len(own & ids[1])
+    assert told[f"{both[1]}.limit.ifd"] == 1.0
 
 
 @pytest.mark.parametrize("cost", ["unknown", "not sold by the token"])

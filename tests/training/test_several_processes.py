@@ -95,7 +95,7 @@ def test_two_processes_train_what_one_does_and_one_speaks(
     assert done.stdout.splitlines()[0] == f"trained on 11 rows in 6 steps: {out}"
     assert len(done.stdout.splitlines()) == 3
     said = [line.split()[0] for line in done.stderr.splitlines()]
-    assert said == ["note:", "finetune"], done.stderr
+    assert said == ["finetune:", "note:", "loading", "finetune", "next:"], done.stderr
     assert_same(alone, out)
 
 
@@ -199,7 +199,9 @@ def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
     assert_same(aligned, tmp_path / "aligned")
     assert ended.returncode == 1 and not ended.stdout
     lines = ended.stderr.splitlines()
-    said = [line for line in lines if not line.startswith(("finetune ", "note: ", "align "))]
+    said = [
+        line for line in lines if not line.startswith(("finetune", "note: ", "align", "loading "))
+    ]
     assert said[0] == "error: the disk is full", ended.stderr
     assert sum(line.startswith(("error", "interrupted")) for line in said) == 1
     assert (tmp_path / "failing/finetune.json").exists()

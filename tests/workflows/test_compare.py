@@ -3,8 +3,10 @@
 import json
 import math
 import re
+import shutil
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,24 @@ def test_no_set_has_what_the_held_out_data_asks(
     assert result.sets[0].difference is None and result.sets[0].loss.low is None
 
 
+def test_several_selections_are_sets_of_their_own(
+    selection: SelectResult, tiny_student: Path, tmp_path: Path
+) -> None:
+    scoring = scoring_with(tiny_student)
+    made = replace(selection, run=shutil.copytree(selection.run, tmp_path / "run"))
+    own = select_from(made.run, None, scoring, max_ifd=9.0, max_rifd=9.0, top="4", name="few")
+    keys = (selection.selection, "few")
+    asked = config(
+        made, tmp_path / "out", tiny_student, sets=("selected", "random"), seeds=(0,),
+        selection=keys, held_out=4, max_steps=1,
+    )  # fmt: skip
+    found = compare(asked)
+    sizes = {of_set.name: of_set.rows for of_set in found.sets}
+    assert list(sizes) == [selection.selection, "few", "random"]
+    assert sizes["few"] <= 4 < sizes[selection.selection] == sizes["random"]
+    assert found.selection == f"{selection.selection}, {own.selection}"
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -154,8 +174,8 @@ def test_wrong_usage(settings: Any, says: str, selection: SelectResult, tmp_path
 
 def test_bad_input(selection: SelectResult, tiny_student: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(CurateError, match=r"no finished selection 'other'; it has tiny-"):
-        compare(config(selection, out, tiny_student, selection="other"))
+    with pytest.raises(CurateError, match=r"--selection 'other' is none of .*tiny-"):
+        compare(config(selection, out, tiny_student, selection=("other",)))
     with pytest.raises(CurateError, match="no held-out record fits into --max-length"):
         long = [{"instruction": "word " * 200, "output": "x"}]
         data = str(write_jsonl(tmp_path / "long.jsonl", long))

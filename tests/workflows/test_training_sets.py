@@ -58,7 +58,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def pool(run: RunDir, held: Iterable[str] = ()) -> Pool:
-    return pool_of(run, run.path / "selected" / "s", set(held))
+    return pool_of(run, {"selected": run.path / "selected" / "s"}, set(held))
 
 
 def texts(pool: Pool, name: Any, seed: int = 0) -> dict[str, str]:

@@ -9,6 +9,7 @@ from ...errors import CurateError
 from ...records import Example, user_turn
 from ..examples import read_examples
 from ..ingest import Intake
+from ..model_files import told_apart
 from ..readers import Source, open_source
 from ..texts import content_id
 from .mt_bench import first_turns, is_mt_bench
@@ -64,7 +65,7 @@ def match_answers(
     return Matched(
         pairs=[_pair(a.by_text[text], b.by_text[text]) for text in shared[: columns.limit]],
         left=(a.rows - len(shared), b.rows - len(shared)),
-        models=(a.model, b.model),
+        models=told_apart((a.model, b.model), (first, second)),
         sources=(a.source, b.source, *([open_source(questions)] if questions else [])),
     )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...base.foreign_text import whole
+from ...base.nearest import nearest_path
 from ...base.progress import say
 from ...base.scratch import scratch_errors
 from ...errors import CurateError
@@ -40,7 +41,8 @@ def open_source(data: str) -> Source:
         return _folder(data, Path(place))
     if HUB_ID.fullmatch(data) and not format_of(data):
         return hub_source(data)
-    raise CurateError(f"no such file or folder: {whole(data[:200])}")
+    near = nearest_path(place) if len(place) < 4096 else ""
+    raise CurateError(f"no such file or folder: {whole(data[:200])}{whole(near)}")
 
 
 def _folder(data: str, folder: Path) -> Source:

@@ -1,13 +1,17 @@
 """The hub: whether it can be reached at all, asked once; and a folder that is put there."""
 
 import os
+import re
 import socket
 from functools import cache
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from ...errors import CurateError
+from ...errors import CurateError, UsageError
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @cache
@@ -36,8 +40,13 @@ def go_offline_if_unreachable() -> None:
         constants.HF_HUB_OFFLINE = True
 
 
-def hub_token() -> str:
-    """The token to write with, from the environment alone; CurateError where there is none."""
+def hub_token(repository: str) -> str:
+    """The token to write with, from the environment alone; CurateError where there is none.
+
+    Raises UsageError for what is no repository's name.
+    """
+    if not _REPOSITORY.fullmatch(repository):
+        raise UsageError(f"--push-to-hub takes owner/name, not {repository!r}")
     token = os.environ.get("HF_TOKEN", "").strip()
     if not token:
         raise CurateError("--push-to-hub needs a token that may write: set HF_TOKEN")
@@ -46,25 +55,31 @@ def hub_token() -> str:
     return token
 
 
-def push_data_set(folder: Path, repository: str, token: str) -> str:
-    """Put a folder into a data set `owner/name`, made private if it is new; where it is then."""
+def push_folder(
+    folder: Path, repository: str, token: str, *, kind: Literal["dataset", "model"]
+) -> str:
+    """Put a folder into a repository `owner/name`, made private if new; where it is then.
+
+    Hidden files, checkpoints and what resumes a training stay here.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     disable_progress_bars()
     api = HfApi(token=token)
     try:
-        api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+        api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
         done = api.upload_folder(
             repo_id=repository,
-            repo_type="dataset",
+            repo_type=kind,
             folder_path=str(folder),
-            commit_message="Add selected instruction data",
+            commit_message=f"Add a {kind} made with curate",
+            ignore_patterns=[".*", "checkpoints/*", "finetune.json", "options.json"],
         )
     except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
         said = str(error).replace(token, "***").strip().partition("\n")[0]
         raise CurateError(
-            f"cannot push to {repository!r}: {said[:200] or type(error).__name__}; the export in "
+            f"cannot push to {repository!r}: {said[:200] or type(error).__name__}; the {kind} in "
             f"{folder} is whole"
         ) from None
     return str(getattr(done, "commit_url", None) or done)

@@ -12,7 +12,7 @@ import httpx2
 
 from ...base.foreign_json import parse_json
 from ...errors import CurateError, RequestFailed
-from ..flow_control import parse_date, parse_retry_after
+from ..retry_after import parse_date, parse_retry_after
 
 PATH = "/chat/completions"
 CONNECT_SECONDS = 5.0

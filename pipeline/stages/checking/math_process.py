@@ -19,7 +19,8 @@ def require_math() -> None:
     """CurateError, which says what to install, where math-verify is absent."""
     if importlib.util.find_spec("math_verify") is None:
         raise CurateError(
-            '--checker math needs math-verify, which is not installed: pip install ".[math]"'
+            "--checker math needs math-verify, which is not installed: "
+            'pip install "curate-reflection[math]"'
         )
 
 

@@ -12,7 +12,7 @@ from ...config import BpcConfig, Dtype
 from ...errors import CurateError
 from ...inputs.documents import read_texts
 from ...inputs.ingest import Intake
-from ...inputs.model_files import revision_of, short_name
+from ...inputs.model_files import revision_of, short_name, told_apart
 from ...inputs.readers import Source, open_source
 from ...method.statistics.compression import (
     Compression,
@@ -99,12 +99,15 @@ def measure(config: BpcConfig) -> BpcResult:
     corpus = _measured(config, source, settings, intake)
     if not any(document.nats is not None for document in corpus.documents):
         raise CurateError(f"{source.name} has no text to measure: {_counted(corpus, intake)}")
+    student, base = short_name(config.student), config.base and short_name(config.base)
+    if base and config.base:
+        student, base = told_apart((student, base), (config.student, config.base))
     return BpcResult(
-        student=short_name(config.student),
+        student=student,
         settings=settings,
         total=compression(corpus.documents),
         groups=corpus.by_group(),
-        base=config.base and short_name(config.base),
+        base=base,
         difference=_difference(config, source, settings, corpus),
         statuses=dict(corpus.statuses),
         rejected=intake.num_rejected,

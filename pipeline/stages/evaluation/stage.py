@@ -13,7 +13,7 @@ from ...base.checksums import read_checked, with_checksum
 from ...base.files import write_json
 from ...base.progress import Progress, say
 from ...config import EvaluateConfig
-from ...inputs.model_files import revision_of, short_name
+from ...inputs.model_files import revision_of, short_name, told_apart
 from ...models.loading import load_config
 from ...runs.directory import RunDir, folder_beside
 from ...runs.lock import run_lock
@@ -102,9 +102,12 @@ def _evaluated(config: EvaluateConfig, benchmarks: Benchmarks, run: RunDir | Non
             for task in config.tasks:
                 found[-1][task], samples[task] = work.measured(task)
                 progress.advance()
+    model, base = short_name(config.model), config.base and short_name(config.base)
+    if base and config.base:
+        model, base = told_apart((model, base), (config.model, config.base))
     return Evaluated(
-        model=short_name(config.model),
-        base=short_name(config.base) if config.base else None,
+        model=model,
+        base=base,
         tasks=found[0],
         base_tasks=found[-1] if config.base else {},
         samples=samples,

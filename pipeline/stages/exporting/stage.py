@@ -1,7 +1,6 @@
 """`curate export`: a selection as the files that a training tool reads, and to the hub."""
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -11,7 +10,7 @@ from ...base.files import replace_folder
 from ...config import ExportConfig
 from ...errors import CurateError, UsageError
 from ...inputs.model_files import short_name
-from ...inputs.remote.hub import hub_token, push_data_set
+from ...inputs.remote.hub import hub_token, push_folder
 from ...runs.arrow_set import read_rows
 from ...runs.card import TITLE, dataset_card
 from ...runs.directory import RunDir
@@ -21,8 +20,6 @@ from ...runs.pair_set import PairSet, is_pair_set
 from ...runs.selected import finished_selection
 from .formats import DATA, Export, Fields, Row, export_for
 from .pair_formats import pair_export_for
-
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +38,6 @@ def export(config: ExportConfig) -> ExportResult:
     Raises CurateError for a run without that selection, a folder that holds something else, and
     what the hub refuses.
     """
-    repository = config.push_to_hub
-    if repository is not None and not _REPOSITORY.fullmatch(repository):
-        raise UsageError(f"--push-to-hub takes owner/name, not {repository!r}")
     if is_pair_set(config.run):
         if config.selection is not None:
             raise UsageError("--selection is of a run, not of pairs")
@@ -85,12 +79,12 @@ def _export_pairs(config: ExportConfig, pairs: PairSet) -> ExportResult:
 def _published(config: ExportConfig, made: Export, rows: Iterable[Row], card: str) -> ExportResult:
     """Write the folder whole or not at all, and put it on the hub where that is asked for."""
     out, repository = config.out.resolve(), config.push_to_hub
-    token = hub_token() if repository else ""  # before anything is written
+    token = hub_token(repository) if repository else ""  # before anything is written
     files = {**made.files, "README.md": card}
     with output_lock(out, "export"):
         _check_free(out)
         written = _written(chain.from_iterable(map(made.lines, rows)), out, files)
-        pushed = push_data_set(out, repository, token) if repository else None
+        pushed = push_folder(out, repository, token, kind="dataset") if repository else None
     return ExportResult(out=out, files=(DATA, *files), rows=written, pushed=pushed)
 
 

@@ -18,8 +18,8 @@ from ...inputs.readers import open_source
 from ...method.preferences.rivals import Rivals
 from ...method.preferences.selection import record_rivals
 from ...pair_records import PairSource, Unpaired
-from ...reporting.reading import student_keys
 from ...runs.directory import RunDir, is_run
+from ...runs.selection_names import found_key, scored_students
 from ...scoring.identity import noted_identity
 from ...scoring.score_files import ScoreFiles, noted_noise, read_records
 from .demonstrations import demonstration_rivals
@@ -90,7 +90,9 @@ def _fingerprint(paths: list[Path]) -> str:
 
 
 def _student(run: RunDir, wanted: str | None) -> str:
-    found = [key for key in student_keys(run, wanted) if (run.path / "scores" / key).is_dir()]
+    found = scored_students(run)
+    if wanted is not None and found:
+        return found_key(run, wanted, found, flag="student")
     if not found:
         raise CurateError(f"{run.path} has no scores yet: run `curate select` first")
     if len(found) > 1:

@@ -65,7 +65,7 @@ def pairs(config: PairsConfig) -> PairsResult:
         settings["decontaminate"] = {source.name: source.fingerprint for source in sets}
     identity = {"command": "pairs", "source": data.source, **data.identity, **settings}
     with output_lock(config.out, "pairs"):
-        if (counts := _known(config.out, identity)) is not None:
+        if (counts := _known(config.out, identity, data.name)) is not None:
             return PairsResult(out=config.out, counts=counts, already_made=True)
         rules = PairFilter(
             min_margin=config.min_margin,
@@ -120,11 +120,11 @@ class _Making:
         write_manifest(folder, self.identity, options, **about, licence=licence)
 
 
-def _known(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+def _known(out: Path, identity: dict[str, Any], name: str) -> dict[str, Any] | None:
     """The counts of the same pairs, made already; CurateError where `out` holds anything else."""
     if is_pair_set(out):
         manifest = PairSet(out).manifest
-        refuse_changes(out, manifest["identity"], identity)
+        refuse_changes(out, manifest["identity"], identity, inputs=[manifest["name"], name])
         counts: dict[str, Any] = manifest["counts"]
         return counts
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

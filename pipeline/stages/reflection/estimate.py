@@ -14,11 +14,11 @@ from ...llm.engines.batch_jobs import Job, submitted
 from ...llm.engines.choose import is_sold, make_engine, model_prices
 from ...llm.journal import Journal
 from ...llm.protocol import Reply
-from ...records import Candidate, CandidateKind
+from ...records import NO_PAIR, Candidate, CandidateKind
 from ...runs.directory import RunDir, is_run
 from ...templates import teacher_prompts
 from .forecast import Find, forecast, forecast_text
-from .reflector import NO_PAIR, Reflector
+from .reflector import Reflector
 from .sources import open_data, originals_to_reflect, run_folder
 
 _COLUMNS = ["id", "candidate", "status", "reason"]
@@ -30,7 +30,8 @@ def estimate(config: ReflectConfig) -> str:
     source = open_data(config)
     with _paid_for(config) as find:
         originals = originals_to_reflect(config, source)(intake)
-        total = forecast(originals, teacher_prompts(settings.prompts), find)
+        prompts, selective = teacher_prompts(settings.prompts), config.schedule == "selective"
+        total = forecast(originals, prompts, find, selective=selective)
     budget = Budget(prices=model_prices(settings), sold=is_sold(settings), half=settings.batch_api)
     cost = budget.price(total.prompt, total.completion)
     waiting = sum(len(job.requests) for job in _submitted(config))

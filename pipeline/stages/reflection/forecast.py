@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ...base.progress import duration
 from ...config import ModelConfig
 from ...llm.protocol import Reply
 from ...records import Candidate, CandidateKind
@@ -35,11 +36,15 @@ class Forecast:
         """Mean seconds from request to reply, of the paid ones that say so."""
         return self._seconds / self._measured if self._measured else None
 
-    def add(self, original: Candidate, prompts: TeacherPrompts, find: Find) -> None:
-        """Count one record's three reflections."""
+    def add(
+        self, original: Candidate, prompts: TeacherPrompts, find: Find, *, selective: bool
+    ) -> None:
+        """Count one record's three reflections, or two, of the instruction and a response."""
         self.records += 1
         instruction = self._reflect("instruction", original, prompts, find)
         self._reflect("response", original, prompts, find)
+        if selective:
+            return
         if instruction is None:
             self._call("both", original, prompts)  # of a pair that there is not yet
         elif instruction.valid:
@@ -69,22 +74,26 @@ class Forecast:
             self._measured += 1
 
 
-def forecast(originals: Iterable[Candidate], prompts: TeacherPrompts, find: Find) -> Forecast:
+def forecast(
+    originals: Iterable[Candidate], prompts: TeacherPrompts, find: Find, *, selective: bool
+) -> Forecast:
     """The forecast of all records."""
     total = Forecast()
     for original in originals:
-        total.add(original, prompts, find)
+        total.add(original, prompts, find, selective=selective)
     return total
 
 
 def forecast_text(total: Forecast, config: ModelConfig, cost: str) -> str:
     """What is printed."""
     lines = [
-        f"{total.records} records, {total.calls} calls, about {total.prompt} prompt tokens and "
-        f"{total.completion} completion tokens (an estimate), {cost}"
+        f"{total.records:,} records, {total.calls:,} calls, about {total.prompt:,} prompt tokens "
+        f"and {total.completion:,} completion tokens (an estimate), {cost}"
     ]
     if total.paid:
-        lines.append(f"{total.paid} replies are in the journal already and are not paid for again")
+        lines.append(
+            f"{total.paid:,} replies are in the journal already and are not paid for again"
+        )
     return "\n".join([*lines, f"time: {_time(total, config)}"])
 
 
@@ -105,20 +114,6 @@ def _time(total: Forecast, config: ModelConfig) -> str:
         return "not known before the first replies"
     longest, why = max(took)
     return f"{'about' if total.seconds is not None else 'at least'} {duration(longest)} {why}"
-
-
-def duration(seconds: float) -> str:
-    """Rounded, in its largest units.
-
-    >>> duration(7), duration(90), duration(7300)
-    ('7 s', '1 min 30 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def projected(spent: int, before: int, *, answered: int, left: int) -> int | None:

@@ -16,8 +16,6 @@ from ...method.replies.parsing import (
 from ...records import Candidate, CandidateKind, CandidateStatus, Message, user_turn
 from ...templates import TeacherPrompts, fill, with_history
 
-NO_PAIR = "no instruction pair"
-
 
 class Reflector:
     """Reflects pairs through `asker`."""

@@ -12,9 +12,9 @@ from ...errors import CurateError
 from ...inputs.examples import chunks
 from ...llm.ask import Stopped
 from ...llm.job import Job, together
-from ...records import Candidate, CandidateKind, candidates_from
+from ...records import NO_PAIR, Candidate, CandidateKind, candidates_from
 from .forecast import projected
-from .reflector import NO_PAIR, Reflector
+from .reflector import Reflector
 
 Step = Literal["all", "instruction", "chosen"]
 """Which reflections are made: all three; the instruction's; that of the chosen pair's response."""
@@ -162,11 +162,11 @@ class ShardReflector:
     def _notes(self, records: int | None) -> str:
         """Spent so far and, where the number of records is known, in all."""
         totals = self._projected(records)
-        if totals is None:
+        if totals is None or not any(totals):
             return self._asker.notes()
         budget, spent = self._asker.budget, self._asker.budget.spent
-        notes = f"asked {self._asker.counts.asked}  tokens {spent[0]}+{spent[1]}"
-        notes += f" of about {totals[0]}+{totals[1]}"
+        notes = f"asked {self._asker.counts.asked:,}  tokens {spent[0]:,}+{spent[1]:,}"
+        notes += f" of about {totals[0]:,}+{totals[1]:,}"
         rest = budget.price(totals[0] - spent[0], totals[1] - spent[1])
         if budget.cost is not None and rest is not None:
             return f"{notes}  cost {budget.cost:.4f} of about {budget.cost + rest:.4f} USD"

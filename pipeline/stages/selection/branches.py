@@ -7,7 +7,7 @@ from ...base.progress import Progress
 from ...config import SelectConfig, recorded_options
 from ...method.decision import first_comparison, surviving_branch
 from ...records import CandidateKind
-from ...runs.directory import RunDir
+from ...runs.directory import RunDir, selection_key
 from ...runs.lock import run_lock
 from ...scoring.engine import ScoringEngine
 from ...scoring.identity import ScoringIdentity, resolve
@@ -23,7 +23,7 @@ def choose_branches(config: SelectConfig) -> ScoringIdentity:
     run = RunDir.open(config.input.data)
     with run_lock(run.path, "select"):
         identity = resolve(config.scoring, run.path / "scores")
-        run.record_selection(identity.key, recorded_options(config))
+        run.record_selection(selection_key(identity.key, config.name), recorded_options(config))
         files = ScoreFiles(run, identity)
         with (
             closing(ScoringEngine(config.scoring, identity)) as engine,

@@ -19,7 +19,7 @@ from ...method.corpus.decontamination import EvaluationIndex
 from ...runs.baselines import write_baselines
 from ...runs.card import dataset_card
 from ...runs.decisions import DecisionFiles
-from ...runs.directory import RunDir, is_run
+from ...runs.directory import RunDir, is_run, selection_key
 from ...runs.importing import SHARD, import_candidates, unused_notes
 from ...runs.lock import run_lock, turn_lock
 from ...runs.selected import write_sets
@@ -32,10 +32,14 @@ from .deciding import Decider, rules_of, statuses, wanted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectResult:
-    """Where the selection is and what it did, as the manifest has it."""
+    """Where the selection is and what it did, as the manifest has it.
+
+    `student` is a folder's name in scores/, `selection` one in selected/.
+    """
 
     run: Path
     student: str
+    selection: str
     selected: Path
     rejected: Path
     baselines: Path
@@ -108,7 +112,7 @@ def _opened(config: SelectConfig, shard_size: int) -> Iterator[tuple[RunDir, Sco
                 say(note)
         _say_if_unfinished(run)
         identity = identity or resolve(config.scoring, run.path / "scores")
-        run.record_selection(identity.key, recorded_options(config))
+        run.record_selection(selection_key(identity.key, config.name), recorded_options(config))
         yield run, identity
 
 
@@ -135,14 +139,16 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
     files, begun = ScoreFiles(run, identity), time.monotonic()
     sets = open_sets(config.decontaminate)
     settings, student = _settings(config, sets), config.scoring.student
+    key = selection_key(identity.key, config.name)
+    _say_if_replaced(run, key, settings)
     known = len(list(files.folder.glob("part-*.parquet")))
     taken_up = f"; taking up the scores of {known} shards" if known else ""
     say(f"scoring with {identity.in_words()}{taken_up}")
     with closing(ScoringEngine(config.scoring, identity)) as engine:
-        decider = _decide(files, config, engine, _index(sets, config.ngram))
+        decider = _decide(files, key, config, engine, _index(sets, config.ngram))
     card = partial(dataset_card, run, identity.fields(), settings, student=student)
-    folders = write_sets(run, identity.key, card)
-    baselines = write_baselines(run, identity.key, folders.schema)
+    folders = write_sets(run, key, card)
+    baselines = write_baselines(run, key, folders.schema)
     counts = {
         **decider.counts(),
         **folders.counts,
@@ -151,13 +157,14 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
     }
     seconds = round(time.monotonic() - begun, 3)
     about = {"student": student, "scoring": identity.fields(), "settings": settings}
-    run.finish_stage(f"select/{identity.key}", {**about, "counts": counts, "seconds": seconds})
+    run.finish_stage(f"select/{key}", {**about, "counts": counts, "seconds": seconds})
     for sentence in decider.first_tokens.in_words(identity.template):
         say(sentence)
     _say_if_empty(counts)
     return SelectResult(
         run=run.path,
         student=identity.key,
+        selection=key,
         selected=folders.selected,
         rejected=folders.rejected,
         baselines=baselines.folder,
@@ -167,11 +174,15 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
 
 
 def _decide(
-    files: ScoreFiles, config: SelectConfig, engine: ScoringEngine, evaluation: EvaluationIndex
+    files: ScoreFiles,
+    key: str,
+    config: SelectConfig,
+    engine: ScoringEngine,
+    evaluation: EvaluationIndex,
 ) -> Decider:
     """Score what is missing and publish the decisions; the selection is unfinished from then on."""
-    run, student = files.run, files.identity.key
-    decisions = DecisionFiles.of(run, student)
+    run = files.run
+    decisions = DecisionFiles.of(run, key)
     draft = decisions.begin_draft()
     decider = Decider(rules_of(config), partial(files.noise, engine), evaluation)
     with Progress("select", total=run.num_records, unit="records") as progress:
@@ -179,7 +190,7 @@ def _decide(
         for shard, (records, scores) in zip(run.shard_paths(), filled, strict=True):
             draft.write(shard, decider.decide(records, scores))
     apply_corpus_filters(draft, files, config, engine)
-    run.forget_stage(f"select/{student}")
+    run.forget_stage(f"select/{key}")
     decisions.publish(draft)
     return decider
 
@@ -193,6 +204,15 @@ def _index(sets: Sequence[Source], n: int) -> EvaluationIndex:
             f"{index.too_short} of fewer than {index.shortest} words are left out"
         )
     return index
+
+
+def _say_if_replaced(run: RunDir, key: str, settings: Mapping[str, Any]) -> None:
+    """Say that a selection by other thresholds is overwritten, and how to keep both."""
+    before = (run.stage(f"select/{key}") or {}).get("settings", settings)
+    names = dict.fromkeys([*settings, *before])
+    if changed := [name for name in names if before.get(name) != settings.get(name)]:
+        was = ", ".join(f"{name} = {before.get(name)}" for name in changed)
+        say(f"note: this replaces the selection {key}, made with {was}; --name NAME keeps both")
 
 
 def _say_if_empty(counts: Mapping[str, Any]) -> None:

@@ -1,11 +1,13 @@
 """The stages of a run of `curate solve`, or of samples from elsewhere that `curate check` took."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 from ...runs.directory import RunDir
 from ...runs.samples import SAMPLES, num_problems, shards
 from ...runs.shard_counts import value_counts
+from .candidates import journal_of, left_of, with_replies
+from .stage_status import StageStatus, state_of
 
 
 def holds_problems(run: RunDir) -> bool:
@@ -13,34 +15,43 @@ def holds_problems(run: RunDir) -> bool:
     return run.config["identity"].get("command") in ("solve", "check")
 
 
-def sampled(run: RunDir) -> dict[str, Any]:
-    """The fields of the stage that made the samples."""
-    command = str(run.config["identity"]["command"])
-    stage = command if command == "solve" else "import"
+def solving(run: RunDir, working: set[str]) -> Iterator[StageStatus]:
+    """The samples, and the last check of them, if there was one."""
+    yield _sampled(run, working)
+    if (entry := run.stage("check")) is not None:
+        yield StageStatus(
+            stage=f"check/{entry['checker']}",
+            state=state_of(finished=True, working="check" in working),
+            done=entry["problems"],
+            unit="problems",
+            total=entry["problems"],
+            left=0,
+            counts=entry["samples"],
+            selected=entry["rows"],
+            notes=(f"{entry['solved']:,} problems solved, {entry['rows']:,} rows",),
+        )
+
+
+def _sampled(run: RunDir, working: set[str]) -> StageStatus:
+    stage = "solve" if run.config["identity"]["command"] == "solve" else "import"
     found, damaged = value_counts(shards(run, SAMPLES), ["status"])
     counts = {str(status): number for (status,), number in found.items()}
-    done, total = sum(counts.values()), None
+    retryable = {name: number for name, number in counts.items() if name != "ok"}
+    total = None
     if stage == "solve":
         total = num_problems(run) * int(run.config.get("options", {}).get("samples", 4))
-    return {
-        "stage": stage,
-        "done": done,
-        "total": total,
-        "left": None if total is None else max(total - done, 0),
-        "failed": sum(number for status, number in counts.items() if status != "ok"),
-        "damaged_shards": damaged,
-        "counts": counts,
-    }
-
-
-def checked(run: RunDir) -> Iterator[dict[str, Any]]:
-    """The fields of the last check, if there was one."""
-    if (entry := run.stage("check")) is not None:
-        yield {
-            "stage": f"check/{entry['checker']}",
-            "done": entry["problems"],
-            "total": entry["problems"],
-            "left": 0,
-            "counts": entry["samples"],
-            "notes": (f"{entry['solved']} problems solved, {entry['rows']} rows",),
-        }
+    known = StageStatus(
+        stage=stage,
+        state=state_of(finished=run.stage(stage) is not None, working=bool(working - {"check"})),
+        done=sum(counts.values()),
+        unit="samples",
+        total=total,
+        failed=sum(retryable.values()),
+        retryable=retryable,
+        damaged_shards=damaged,
+        counts=counts,
+    )
+    if known.state != "finished" and stage == "solve":
+        journal = journal_of(run, {})
+        known = replace(with_replies(known, journal, 1, total), per_second=journal.per_second)
+    return replace(known, left=left_of(total, known.done))

@@ -1,9 +1,11 @@
 """The stage of a run of `curate synthesize`."""
 
-from typing import Any
+import shlex
 
+from ...config import command_words
 from ...runs.directory import RunDir
 from ...runs.instructions import ABOVE_NUMBER, outcomes, rounds
+from .stage_status import StageStatus, state_of
 
 
 def holds_instructions(run: RunDir) -> bool:
@@ -11,8 +13,8 @@ def holds_instructions(run: RunDir) -> bool:
     return bool(run.config["identity"].get("command") == "synthesize")
 
 
-def synthesized(run: RunDir) -> dict[str, Any]:
-    """The fields of the stage; `counts` are the reasons of what finished rounds left out."""
+def synthesized(run: RunDir, path: str, *, working: bool) -> StageStatus:
+    """The stage; `counts` are the reasons of what finished rounds left out."""
     number = int((run.stage("synthesize") or run.config["options"])["number"])
     kept: set[str] = set()
     counts: dict[str, int] = {}
@@ -21,11 +23,14 @@ def synthesized(run: RunDir) -> dict[str, Any]:
             kept.add(row.own_id)
         elif row.reason != ABOVE_NUMBER:
             counts[row.reason] = counts.get(row.reason, 0) + 1
-    return {
-        "stage": "synthesize",
-        "done": len(kept),
-        "total": number,
-        "left": number - len(kept),
-        "counts": counts,
-        "notes": (f"{max(len(rounds(run)) - 1, 0)} rounds",),
-    }
+    return StageStatus(
+        stage="synthesize",
+        state=state_of(finished=run.stage("synthesize") is not None, working=working),
+        done=len(kept),
+        unit="instructions",
+        total=number,
+        left=number - len(kept),
+        counts=counts,
+        notes=(f"{max(len(rounds(run)) - 1, 0)} rounds",),
+        command=shlex.join(command_words("synthesize", {**run.config["options"], "out": path})),
+    )

@@ -207,7 +207,7 @@ def test_what_cannot_be_exported_is_one_sentence(
         export(str(done.run), to="jsonl", out=mine)
     with pytest.raises(CurateError, match="is a file"):
         export(str(done.run), to="jsonl", out=mine / "data.jsonl")
-    with pytest.raises(CurateError, match="no finished selection 'none'; it has tiny-"):
+    with pytest.raises(CurateError, match=r"--selection 'none' is none of .*tiny-"):
         export(str(done.run), to="jsonl", out=tmp_path / "out", selection="none")
     empty = select_from(
         write_jsonl(tmp_path / "c.jsonl", record("r1", seed=1)),
@@ -293,8 +293,13 @@ def hub() -> Iterator[str]:
 
 
 def push(run: Path, out: Path, hub: str) -> subprocess.CompletedProcess[str]:
+    """An export that is pushed."""
+    return pushing(["export", str(run), "--to", "jsonl", "--out", str(out)], hub)
+
+
+def pushing(line: list[str], hub: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: the hub's address is read when its client is imported."""
-    line = ["export", str(run), "--to", "jsonl", "--out", str(out), "--push-to-hub", "me/data"]
+    line = [*line, "--push-to-hub", "me/data"]
     hidden = {"http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
     env = {name: value for name, value in os.environ.items() if name not in hidden}
     env |= {"HF_ENDPOINT": hub, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
@@ -321,5 +326,21 @@ def test_a_push_puts_data_and_card_there_and_shows_no_token(
     Hub.refuse = True
     ended = push(done.run, tmp_path / "out", hub)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert ended.stderr.startswith("error: cannot push to 'me/data': ")
+    assert "error: cannot push to 'me/data': " in ended.stderr
     assert TOKEN not in ended.stdout + ended.stderr and "is whole" in ended.stderr
+
+
+def test_a_trained_model_is_put_there_without_what_resumes_its_training(
+    done: SelectResult, tiny_student: Path, tmp_path: Path, hub: str
+) -> None:
+    line = ["finetune", str(done.run), "--model", str(tiny_student), "--out", str(tmp_path / "m")]
+    line += ["--preset", "demo", "--max-steps", "1", "--held-out", "0"]
+    ended = pushing(line, hub)
+    assert ended.returncode == 0, ended.stderr
+    assert "pushed: " in ended.stdout and TOKEN not in ended.stdout + ended.stderr
+    (created,) = [json.loads(body) for path, _, body in Hub.requests if path.endswith("/create")]
+    assert created.get("type", "model") == "model"
+    (commit,) = [body for path, _, body in Hub.requests if path.endswith("/commit/main")]
+    sent = {json.loads(line)["value"].get("path") for line in commit.splitlines()}
+    assert {"README.md", "config.json", "model.safetensors"} <= sent
+    assert not sent & {"finetune.json", "options.json"}

@@ -1,11 +1,9 @@
 """What a dry run says, by hand."""
 
-import pytest
-
 from curate.pipeline.config import ModelConfig
 from curate.pipeline.llm.protocol import Reply
 from curate.pipeline.records import Candidate, CandidateKind
-from curate.pipeline.stages.reflection.forecast import duration, forecast, forecast_text, projected
+from curate.pipeline.stages.reflection.forecast import forecast, forecast_text, projected
 from curate.pipeline.templates import TeacherPrompts
 
 PROMPTS = TeacherPrompts(
@@ -22,10 +20,14 @@ def nothing(kind: CandidateKind, pair: Candidate) -> None:
 
 
 def test_a_record_is_three_calls_of_four_letters_a_token() -> None:
-    total = forecast([original("x")], PROMPTS, nothing)
+    total = forecast([original("x")], PROMPTS, nothing, selective=False)
     assert (total.records, total.calls, total.paid) == (1, 3, 0)
     assert total.prompt == 3 * (80 // 4)
     assert total.completion == 150 + 115 // 4 + 2 * (150 + 60 // 4)
+
+
+def test_the_selective_schedule_makes_two_calls_a_record() -> None:
+    assert forecast([original("x")], PROMPTS, nothing, selective=True).calls == 2
 
 
 def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
@@ -39,7 +41,7 @@ def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
             instruction="" if valid else None, output="" if valid else None,
         )  # fmt: skip
 
-    total = forecast([original("2"), original("4")], PROMPTS, find)
+    total = forecast([original("2"), original("4")], PROMPTS, find, selective=False)
     assert (total.calls, total.paid, total.seconds) == (3, 2, 3.0)  # no `both` without a pair
     said = forecast_text(total, ModelConfig(concurrency=3, rpm=600), "about 1.23 USD")
     assert said.split("\n")[1:] == [
@@ -50,7 +52,7 @@ def test_what_is_held_is_not_called_and_tells_its_seconds() -> None:
 
 
 def test_the_time_is_what_the_rates_allow_where_nothing_was_measured() -> None:
-    total = forecast(map(original, "abcd"), PROMPTS, nothing)
+    total = forecast(map(original, "abcd"), PROMPTS, nothing, selective=False)
     assert forecast_text(total, ModelConfig(rpm=1), "unknown").endswith(
         "at least 12 min 0 s at --rpm 1"
     )
@@ -58,14 +60,6 @@ def test_the_time_is_what_the_rates_allow_where_nothing_was_measured() -> None:
     assert forecast_text(total, ModelConfig(), "unknown").endswith(
         "not known before the first replies"
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(7.4, "7 s"), (59.6, "1 min 0 s"), (90, "1 min 30 s"), (7300, "2 h 1 min")],
-)
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
 
 
 def test_a_projection_goes_by_this_runs_replies() -> None:

@@ -811,10 +811,10 @@ def test_the_progress_line_projects_the_totals(
         reflect(setup)
     lines = [line for line in capfd.readouterr().err.splitlines() if "of about" in line]
     first, later = lines[:5], lines[5:]
-    assert all("tokens" in line and "of about 15000+7500  cost" in line for line in first)
+    assert all("tokens" in line and "of about 15,000+7,500  cost" in line for line in first)
     # 15 replies were there; 20 records in all, the duplicate line being none.
     assert later and later[-1].startswith("reflect  20/20 records")
-    assert all("of about 60000+30000  cost " in line for line in later)
+    assert all("of about 60,000+30,000  cost " in line for line in later)
     assert later[-1].endswith("  cost 0.1200 of about 0.1200 USD")
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from curate.pipeline.config import InputConfig, SelectConfig
-from curate.pipeline.errors import CurateError
+from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.records import Candidate
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.runs.selected import finished_selection
@@ -94,6 +94,37 @@ def test_top_takes_the_highest_ifd_of_the_rows_that_pass(
     )
     lowest = sorted(passed, key=lambda row: row["rifd"])[:3]
     assert {row["id"] for row in chosen(by_rifd)} == {row["id"] for row in lowest}
+
+
+def test_selections_with_names_stand_side_by_side(
+    data: Path, tmp_path: Path, tiny_student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scoring = scoring_with(tiny_student)
+    first = select_from(data, tmp_path / "run", scoring, max_ifd=9.0, max_rifd=9.0)
+    strict = select_from(first.run, None, scoring, name="strict")
+    assert (first.selection, strict.student) == (first.student, first.student)
+    assert strict.selection == strict.selected.name == f"{first.student}~strict"
+    assert strict.counts["sequences"] == 0
+    run = RunDir(first.run)
+    assert 0 < len(chosen(strict)) < len(chosen(first))
+    assert "replaces" not in capsys.readouterr().err
+    assert [finished_selection(run, name)[0] for name in ("strict", first.student)] == [
+        strict.selection, first.selection,
+    ]  # fmt: skip
+    with pytest.raises(CurateError, match=r"several selections: .*~strict"):
+        finished_selection(run, None)
+    assert (run.selection_options(strict.selection) or {})["name"] == "strict"
+    select_from(first.run, None, scoring, max_rifd=9.0, name="strict")
+    assert f"replaces the selection {strict.selection}, made with max_rifd = 1.0;" in (
+        capsys.readouterr().err
+    )
+    assert len(chosen(first)) == 18
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "~x", "random", ".hidden"])
+def test_a_name_that_no_folder_can_have(name: str, tmp_path: Path, tiny_student: Path) -> None:
+    with pytest.raises(UsageError, match="--name takes"):
+        select_from(tmp_path, None, scoring_with(tiny_student), name=name)
 
 
 # --- nothing twice -------------------------------------------------------------------------------
@@ -325,7 +356,7 @@ def test_a_selection_half_made_anew_is_none(data: Path, tmp_path: Path, tiny_stu
     made.baselines.symlink_to(tmp_path / "nowhere" / "else")
     with pytest.raises((CurateError, OSError)):
         select_from(made.run, None, scoring, max_ifd=0.5)
-    with pytest.raises(CurateError, match="no finished selection"):
+    with pytest.raises(CurateError, match="has not finished"):
         finished_selection(run, None)
     made.baselines.unlink()
     kept.rename(made.baselines)

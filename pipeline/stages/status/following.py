@@ -1,0 +1,120 @@
+"""What to type next, by what a folder holds: a pure function a kind of run.
+
+Nothing is proposed that changes nothing, or that pays again for what is there. Capitals stand for
+what only the user knows.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...config import command_words
+from ...records import RETRYABLE
+from .stage_status import StageStatus
+
+Options = Mapping[str, Any]
+
+
+def retry_options(counts: Mapping[str, int], options: Options, *, sampled: bool) -> Options | None:
+    """The options that ask again where that may give something else; None where it cannot.
+
+    Recorded replies stay what they are. A greedy model repeats itself, unless its reply was cut.
+    `sampled`: the temperature is not 0.
+
+    >>> retry_options({"truncated": 2, "refused": 1}, {}, sampled=False)
+    {'retry': ['truncated'], 'max_tokens': 4096}
+    """
+    if options.get("replies") or options.get("engine") == "recorded":
+        return None
+    useful = [name for name in RETRYABLE if sampled or name in ("failed", "truncated")]
+    again = [name for name in useful if counts.get(name)]
+    if not again:
+        return None
+    longer = {"max_tokens": 2 * int(options.get("max_tokens", 2048))}
+    return {"retry": again, **(longer if "truncated" in again else {})}
+
+
+def after_candidates(
+    path: str,
+    stages: Sequence[StageStatus],
+    training: Options,
+    *,
+    reported: bool,
+    compared: bool,
+) -> Iterator[str]:
+    """Of a run of candidates: reflect, select, look at it, train, compare.
+
+    `training` has the options of the run's last training; `reported`: its report shows the last
+    selection.
+    """
+    made, *later = stages
+    selections = [stage for stage in later if stage.stage.startswith("select/")]
+    trained = [stage for stage in later if stage.unit == "steps"]
+    if made.state != "finished" or made.damaged_shards:
+        yield from filter(None, [made.command])
+        return
+    unfinished = [s for s in selections if s.state != "finished" or s.stale or s.damaged_shards]
+    yield from filter(None, [made.retry, *(stage.command for stage in unfinished)])
+    if not selections:
+        yield f"curate select {shlex.quote(path)} --student STUDENT"
+    if unfinished or not selections:
+        return
+    if not reported:
+        yield f"curate report {shlex.quote(path)}"
+    yield from _training(path, selections, trained, training, compared=compared)
+
+
+def _training(
+    path: str,
+    selections: Sequence[StageStatus],
+    trained: Sequence[StageStatus],
+    training: Options,
+    *,
+    compared: bool,
+) -> Iterator[str]:
+    kept = [stage for stage in selections if stage.selected]
+    for stage in trained:
+        if stage.state == "unfinished" and stage.command:
+            yield stage.command
+    if not kept or any(stage.state != "finished" for stage in trained):
+        return
+    chosen = [stage.stage.partition("/")[2] for stage in kept]
+    student = {"run" if trained else "data": path, "model": kept[-1].student}
+    if not trained:
+        named = {"selection": chosen[-1]} if len(selections) > 1 else {}
+        yield shlex.join(command_words("finetune", {**student, **named, "out": f"{path}/model"}))
+    elif not compared:
+        given = {n: v for n, v in training.items() if n not in ("data", "selection", "seed")}
+        several = {"selection": ",".join(chosen)} if len(selections) > 1 else {}
+        options = {**student, **several, "out": f"{path}-compared", **given}
+        yield shlex.join(command_words("compare", options))
+
+
+def after_problems(path: str, stages: Sequence[StageStatus]) -> Iterator[str]:
+    """Of a run of problems: sample, check, train on what was solved."""
+    made, *checked = stages
+    if made.state != "finished" or made.damaged_shards:
+        yield from filter(None, [made.command])
+        return
+    yield from filter(None, [made.retry])
+    if not checked:
+        yield f"curate check {shlex.quote(path)}"
+    elif checked[0].selected:
+        solved = {"data": f"{path}/solved", "model": "STUDENT", "out": f"{path}-model"}
+        yield shlex.join(command_words("finetune", solved))
+
+
+def after_training(path: str, stage: StageStatus) -> Iterator[str]:
+    """Of a trained model's folder: go on, then ask it."""
+    if stage.state == "unfinished":
+        yield from filter(None, [stage.command])
+    elif stage.state == "finished":
+        answers = {"data": "QUESTIONS", "model": path, "out": f"{path}-answers.json"}
+        yield shlex.join(command_words("generate", answers))
+
+
+def after_pairs(path: str, pairs: int) -> Iterator[str]:
+    """Of a folder of pairs: train on them."""
+    if pairs:
+        options = {"pairs": path, "model": "MODEL", "out": f"{path}-aligned", "loss": "dpo"}
+        yield shlex.join(command_words("align", options))
