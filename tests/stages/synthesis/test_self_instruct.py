@@ -185,7 +185,7 @@ def test_other_seeds_are_refused_by_name(tmp_path: Path) -> None:
     data, out = seed_file(tmp_path), tmp_path / "run"
     with FaultyServer(teaches) as server:
         run(data, out, server, number=4)
-        with pytest.raises(CurateError, match="input = "):
+        with pytest.raises(CurateError, match="has changed since"):
             run(seed_file(tmp_path, 9), out, server, number=4)
         with pytest.raises(CurateError, match="language = "):
             run(seed_file(tmp_path), out, server, number=4, language="de")
