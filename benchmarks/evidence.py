@@ -73,6 +73,7 @@ def parsed():
     parser.add_argument("--records", type=int, default=240, help="records with their revisions")
     parser.add_argument("--held-out", type=int, default=40, help="held-out records of each kind")
     parser.add_argument("--rows", type=int, default=96, help="rows of a training set")
+    parser.add_argument("--pairs", type=int, default=32, help="pairs of a preference training")
     return parser.parse_args()
 
 
@@ -381,7 +382,7 @@ def prefers(page, options, run, held):
     rows = load_from_disk(str(folder)).to_list()
     measured = {"nothing": [losses(options, options.student, held)]}
     for seed in SEEDS:
-        drawn = random.Random(seed).sample(rows, min(options.rows, len(rows)))
+        drawn = random.Random(seed).sample(rows, min(options.pairs, len(rows)))
         chosen = [{"messages": [*row["prompt"], *row["chosen"]]} for row in drawn]
         sft = options.work / f"chosen-sft-{seed}"
         train(finetune, chosen, options.student, sft, seed=seed, epochs=1)
@@ -392,7 +393,7 @@ def prefers(page, options, run, held):
             measured.setdefault(name, []).append(losses(options, out, held))
     page(
         "## Do the run's pairs help?", "",
-        f"{len(rows)} pairs from the same run (`curate pairs`). SFT on the chosen responses of {options.rows} of them, and DPO on the "
+        f"{len(rows)} pairs from the same run (`curate pairs`). SFT on the chosen responses of {options.pairs} of them, and DPO on the "
         "same pairs from there (LoRA, learning rate 5e-5, beta 0.1, one epoch).",
     )  # fmt: skip
     report(page, held, measured, "SFT on chosen", {})
