@@ -11,10 +11,14 @@ export TOKENIZERS_PARALLELISM := false
 
 install: $(STAMP)
 
+# What takes its time shows that it lives.
+dots = (while sleep 4; do printf .; done) & dots=$$!; trap "kill $$dots; echo" EXIT; $(1)
+
 $(STAMP): pyproject.toml constraints/ci.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints/ci.txt --editable .
-	touch $@
+	@echo "installing into .venv, about a minute"
+	@$(PYTHON) -m venv .venv
+	@$(call dots,$(BIN)/python -m pip install --quiet --constraint constraints/ci.txt --editable .)
+	@touch $@
 
 $(DEV): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints/ci.txt --editable ".[dev]"

@@ -14,12 +14,13 @@ from typing import Any, Self
 from .foreign_text import without_passwords
 from .ranks import is_first
 
-INTERVAL = 15.0
+PACE = (3.0, 30.0)  # seconds between two lines: at first, and of a long job
+OFTEN = (1.0, 1.0)
 # All controls but line feed and tab; the last two ranges turn the direction of what follows.
 _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _silent = False
-_interval = INTERVAL
+_pace = PACE
 
 
 class Progress:
@@ -62,8 +63,13 @@ class Progress:
             self._bar.total = self.total  # it may have become known meanwhile
             self._bar.update(number)
             self._bar.set_postfix_str(self.notes, refresh=False)
-        elif time.monotonic() - self._shown >= _interval:
+        elif self._is_due(time.monotonic()):
             self._line()
+
+    def _is_due(self, now: float) -> bool:
+        """Whether the last line is old: by a tenth of the time that all took, within bounds."""
+        first, longest = _pace
+        return now - self._shown >= min(max((now - self._begun) / 10, first), longest)
 
     def _line(self) -> None:
         self._shown = time.monotonic()
@@ -124,17 +130,17 @@ def silence() -> Iterator[None]:
 @contextmanager
 def talkative() -> Iterator[None]:
     """Progress every second in the body."""
-    global _interval
-    before, _interval = _interval, 1.0
+    global _pace
+    before, _pace = _pace, OFTEN
     try:
         yield
     finally:
-        _interval = before
+        _pace = before
 
 
 def is_talkative() -> bool:
     """Whether all that may help is to be said."""
-    return _interval < INTERVAL
+    return _pace == OFTEN
 
 
 def inert(text: str) -> str:

@@ -85,7 +85,7 @@ class JudgeConfig:
         False, help="Rate each answer of A, perhaps several to an instruction, from 0 to 5."
     )
     times: int = option(1, help="Of --rate: so many ratings an answer, averaged.", min=1)
-    eft: Path | None = out_option(
+    eft: Path | None = option(
         None,
         help="Of --rate, where people ranked the answers: write the judge's reviews that order "
         "them as the ranks do, JSON Lines for `curate finetune`.",

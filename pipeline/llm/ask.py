@@ -13,6 +13,7 @@ from .journal import Journal
 from .protocol import Engine, Reply, Request, request_key
 
 SHORT_PROMPT = 768  # tokens; no server has a smaller context
+SHORT_READ = 256  # tokens; less is no count of a prompt that was cut, but a server's constant
 USABLE: tuple[CandidateStatus, ...] = ("ok", "unchanged")
 
 
@@ -241,7 +242,9 @@ def _cut_prompt(request: Request, reply: Reply) -> str | None:
     """Why a reply answers another prompt than was sent; servers drop what does not fit, unasked."""
     read = reply.prompt_tokens
     characters = sum(len(message["content"]) for message in request.messages)
-    if read is None or characters < 5 * read:  # as usual: its words need not be counted
+    if (
+        read is None or read < SHORT_READ or characters < 5 * read
+    ):  # as usual: its words need not be counted
         return None
     floor = prompt_floor(request.messages)
     if floor < SHORT_PROMPT or read >= floor:

@@ -86,15 +86,16 @@ def _refuse_several(given: Mapping[str, Any], out: str | None) -> None:
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     """With a path for each file: URL; UsageError for any other where none can be."""
     given = dict(options)
-    may_be = url_options()
+    read, written = url_options(), url_options(("out",))
     for name, value in options.items():
-        if name not in may_be and not isinstance(value, Path):
+        may_be = name in (written if isinstance(value, Path) else read)
+        if not may_be and not isinstance(value, Path):
             continue
         url = _url(value)
         here = local_path(url) if url else None
         if here is not None:
             given[name] = here if isinstance(value, Path) else str(here)
-        elif url and name not in may_be:
+        elif url and not may_be:
             raise UsageError(f"--{name.replace('_', '-')} takes a local file or folder, not {url}")
     return given
 

@@ -35,7 +35,7 @@ def test_every_field_that_names_a_file_or_folder_to_write_says_so(config: type) 
         assert (place == "out") == (name == "out") and (place == "journal") == (name == "journal")
         assert not option.about["argument"] or name in ARGUMENTS
         assert option.help[0].isupper() or option.help.startswith(
-            ("auto", "exact", "all", "lm-eval")
+            ("auto", "exact", "all", "lm-eval", "self-instruct")
         )
 
 

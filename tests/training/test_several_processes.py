@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "preset": "demo", "epochs": 2, "batch_size": 4, "per_device_batch_size": 1, "held_out": 2,
     "template": "wizardlm", "save_steps": 3, "keep_checkpoints": True, "device": "cpu",
 }  # fmt: skip
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]  # torchrun
 
 
@@ -78,9 +78,9 @@ Finished = tuple[Path, subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def together(data: Path, tiny_student: Path) -> Finished:
-    """What `README.md` types: a training by two processes, and its folder."""
+    """What `docs/training.md` types: a training by two processes, and its folder."""
     out = data.parent / "together"
-    typed = re.search(r"^torchrun --nproc-per-node \d (-m \S+ finetune) ", README, re.M)
+    typed = re.search(r"^torchrun --nproc-per-node \d (-m \S+ finetune) ", PAGE, re.M)
     assert typed
     done = launched(*typed[1].split(), data, "--model", tiny_student, "--out", out, *options())
     return out, done
@@ -202,7 +202,7 @@ def test_sharded_or_not_it_is_taken_up_and_one_error_ends_both(
     said = [
         line for line in lines if not line.startswith(("finetune", "note: ", "align", "loading "))
     ]
-    assert said[0] == "error: the disk is full", ended.stderr
+    assert "error: the disk is full" in said, ended.stderr
     assert sum(line.startswith(("error", "interrupted")) for line in said) == 1
     assert (tmp_path / "failing/finetune.json").exists()
 

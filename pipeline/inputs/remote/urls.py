@@ -6,7 +6,7 @@ Loads fsspec only where a URL is opened.
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -40,11 +40,11 @@ def as_url(value: object) -> str | None:
     return f"{found[1]}://{str(value)[found.end() :]}"
 
 
-def url_options() -> frozenset[str]:
+def url_options(places: Collection[str] = _REMOTE) -> frozenset[str]:
     """The options that may be URLs, by what the configurations' fields say of their `place`."""
     commands = [c for c in vars(config).values() if isinstance(c, type) and is_dataclass(c)]
     every = (item for command in commands for item in options_of(command).items())
-    return frozenset(name for name, option in every if option.about["place"] in _REMOTE)
+    return frozenset(name for name, option in every if option.about["place"] in places)
 
 
 def names_a_url(options: Mapping[str, object]) -> bool:

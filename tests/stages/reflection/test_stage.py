@@ -406,7 +406,7 @@ def own_prompts(folder: Path) -> Path:
         ({"temperature": 0.5}, "temperature"),
         ({"seed": 1}, "seed"),
         ({"prompts": "own"}, "prompts"),
-        ({"data": "other"}, "input"),
+        ({"data": "other"}, "the input"),
     ],
 )
 def test_another_configuration_is_refused_by_name(
@@ -419,7 +419,7 @@ def test_another_configuration_is_refused_by_name(
             data = written(tmp_path / "other.jsonl", records(6))
         if "prompts" in changed:
             changed = {"prompts": own_prompts(tmp_path / "own")}
-        with pytest.raises(CurateError, match=f"was made with {field} = .*choose another --out"):
+        with pytest.raises(CurateError, match=f"was made with {field} .*choose another --out"):
             reflect(config(data, tmp_path / "run", server.url, **changed))
         assert len(server.requests) == 15
     assert shards(tmp_path / "run") == before
@@ -477,9 +477,11 @@ def test_two_runs_at_once_in_one_folder_are_refused(tmp_path: Path, data: Path) 
 def test_a_prompt_that_the_server_cut_is_paid_for_and_failed(tmp_path: Path) -> None:
     long = {"id": "long", "instruction": "Sum up: " + "The robin sings. " * 500, "output": "It."}
     data, run = written(tmp_path / "data.jsonl", [long]), tmp_path / "run"
-    with FaultyServer() as server:  # which says that it read 11 tokens of each
+    cut = {"usage": {"prompt_tokens": 512, "completion_tokens": 5}}
+    answer = json.loads(completion("Yes.").body) | cut
+    with FaultyServer(always(Answer(body=json.dumps(answer).encode()))) as server:
         assert reflect(config(data, run, server.url)).troubled == 3
-        assert "read 11 tokens of a prompt of more than 1" in str(candidates(run)[1].reason)
+        assert "read 512 tokens of a prompt of more than 1" in str(candidates(run)[1].reason)
         assert set(statuses(run, "long")[1:]) == {"failed"}
         assert len(journal_lines(run / "journal")) == len(server.requests) == 2
         for path in RunDir.open(run).shard_paths():
@@ -797,7 +799,7 @@ def test_a_dry_run_counts_no_reply_that_is_there(tmp_path: Path, data: Path) -> 
 def test_the_progress_line_projects_the_totals(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.pipeline.base.progress.INTERVAL", 0.0)
+    monkeypatch.setattr("curate.pipeline.base.progress._pace", (0.0, 0.0))
     data = written(tmp_path / "data.jsonl", [*records(20), records(1)[0]])
     counted = {"prompt_tokens": 1000, "completion_tokens": 500}
 
