@@ -57,9 +57,11 @@ def main():
         : options.held_out
     ]
     page = Page(options, rest)
-    sees(page, options, rest[: count // 2], recorded)
+    seen = sees(page, options, rest[: count // 2], recorded)
     run = selected(options, rest)
-    helps(page, options, run, held)
+    differences = helps(page, options, run, held)
+    draw(seen, differences, options.out.with_suffix(".png"))
+    page(f"![The two tables above]({options.out.stem}.png)")
     prefers(page, options, run, held)
     options.out.write_text("\n".join(page.lines) + "\n", "utf-8")
 
@@ -169,7 +171,7 @@ def sees(page, options, records, recorded):
         f"{len(records)} of the records. The probability that the score of the first is higher than that of the second (AUC; ½ is chance), with a 95 % "
         "interval (bootstrap over records), and in how many of the records it is so within the record.",
     )  # fmt: skip
-    rows = []
+    rows, seen = [], []
     for what, high, low in (
         ("another record's instruction, its own", "another's", "original"),
         ("a response cut in half, the whole", "cut", "original"),
@@ -180,10 +182,12 @@ def sees(page, options, records, recorded):
             both = np.isfinite(a) & np.isfinite(b)
             low_, high_ = bootstrap(auc, a[both], b[both])
             within = (a > b)[both & (a != b)]
+            seen.append((f"{NAMES[name]}: {what}", auc(a[both], b[both]), low_, high_))
             rows.append([what, NAMES[name], f"{auc(a[both], b[both]):.3f}", f"{low_:.3f} to {high_:.3f}",
                          f"{within.mean():.0%} of {len(within)}"])  # fmt: skip
     page.table(["higher, lower", "score", "AUC", "95 %", "within a record"], rows)
     against_gpt2(page, options, recorded[: len(records)])
+    return seen
 
 
 NAMES = {"ifd": "IFD", "rifd": "r-IFD"}
@@ -307,7 +311,7 @@ def helps(page, options, run, held):
         "",
         f"Kept by the selection: {decisions(run)}.",
     )  # fmt: skip
-    report(page, held, measured, "random originals", lengths)
+    return report(page, held, measured, "random originals", lengths)
 
 
 def decisions(run):
@@ -352,6 +356,7 @@ def loss(model, rows):
 
 
 def report(page, held, measured, base, lengths):
+    differences = []
     for kind in held:
         rows = []
         for name, found in measured.items():
@@ -360,15 +365,38 @@ def report(page, held, measured, base, lengths):
             if len(found) == len(measured[base]) and name != base:
                 other = np.array([one[kind][0] for one in measured[base]])
                 change = interval(nats - other)
+                differences.append((f"{name}: {kind}", *t_interval((nats - other).tolist())))
             long = f"{lengths[name]:.0f}" if name in lengths else ""
             rows.append([name, long, f"{nats.mean():.4f}", f"{bits.mean():.4f}", *change])
         page(f"Held-out loss on {kind}:")
         page.table(["trained on", "words a response", "nats a token", "bits a character", f"difference from {base}", "95 %"], rows)  # fmt: skip
+    return differences
 
 
 def interval(values):
     found = t_interval(values.tolist())
     return [f"{found.mean:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"]
+
+
+def draw(seen, differences, out):
+    """The AUCs, and the differences of held-out loss from random originals, with 95 % intervals."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 1, figsize=(9, 6.5), height_ratios=(len(seen), len(differences)))
+    for axis, points, chance, title in (
+        (axes[0], seen, 0.5, "P(score of the first > score of the second)"),
+        (axes[1], differences, 0.0, "held-out loss, nats a token, beside random originals"),
+    ):
+        places = range(len(points), 0, -1)
+        middle, low, high = (np.array([point[n] for point in points]) for n in (1, 2, 3))
+        axis.errorbar(
+            middle, list(places), xerr=[middle - low, high - middle], fmt="o", color="#17748a"
+        )
+        axis.axvline(chance, color="#999999", linewidth=1)
+        axis.set_yticks(list(places), [point[0] for point in points])
+        axis.set_title(title, fontsize=10, loc="left")
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
 
 
 # --- what came since: preference training ---------------------------------------------------------
