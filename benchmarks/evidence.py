@@ -62,7 +62,8 @@ def main():
     differences = helps(page, options, run, held)
     draw(seen, differences, options.out.with_suffix(".png"))
     page(f"![The two tables above]({options.out.stem}.png)")
-    prefers(page, options, run, held)
+    if options.pairs:
+        prefers(page, options, run, held)
     options.out.write_text("\n".join(page.lines) + "\n", "utf-8")
 
 
@@ -75,7 +76,9 @@ def parsed():
     parser.add_argument("--records", type=int, default=240, help="records with their revisions")
     parser.add_argument("--held-out", type=int, default=40, help="held-out records of each kind")
     parser.add_argument("--rows", type=int, default=96, help="rows of a training set")
-    parser.add_argument("--pairs", type=int, default=32, help="pairs of a preference training")
+    parser.add_argument(
+        "--pairs", type=int, default=32, help="pairs of a preference training; 0: none"
+    )
     return parser.parse_args()
 
 
