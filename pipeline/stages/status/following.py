@@ -119,7 +119,7 @@ def _asking(model: str, out: str, questions: str = "QUESTIONS") -> str:
 
 
 def after_loop(path: str, best: str | None) -> Iterator[str]:
-    """Of a loop that has ended: ask its best model, where its weights were kept."""
+    """Of a loop that has ended: ask the model of its best iteration, unless that is the first."""
     if best is not None:
         yield _asking(best, f"{path}-answers.json")
 

@@ -78,8 +78,8 @@ def _of_loop(run: RunDir, path: str) -> RunStatus:
         notes=tuple(state_in_words(state)),
         command=command,
     )
-    best = run.path / ITERATIONS / f"{state.best or 0:02d}" / MODEL
-    ended = after_loop(path, f"{path}/{best.relative_to(run.path)}" if best.exists() else None)
+    best = f"{path}/{ITERATIONS}/{state.best:02d}/{MODEL}" if state.best else None
+    ended = after_loop(path, best)
     following = ended if state.step is None else iter((command,))
     return _of_folder(path, [stage], following, data=run.config.get("data"))
 
