@@ -97,7 +97,7 @@ def test_of_a_file_of_answers_or_ratings_and_of_what_was_generated() -> None:
     proposed = [
         after_answers(file, sampled=False),
         after_answers(Path("s.parquet"), sampled=True),
-        after_judging(file),
+        after_judging(file) or "",
         after_instructions("new", answered=True),
         after_instructions("new", answered=False),
         *after_loop("loop", "loop/iterations/01/model"),
