@@ -9,10 +9,12 @@ from .pipeline import commands
 from .pipeline import config as configs
 from .pipeline.base.progress import say
 from .pipeline.commandline import printing
+from .pipeline.commandline.options import Groups
 from .pipeline.commandline.running import Output, Tell, register, usable_streams
 
 app = typer.Typer(
     name="curate",
+    cls=Groups,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -128,22 +130,35 @@ def _export(config: configs.ExportConfig) -> Output:
 
 @command(commands.generate, "questions.jsonl --model tuned --out answers.json")
 def _generate(config: configs.GenerateConfig) -> Output:
+    from .pipeline.stages.status.following import after_answers
+
     result = commands.generate(config)
-    return Output(result=result, lines=printing.generated(result), failed=bool(result.failed))
+    return Output(
+        result=result,
+        lines=printing.generated(result),
+        failed=bool(result.failed),
+        following=after_answers(result.out, sampled=result.format == "samples")
+        if result.answers > result.cut
+        else None,
+    )
 
 
 @command(commands.judge, "a.json b.json --judge JUDGE --base-url http://localhost:8000/v1")
 def _judge(config: configs.JudgeConfig) -> Output:
     from .pipeline.stages.judging import Judged, outcome_lines
     from .pipeline.stages.rating import Rated, rating_lines
+    from .pipeline.stages.status.following import after_judging
 
     result = commands.judge(config)
     if isinstance(result, Rated):
-        return Output(result=result, lines=rating_lines(result), failed=bool(result.unrated))
+        rated, failed = rating_lines(result), bool(result.unrated)
+        following = after_judging(result.out, rivals=result.rated > result.prompts)
+        return Output(result=result, lines=rated, failed=failed, following=following)
     if not isinstance(result, Judged):
         return Output(result=result, lines=outcome_lines(result))
     lines = [*outcome_lines(result.outcome), *printing.judged(result)]
-    return Output(result=result, lines=lines, failed=bool(result.outcome.unparsed))
+    failed, following = bool(result.outcome.unparsed), after_judging(result.out)
+    return Output(result=result, lines=lines, failed=failed, following=following)
 
 
 @command(commands.pairs, "run --out pairs --balance-length")
@@ -163,7 +178,7 @@ def _improve(config: configs.ImproveConfig) -> Output:
     from .pipeline.workflows.improve import in_words
 
     result = commands.improve(config)
-    return Output(result=result, lines=in_words(result))
+    return Output(result=result, lines=in_words(result), made=result.out)
 
 
 @command(commands.evaluate, "--model tuned --base STUDENT --tasks arc_challenge,hellaswag")
@@ -211,7 +226,8 @@ def _synthesize(config: configs.SynthesizeConfig) -> Output:
     result = commands.synthesize(config)
     if isinstance(result, str):
         return Output(result={"estimate": result}, lines=[result])
-    return Output(result=result, lines=lines(result), failed=bool(result.missing))
+    failed = bool(result.missing)
+    return Output(result=result, lines=lines(result), failed=failed, made=result.run)
 
 
 @command(commands.demo, "--out demo-run")

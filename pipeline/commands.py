@@ -114,14 +114,14 @@ def report(config: configs.ReportConfig) -> "ReportResult":
 
 
 def status(config: configs.StatusConfig) -> "RunStatus":
-    """What of a run is done, failed and left, how fast it goes, and who works on it."""
+    """What of a run is done, failed and left, who works on it, and what to type next."""
     from .stages.status.stage import status
 
     return status(config.run)
 
 
 def next(config: configs.StatusConfig) -> list[str]:
-    """What to type next, a command a line, the most urgent first; as `status` ends."""
+    """What to type next: a command a line, the most urgent first."""
     return status(config).next
 
 

@@ -611,6 +611,11 @@ def test_quiet_and_verbose_go_behind_any_command(place: Path, curate: Curate) ->
     assert failed.code == 1 and "Traceback" in failed.err and failed.err.count("error: ") == 1
 
 
+def test_help_lists_each_command_once(curate: Curate) -> None:
+    told = re.findall(r"^  ([a-z]+)  +[A-Z]", curate("--help").out, re.M)
+    assert sorted(told) == sorted(commands()) and told[0] == "demo"
+
+
 def test_next_is_what_status_ends_with(place: Path, curate: Curate) -> None:
     with FaultyServer() as server:
         curate(*asked(server, place))

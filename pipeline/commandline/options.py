@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ..base.progress import error_text
 from ..config.fields import flag_of
@@ -15,6 +15,27 @@ from ..errors import CurateError
 
 CONFIG, JSON, QUIET, VERBOSE = "config", "json", "quiet", "verbose"
 """The options that every command has."""
+GROUPS = {
+    "Begin here": ("demo", "run"),
+    "The same, step by step": ("reflect", "select", "finetune"),
+    "Look at it, hand it on": ("status", "next", "explain", "report", "export"),
+    "Measure": ("compare", "score", "bpc", "evaluate", "generate", "judge"),
+    "Preference pairs and loops": ("pairs", "align", "improve"),
+    "New data": ("synthesize", "solve", "check"),
+}
+"""The commands as `curate --help` lists them."""
+
+
+class Groups(TyperGroup):
+    """--help with the commands under the titles of `GROUPS`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Whole sentences, in one column for all groups."""
+        widest = max(map(len, self.commands))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                rows = [(name.ljust(widest), self.commands[name].help) for name in names]
+                formatter.write_dl(rows)
 
 
 class Help(TyperCommand):

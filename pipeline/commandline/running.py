@@ -30,13 +30,14 @@ FINISHED_BUT = 3
 class Output:
     """A command's result, the same in lines, and whether some of its records failed.
 
-    `made`: the folder whose status tells what to type next.
+    `made`: the folder whose status tells what to type next; `following`: that command, of a file.
     """
 
     result: Any
     lines: Iterable[str]
     failed: bool = False
     made: str | Path | None = None
+    following: str | None = None
 
 
 Tell = Callable[[Iterable[str]], None]
@@ -80,8 +81,8 @@ def _output(
     with local_paths(name, own) as local:
         output = command(configured(config, local), **told)
         _print([_json(output.result)] if as_json else output.lines)
-        if output.made is not None:
-            _say_next(str(output.made))
+        for next_one in _following(output):
+            say(f"next: {next_one}")
     return FINISHED_BUT if output.failed else 0
 
 
@@ -102,12 +103,15 @@ def _nothing(_: Iterable[str]) -> None:
     """All is in the JSON at the end."""
 
 
-def _say_next(folder: str) -> None:
+def _following(output: Output) -> list[str]:
+    """What to type next; what has failed is asked for again by the same command."""
+    if output.made is None:
+        return [output.following] if output.following and not output.failed else []
     from ..stages.status.stage import status
 
     with suppress(CurateError):  # the work is done
-        for command in status(folder).next[:1]:
-            say(f"next: {command}")
+        return status(str(output.made)).next[:1]
+    return []
 
 
 def usable_streams() -> None:

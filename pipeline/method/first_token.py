@@ -63,10 +63,10 @@ class FirstTokens:
             return []
         said = (
             f"the first token of a target costs {found['nats']:.1f} nats behind its prompt, a "
-            f"further one {found['further_nats']:.1f}: {found['share']:.0%} of the conditional NLL"
+            f"further one {found['further_nats']:.1f}"
         )
         if found["nats"] <= OUT_OF_PROPORTION * found["further_nats"]:
-            return [said]
+            return [f"the {template} template fits: {said}"]
         return [
             said,
             f"warning: that is out of proportion, so short targets get ratios that are too high: "

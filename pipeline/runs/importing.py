@@ -83,7 +83,8 @@ def write_unused(folder: Path, intake: Intake) -> None:
 
 def unused_notes(counts: Mapping[str, int], prefix: str) -> Iterator[str]:
     """What to say of input rows that were not used; the lists' names stand behind the prefix."""
-    if counts["rejected"]:
-        yield f"note: {counts['rejected']} input rows were not used, see {prefix}{REJECTED_INPUT}"
-    if counts["duplicates"]:
-        yield f"note: {counts['duplicates']} input rows repeat others, see {prefix}{DUPLICATES}"
+    unused, repeated = counts["rejected"], counts["duplicates"]
+    if unused:
+        yield f"note: input rows not used: {unused}, see {prefix}{REJECTED_INPUT}"
+    if repeated:
+        yield f"note: input rows that repeat others: {repeated}, see {prefix}{DUPLICATES}"

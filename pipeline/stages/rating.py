@@ -36,6 +36,7 @@ class Rated:
 
     out: Path
     answers: int
+    prompts: int
     rated: int
     mean: float | None
     """Of the rated answers' ratings."""
@@ -92,6 +93,7 @@ def rate(config: JudgeConfig) -> Rated:
     return Rated(
         out=out,
         answers=len(rated),
+        prompts=len({sample.id for sample in rated}),
         rated=len(known),
         mean=sum(known) / len(known) if known else None,
         unrated=dict(Counter(one.rating_reason or "" for one in rated if one.rating is None)),

@@ -41,6 +41,7 @@ from .training_sets import (
     chosen_answers,
     pair_pool,
     pool_of,
+    sets_of_like_length,
     split_off,
     training_set,
 )
@@ -204,9 +205,9 @@ def _folders(run: RunDir, keys: Sequence[str]) -> dict[str, Path]:
 
 
 def _sets(config: CompareConfig, pool: Pool) -> tuple[str, ...]:
-    """What is trained on: each of several selections is a set."""
+    """What can be trained on: each of several selections is a set."""
     named = ((name,) if name != "selected" else tuple(pool.selected) for name in config.sets)
-    return tuple(name for names in named for name in names)
+    return sets_of_like_length(pool, [name for names in named for name in names])
 
 
 def _in_turn(config: CompareConfig, sets: Sequence[str]) -> Iterator[tuple[str, int]]:

@@ -7,15 +7,23 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..base.progress import say
 from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..inputs.pairs import read_pairs
 from ..inputs.readers import open_source
-from ..method.corpus.baseline_sampling import of_like_lengths, random_choice, random_subset
+from ..method.corpus.baseline_sampling import (
+    length_difference,
+    of_like_lengths,
+    random_choice,
+    random_subset,
+)
 from ..pair_records import TextPair
 from ..records import Candidate, CandidateKind, Example, user_turn
 from ..runs.arrow_set import read_rows
+from ..runs.baselines import MOST_APART
 from ..runs.directory import RunDir
 from ..training.rows import Records
 
@@ -53,6 +61,32 @@ def pool_of(run: RunDir, selected: Mapping[str, Path], held: Collection[str]) ->
         kinds=kinds,
         held=frozenset(held),
     )
+
+
+def sets_of_like_length(pool: Pool, sets: Sequence[str]) -> tuple[str, ...]:
+    """The sets without `length` where the originals are too short or too long for it.
+
+    Which it is depends on no seed, since that decides among equal lengths alone.
+    """
+    if "length" not in sets:
+        return tuple(sets)
+    drawn = of_like_lengths(pool.wanted.values(), pool.lengths)
+    own, wanted = [pool.lengths[id] for id in drawn], list(pool.wanted.values())
+    apart = length_difference(np.array(own, np.int64), np.array(wanted, np.int64))
+    if apart <= MOST_APART:
+        return tuple(sets)
+    say(
+        "note: the set `length` is left out: "
+        + (
+            f"the originals nearest in response length differ by {apart:.0%} of the selection's "
+            f"mean, and {MOST_APART:.0%} is allowed"
+            if len(own) == len(wanted)
+            else f"there are {len(own)} originals for {len(wanted)} selected rows"
+        )
+    )
+    if len(sets) == 1:
+        raise CurateError("no set is left to train on: name others with --sets")
+    return tuple(name for name in sets if name != "length")
 
 
 def _valid(run: RunDir) -> Iterator[Candidate]:

@@ -354,9 +354,9 @@ def test_rows_that_are_not_used_are_said_listed_and_counted(
     assert "duplicate_of" in (out / "duplicates.jsonl").read_text("utf-8")
     assert len(json.loads((out / "held_out/rejected_input.json").read_text("utf-8"))) == 2
     said = capsys.readouterr().err
-    assert f"3 input rows were not used, see {out}/rejected_input.json" in said
-    assert f"2 input rows were not used, see {out}/held_out/rejected_input.json" in said
-    assert "1 input rows repeat" in said
+    assert f"input rows not used: 3, see {out}/rejected_input.json" in said
+    assert f"input rows not used: 2, see {out}/held_out/rejected_input.json" in said
+    assert "input rows that repeat others: 1" in said
     assert "| input rows not used | 4 of 7 |" in (out / "README.md").read_text("utf-8")
     with pytest.raises(CurateError, match=r"data.jsonl.*--strict"):
         finetune_run(replace(config, input=replace(input, strict=True), out=tmp_path / "strict"))

@@ -188,7 +188,7 @@ def test_what_is_off_the_scale_or_unparsed_is_counted_never_guessed(
     assert done.outcome.reasons == {
         "unparsed: a score outside the scale 1 to 10": 4,
         "unparsed: no two scores on the first line": 1,
-        "truncated: cut by the server at its token limit": 1,
+        "truncated: cut at the token limit": 1,
     }
     assert rescued.outcome.tally.wins == 6 and rescued.outcome.unparsed == 0
     assert recompute(rescued.out) == rescued.outcome

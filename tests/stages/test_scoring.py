@@ -121,7 +121,7 @@ def test_scores_can_be_joined_back_and_rows_left_out_are_listed(
         5: scored[1]["id"],
     }
     said = capsys.readouterr().err
-    assert f"1 input rows were not used, see {beside['rejected_input.json']}" in said
+    assert f"input rows not used: 1, see {beside['rejected_input.json']}" in said
     assert str(beside["duplicates.jsonl"]) in said
     score(replace(given, input=InputConfig(data=str(data), limit=1)))
     assert not any(path.exists() for path in beside.values())

@@ -1,11 +1,13 @@
 """What each set of a comparison holds: the right number, versions that exist, nothing held out."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from curate.pipeline.errors import CurateError
 from curate.pipeline.method.decision import Outcome
 from curate.pipeline.records import Candidate, Decision, Example
 from curate.pipeline.runs.decisions import DecisionFiles
@@ -17,6 +19,7 @@ from curate.pipeline.workflows.training_sets import (
     Pool,
     asking,
     pool_of,
+    sets_of_like_length,
     split_off,
     training_set,
 )
@@ -97,6 +100,23 @@ def test_drawn_sets_have_the_selections_size_and_texts_that_are_there(run: RunDi
 def test_lengths_are_those_of_the_nearest_originals(run: RunDir) -> None:
     # 91, 48, 34, 18 characters are wanted; the originals have 8, 18, 28, ...
     assert sorted(map(len, texts(pool(run), "length").values())) == [18, 38, 48, 88]
+
+
+def test_a_set_of_like_length_needs_originals_of_like_length(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # |91 - 88| + |48 - 48| + |34 - 38| + |18 - 18| of 191 characters
+    sets = ("selected", "random", "length")
+    assert sets_of_like_length(pool(run), sets) == sets and not capsys.readouterr().err
+    longer = replace(pool(run), wanted={"r1": 200, "r2": 300})
+    assert sets_of_like_length(longer, sets) == ("selected", "random")
+    assert f"differ by {(500 - 98 - 88) / 500:.0%} of" in capsys.readouterr().err
+    with pytest.raises(CurateError, match="no set is left"):
+        sets_of_like_length(longer, ("length",))
+    assert sets_of_like_length(longer, ("random",)) == ("random",)
+    fewer = replace(pool(run), lengths={"r1": 18})
+    assert sets_of_like_length(fewer, sets) == ("selected", "random")
+    assert "1 originals for 4 selected rows" in capsys.readouterr().err
 
 
 def test_nothing_of_a_held_out_record_is_in_any_set(run: RunDir) -> None:

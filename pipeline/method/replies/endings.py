@@ -4,7 +4,7 @@ import re
 
 from ...records import CandidateStatus
 
-CUT = "cut by the server at its token limit"
+CUT = "cut at the token limit"
 
 # Words of OpenAI, Anthropic, Gemini, Mistral, Cohere, Z.ai, DeepSeek, TGI, vLLM and gateways.
 _ENDED = re.compile(r"(stop|eos|eot|end|complete|finish|tool|function)\w*|done|normal|none|null|")
@@ -28,7 +28,7 @@ def incomplete(finish_reason: str | None) -> tuple[CandidateStatus, str] | None:
     """Status and reason of a reply that did not end by itself; None of one that did.
 
     >>> incomplete("MAX_TOKENS")
-    ('truncated', 'cut by the server at its token limit')
+    ('truncated', 'cut at the token limit')
     >>> incomplete("stop") is incomplete(None) is None
     True
     """

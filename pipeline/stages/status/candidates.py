@@ -41,7 +41,7 @@ def made_candidates(run: RunDir, working: set[str]) -> StageStatus:
     if entry is None or known.state == "running":
         return _unfinished(run, known, entry or {})
     unused = (entry.get("input") or {}).get("rejected")
-    notes = (f"{unused} input rows were not used",) if unused else ()
+    notes = (f"input rows not used: {unused}",) if unused else ()
     return replace(known, total=entry["records"], left=0, notes=notes)
 
 

@@ -6,6 +6,7 @@ what only the user knows.
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ...config import command_words
@@ -109,8 +110,44 @@ def after_training(path: str, stage: StageStatus) -> Iterator[str]:
     if stage.state == "unfinished":
         yield from filter(None, [stage.command])
     elif stage.state == "finished":
-        answers = {"data": "QUESTIONS", "model": path, "out": f"{path}-answers.json"}
-        yield shlex.join(command_words("generate", answers))
+        yield _asking(path, f"{path}-answers.json")
+
+
+def _asking(model: str, out: str, questions: str = "QUESTIONS") -> str:
+    options = {"data": questions, "model": model, "out": out}
+    return shlex.join(command_words("generate", options))
+
+
+def after_loop(path: str, best: str | None) -> Iterator[str]:
+    """Of a loop that has ended: ask the model of its best iteration, unless that is the first."""
+    if best is not None:
+        yield _asking(best, f"{path}-answers.json")
+
+
+def after_instructions(path: str, *, answered: bool) -> str:
+    """Of new instructions: reflect on them with their answers, or have them answered."""
+    made = f"{path}/instructions"
+    if not answered:
+        return _asking("MODEL", f"{path}-answers.jsonl", made)
+    options = {"data": made, "out": f"{path}-reflected", "teacher": "MODEL"}
+    return shlex.join(command_words("reflect", options))
+
+
+def after_answers(path: Path, *, sampled: bool) -> str:
+    """Of a file of answers: judge them beside another model's; of several a question, rate them."""
+    of_other = {"rate": True} if sampled else {"b": "OTHER_ANSWERS"}
+    out = path.with_name(
+        f"{path.stem}-rated{path.suffix}" if sampled else f"{path.stem}-verdicts.json"
+    )
+    options = {"a": str(path), **of_other, "judge": "JUDGE", "out": str(out)}
+    return shlex.join(command_words("judge", options))
+
+
+def after_judging(path: Path, *, rivals: bool = True) -> str | None:
+    """Of verdicts or ratings: pair the answers, where some compete for one prompt."""
+    pairs = path.with_name(f"{path.stem}-pairs")
+    options = {"data": str(path), "out": str(pairs)}
+    return shlex.join(command_words("pairs", options)) if rivals else None
 
 
 def after_pairs(path: str, pairs: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ from ...base.foreign_json import read_object
 from ...config import command_words
 from ...runs.directory import RunDir, is_run
 from ...runs.lock import holders
-from ...runs.loop import is_loop, loop_state, state_in_words
+from ...runs.loop import ITERATIONS, MODEL, is_loop, loop_state, state_in_words
 from ...runs.pair_set import PairSet, is_pair_set
 from ...runs.selection_names import selection_keys
 from ...runs.shard_counts import newest
@@ -18,6 +18,8 @@ from ...training.checkpoints import CLAIM, OPTIONS
 from .candidates import made_candidates
 from .following import (
     after_candidates,
+    after_instructions,
+    after_loop,
     after_pairs,
     after_problems,
     after_training,
@@ -76,7 +78,9 @@ def _of_loop(run: RunDir, path: str) -> RunStatus:
         notes=tuple(state_in_words(state)),
         command=command,
     )
-    following = iter(() if state.step is None else (command,))
+    best = f"{path}/{ITERATIONS}/{state.best:02d}/{MODEL}" if state.best else None
+    ended = after_loop(path, best)
+    following = ended if state.step is None else iter((command,))
     return _of_folder(path, [stage], following, data=run.config.get("data"))
 
 
@@ -103,7 +107,10 @@ def _of_run(run: RunDir, path: str) -> RunStatus:
     following: Iterator[str]
     if holds_instructions(run):
         stages = [synthesized(run, path, working=bool(working))]
-        following = iter(() if stages[0].state == "finished" else (str(stages[0].command),))
+        answered = bool(run.config["identity"].get("answers"))
+        finished = stages[0].state == "finished"
+        after = after_instructions(path, answered=answered)
+        following = iter((after if finished else str(stages[0].command),))
     elif holds_problems(run):
         made, *checked = solving(run, working)
         stages = [_again(run, path, made, []), *checked]

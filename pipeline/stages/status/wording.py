@@ -28,7 +28,8 @@ def _stage_in_words(stage: StageStatus) -> Iterator[str]:
     if stage.state != "finished":
         parts.append("an unknown number left" if stage.left is None else f"{stage.left:,} left")
     if stage.failed:
-        parts.append(f"{stage.failed:,} failed")
+        what = "replies that cannot be used" if stage.retryable else "failed"
+        parts.append(f"{stage.failed:,} {what}")
     if stage.per_second:
         parts.append(rate_text(stage.per_second))
         if stage.left and stage.state == "running":

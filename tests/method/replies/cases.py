@@ -36,7 +36,7 @@ def refused(reason: str = "a refusal") -> Parsed:
     return Parsed(status="refused", reason=reason)
 
 
-CUT = Parsed(status="truncated", reason="cut by the server at its token limit")
+CUT = Parsed(status="truncated", reason="cut at the token limit")
 
 
 def ins(name: str, reply: str, expected: Parsed, **rest: object) -> Case:

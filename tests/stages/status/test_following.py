@@ -1,11 +1,19 @@
 """What is proposed next, by what a folder holds."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
+from curate.cli import app
 from curate.pipeline.stages.status.following import (
+    after_answers,
     after_candidates,
+    after_instructions,
+    after_judging,
+    after_loop,
     after_pairs,
     after_problems,
     after_training,
@@ -82,6 +90,31 @@ def test_of_problems_of_pairs_and_of_a_trained_model() -> None:
     assert list(after_pairs("p", 0)) == []
     assert list(after_training("m", stage("align/m", "unfinished", command="on"))) == ["on"]
     assert next(after_training("m", TRAINED)).startswith("curate generate QUESTIONS --model m ")
+
+
+def test_of_a_file_of_answers_or_ratings_and_of_what_was_generated() -> None:
+    file = Path("d/a.json")
+    proposed = [
+        after_answers(file, sampled=False),
+        after_answers(Path("s.parquet"), sampled=True),
+        after_judging(file) or "",
+        after_instructions("new", answered=True),
+        after_instructions("new", answered=False),
+        *after_loop("loop", "loop/iterations/01/model"),
+    ]
+    assert [line.split()[1:3] for line in proposed] == [
+        ["judge", "d/a.json"],
+        ["judge", "s.parquet"],
+        ["pairs", "d/a.json"],
+        ["reflect", "new/instructions"],
+        ["generate", "new/instructions"],
+        ["generate", "QUESTIONS"],
+    ]
+    assert "--out s-rated.parquet" in proposed[1] and "--rate" in proposed[1]
+    assert after_judging(file, rivals=False) is None and list(after_loop("loop", None)) == []
+    commands: Any = typer.main.get_command(app)
+    for _, name, *words in map(shlex.split, proposed):
+        commands.commands[name].make_context("curate", words)
 
 
 @pytest.mark.parametrize(

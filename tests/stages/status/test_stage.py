@@ -65,7 +65,7 @@ def test_a_finished_reflection_is_told_as_its_files_have_it(run: Path) -> None:
     assert made.counts == told
     assert made.failed == sum(told[name] for name in RETRYABLE) > 0
     assert made.retry is None  # a recorded reply stays what it is
-    assert made.notes == ("1 input rows were not used",)
+    assert made.notes == ("input rows not used: 1",)
     assert not found.holders
     assert found.next == [f"curate select {run} --student STUDENT"]
     again = made.command or ""
