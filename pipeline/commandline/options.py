@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from ..base.progress import error_text
+from ..base.foreign_text import without_passwords
+from ..base.progress import error_text, inert
 from ..config.fields import flag_of
 from ..config.files import file_options
 from ..config.options import Option, options_of
@@ -15,6 +16,20 @@ from ..errors import CurateError
 
 CONFIG, JSON, QUIET, VERBOSE = "config", "json", "quiet", "verbose"
 """The options that every command has."""
+
+_Mistake: type[Any] = typer.BadParameter.__mro__[1]  # UsageError, of click's or of typer's own
+
+
+class Commands(TyperGroup):
+    """Tells of a mistake without what a terminal obeys, and without a URL's password."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """What the words ask for."""
+        try:
+            return super().invoke(ctx)
+        except _Mistake as mistake:
+            mistake.message = inert(without_passwords(mistake.message))
+            raise
 
 
 class Help(TyperCommand):
