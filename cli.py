@@ -9,12 +9,12 @@ from .pipeline import commands
 from .pipeline import config as configs
 from .pipeline.base.progress import say
 from .pipeline.commandline import printing
-from .pipeline.commandline.options import Groups
+from .pipeline.commandline.options import Commands
 from .pipeline.commandline.running import Output, Tell, register, usable_streams
 
 app = typer.Typer(
     name="curate",
-    cls=Groups,
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -634,6 +634,13 @@ def test_a_dry_run_of_all_stages_writes_nothing(
         assert "tiny" in ended.out and "run/model" in ended.out
     assert curate(*whole, "--student", "./nobody", "--dry-run").code == 1
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("explain", "a", "b")], ids=["command", "argument"])
+def test_a_word_too_many_is_told_without_its_password(curate: Curate, words: Sequence[str]) -> None:
+    ended = curate(*words, "ftp://user:S3cret@host/\u202ex")
+    assert ended.code == 2 and "ftp://user:***@host/" in ended.err
+    assert "S3cret" not in ended.err and "\u202e" not in ended.err
 
 
 def test_several_servers_may_be_given(place: Path, curate: Curate) -> None:

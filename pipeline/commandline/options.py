@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..base.progress import error_text
+from ..base.foreign_text import without_passwords
+from ..base.progress import error_text, inert
 from ..config.fields import flag_of
 from ..config.files import file_options
 from ..config.options import Option, options_of
@@ -26,8 +27,11 @@ GROUPS = {
 """The commands as `curate --help` lists them."""
 
 
-class Groups(TyperGroup):
-    """--help with the commands under the titles of `GROUPS`."""
+_Mistake: type[Any] = typer.BadParameter.__mro__[1]  # UsageError, of click's or of typer's own
+
+
+class Commands(TyperGroup):
+    """--help by the titles of `GROUPS`; mistakes without what a terminal obeys or a password."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Whole sentences, in one column for all groups."""
@@ -36,6 +40,14 @@ class Groups(TyperGroup):
             with formatter.section(title):
                 rows = [(name.ljust(widest), self.commands[name].help) for name in names]
                 formatter.write_dl(rows)
+
+    def invoke(self, ctx: Any) -> Any:
+        """What the words ask for."""
+        try:
+            return super().invoke(ctx)
+        except _Mistake as mistake:
+            mistake.message = inert(without_passwords(mistake.message))
+            raise
 
 
 class Help(TyperCommand):

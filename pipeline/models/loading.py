@@ -3,10 +3,12 @@
 Whatever the libraries raise for a model that cannot be loaded becomes one sentence.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from string import printable
 from typing import TYPE_CHECKING, Any
 
 from ..base.nearest import nearest_path
@@ -37,6 +39,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
 
     def load(*args: Any, **options: Any) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(*args, **options)
+        _check_normalizer(tokenizer)
         tokenizer("a")  # some settings are read only now
         return tokenizer
 
@@ -144,6 +147,36 @@ def _advice(name: str) -> str:
     if (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file():
         return "tokenizer.model without tokenizer.json takes `pip install sentencepiece protobuf`: "
     return ""
+
+
+def _check_normalizer(tokenizer: Any) -> None:
+    """ValueError where replacement upon replacement makes a short text fill the memory."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    steps = [*_steps(backend.normalizer)] if backend and backend.normalizer else []
+    patterns = (step.get("pattern", {}).get("String", "") for step in steps)
+    text = printable + "".join(patterns)
+    longest = 100 * len(text)
+    for step in steps:
+        text = _normalizer(step).normalize_str(text)
+        if len(text) > longest:
+            raise ValueError("its normalizer makes texts more than 100 times as long")
+
+
+def _steps(normalizer: Any) -> Iterator[dict[str, Any]]:
+    """A normalizer's steps, as tokenizer.json has them."""
+    state = json.loads(normalizer.__getstate__())
+    if state["type"] != "Sequence":
+        yield state
+    for step in state.get("normalizers", ()):
+        yield from _steps(_normalizer(step))
+
+
+def _normalizer(step: dict[str, Any]) -> Any:
+    from tokenizers.normalizers import Sequence
+
+    one = Sequence([])
+    one.__setstate__(json.dumps(step).encode())
+    return one
 
 
 def _check_vocabulary(tokenizer: Any, config: Any, name: str) -> None:

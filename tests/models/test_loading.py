@@ -82,6 +82,12 @@ def with_sentencepiece_alone(folder: Path) -> None:
     (folder / "tokenizer.model").write_bytes(b"\x0a\x07")
 
 
+def with_a_normalizer_that_doubles(folder: Path) -> None:
+    doubles = {"type": "Replace", "pattern": {"Regex": "é+|e"}, "content": "ee"}
+    steps = [{"type": "NFC"}, {"type": "Sequence", "normalizers": [doubles] * 40}]
+    edited("tokenizer.json", normalizer={"type": "Sequence", "normalizers": steps})(folder)
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "a weight missing": (without_a_weight, "lacks weights: model.layers.1.mlp.up_proj.weight"),
     "another size": (edited("config.json", intermediate_size=48), "of another size: model.layers"),
@@ -98,6 +104,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "a text for a length": (edited("tokenizer_config.json", model_max_length="x"), "the tokenizer"),
     "a list to generate by": (with_a_list_to_generate_by, "cannot load the model"),
+    "a normalizer that doubles": (with_a_normalizer_that_doubles, "100 times as long"),
     "tokenizer.model alone": (with_sentencepiece_alone, "pip install sentencepiece"),
 }
 

@@ -24,6 +24,8 @@ from .hostile import VALUES, WORDS, as_json, broken, changed
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(3600)]
 EACH = max(TRIALS // 3, 2)
 """Of five kinds: 500 trials in all."""
+ASKING = tuple(f"curate.pipeline.stages.{name}" for name in
+               ("generation.stage", "rating", "solving.stage", "checking.stage"))  # fmt: skip
 KEY = "sk-verysecretkey-1234567890"
 ASKED_TO_STOP, KILLED = 45.0, 90.0
 """Seconds after which what still works is told to end, and after which it hangs."""
@@ -72,7 +74,7 @@ def trials(curate: Forker, tmp_path: Path, landed: Landed) -> Trials:
 
 @pytest.fixture
 def with_key(tmp_path: Path) -> Iterator[Forker]:
-    with forking(LIGHT, tmp_path, CURATE_API_KEY=KEY) as started:
+    with forking((*LIGHT, *ASKING), tmp_path, CURATE_API_KEY=KEY) as started:
         yield started
 
 
@@ -227,7 +229,8 @@ def test_replies(with_key: Forker, tmp_path: Path, moments: random.Random, lande
     with FaultyServer(answer) as server:
         for _ in range(EACH):
             place = trials.place()
-            data = written(place / "data.jsonl", records(2))
+            rows = [row | {"answer": "1"} for row in records(2)]
+            data = written(place / "data.jsonl", rows)
             words = reflecting(data, place / "out", server.url)
             if (command := moments.choice(("reflect", "solve", "judge", "generate"))) != "reflect":
                 words[0] = command

@@ -25,6 +25,8 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _TAGS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "oid", "content_md5", "mtime",
          "LastModified", "last_modified", "created")  # fmt: skip
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
+SILENCE = 60.0
+"""Seconds for which a web server may send nothing; a whole file may take as long as it needs."""
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "HF_TOKEN")
 
 
@@ -93,13 +95,22 @@ class Store:
         return f"{self.root}/{name}"
 
 
-def store_of(url: str) -> Store:
+def store_of(url: str, *, silence: float = SILENCE) -> Store:
     """The store of a URL. CurateError for an unknown scheme and a package that is not installed."""
     from fsspec.core import url_to_fs
 
     with store_errors(url):
-        fs, root = url_to_fs(url, use_listings_cache=False)
+        web = _patience(silence) if scheme(url) in ("http", "https") else {}
+        fs, root = url_to_fs(url, use_listings_cache=False, **web)
     return Store(url, fs, root.rstrip("/"))
+
+
+def _patience(silence: float) -> dict[str, Any]:
+    """Limits for a web server in place of aiohttp's, which are five minutes for a whole file."""
+    from aiohttp import ClientTimeout
+
+    limits = ClientTimeout(total=None, sock_connect=silence, sock_read=silence)
+    return {"client_kwargs": {"timeout": limits}}
 
 
 def stays_inside(name: str) -> bool:
@@ -160,6 +171,8 @@ def problem(url: str, error: Exception) -> str:
         return f"no such bucket, folder or object: {url}"
     if isinstance(error, PermissionError):
         return f"{url}: access denied ({_said(error)})"
+    if isinstance(error, TimeoutError):
+        return f"{url}: the server does not answer, or stopped sending; try again later"
     return f"cannot reach {url}: {_said(error)}"
 
 

@@ -13,6 +13,7 @@ from ...inputs.examples import chunks
 from ...llm.ask import Stopped
 from ...llm.job import Job, together
 from ...records import NO_PAIR, Candidate, CandidateKind, candidates_from
+from ...runs.directory import RunDir, by_record, shard_index
 from .forecast import projected
 from .reflector import Reflector
 
@@ -182,6 +183,21 @@ class ShardReflector:
             for spent, before in zip(self._asker.budget.spent, self._spent_before, strict=True)
         )
         return None if prompt is None or completion is None else (prompt, completion)
+
+
+def cut_shards(run: RunDir, records: int, shard_size: int) -> None:
+    """Leave a run its first records: others are of a larger limit that was never finished."""
+    for path in run.shard_paths():
+        index = shard_index(path)
+        left = records - index * shard_size
+        if left <= 0:
+            path.unlink()
+        elif left < shard_size and (found := read_parquet(path)):
+            groups = list(by_record(candidates_from(found[0])))
+            if len(groups) > left:
+                run.write_shard(
+                    index, [row for group in groups[:left] for row in group], **found[1]
+                )
 
 
 def _raise_failed(tasks: set[asyncio.Task[None]]) -> None:

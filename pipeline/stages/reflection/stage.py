@@ -20,7 +20,7 @@ from ...runs.importing import NEAR_DUPLICATES, SHARD, unused_notes, write_unused
 from ...runs.lock import turn_lock
 from ...templates import teacher_prompts
 from .reflector import Reflector
-from .shards import Branches, ShardReflector, Step
+from .shards import Branches, ShardReflector, Step, cut_shards
 from .sources import prepare
 
 
@@ -72,7 +72,7 @@ def reflect(
         )
         total = prepared.total if config.share.whole else None
         job.complete(lambda: shards.reflect_all(prepared.originals(intake), total))
-        return _Finish(config, job, intake, step, begun).result(shards.sizes)
+        return _Finish(config, job, intake, step, begun, shard_size).result(shards.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +84,25 @@ class _Finish:
     intake: Intake
     step: Step
     begun: float
+    shard_size: int
 
     def result(self, sizes: list[int]) -> ReflectResult:
         """What is there; the manifest is written once all shards, of these sizes, are."""
         if self.config.share.whole:
-            return self._finish_run()
+            return self._finish_run(sum(sizes))
         # In turn: the last one to come has seen what all others wrote before they came.
         with turn_lock(self.job.run.path, "reflect"):
             missing = sum(not _is_there(self.job.run, i, size) for i, size in enumerate(sizes))
             if not missing:
-                return self._finish_run()
+                return self._finish_run(sum(sizes))
             counts = _counts(self.job.run, self.config.share)
             return self._result(counts, self.job.asker.budget, waiting=missing)
 
-    def _finish_run(self) -> ReflectResult:
-        run, counts = self.job.run, _counts(self.job.run, WHOLE)
+    def _finish_run(self, records: int) -> ReflectResult:
+        run = self.job.run
         previous = run.stage("reflect") or {}
+        cut_shards(run, max(records, previous.get("records", 0)), self.shard_size)
+        counts = _counts(run, WHOLE)
         known = previous.get("input") or {}
         # A retry reads the run itself, and a smaller --limit only a part of what the run holds.
         reads_all = self.intake.counts()["rows"] >= known.get("rows", 0)

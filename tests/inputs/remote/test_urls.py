@@ -1,7 +1,9 @@
 """What is a URL of a store, which are refused, and what its errors become."""
 
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -12,6 +14,7 @@ from curate.pipeline.inputs.remote.urls import (
     modified,
     names_a_url,
     problem,
+    store_errors,
     store_of,
     tag,
     valid_url,
@@ -108,3 +111,31 @@ def test_when_an_object_was_written() -> None:
     for given in (when, when.timestamp(), "2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00Z"):
         assert modified({"LastModified": given}) == when.timestamp()
     assert modified({"size": 3}) is None
+
+
+class Stalling(BaseHTTPRequestHandler):
+    """Sends half of a file, and no more until the client has gone."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "20")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"0123456789")
+        self.wfile.flush()
+        self.rfile.read(1)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_web_server_may_be_slow_but_not_silent(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stalling) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        store = store_of(f"http://127.0.0.1:{server.server_port}/x.jsonl", silence=0.2)
+        with pytest.raises(CurateError, match="stopped sending"), store_errors(store.url):
+            store.fs.get_file(store.root, str(tmp_path / "x.jsonl"))
+        assert store.fs.client_kwargs["timeout"].total is None
+        server.shutdown()

@@ -391,6 +391,21 @@ def test_a_smaller_limit_leaves_the_counts_of_a_finished_run(tmp_path: Path) -> 
     assert (tmp_path / "run" / "rejected_input.json").read_bytes() == unused
 
 
+def test_a_smaller_limit_leaves_out_what_a_larger_one_began(tmp_path: Path) -> None:
+    small = partial(reflect, shard_size=4)
+    data = written(tmp_path / "data.jsonl", records(13))
+    run = tmp_path / "run"
+    with Server() as server:
+        small(config(data, run, server.url))
+        (run / "manifest.json").unlink()
+        (run / "candidates" / "part-00000.parquet").unlink()  # the first may come last
+        assert small(config(data, run, server.url, limit=6)).records == 6
+        small(config(data, tmp_path / "at-once", server.url, limit=6))
+        assert shards(run) == shards(tmp_path / "at-once")
+        assert small(config(data, run, server.url)).asked == 0
+        assert small(config(data, run, server.url, limit=6)).records == 13
+
+
 def own_prompts(folder: Path) -> Path:
     folder.mkdir()
     for name in ("instruction", "response"):
