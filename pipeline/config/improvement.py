@@ -214,6 +214,8 @@ class ImproveConfig:
             raise UsageError("--reward judge needs --judge, the model that rates")
         if self.reward not in ("judge", "rifd") and judged:
             raise UsageError("--judge is for --reward judge, or a folder for --reward rifd")
+        if self.reward == "rifd" and (judge.base_urls or judge.replies):
+            raise UsageError("--reward rifd scores with a folder or hub id, not with a server")
         rubric = self.reward in (None, "self", "judge") and judge.replies is None
         if rubric and (self.times or 3) > 1 and not judge.temperature:
             raise UsageError("at --judge-temperature 0 all ratings are one: give --times 1")

@@ -5,7 +5,7 @@ An iteration is a run directory, whose identity names the weights that it begins
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..llm.job import check_model
 from ..method.loops.measures import Measures
 from ..method.loops.recipes import LoopRecipe, recipe_of
 from ..method.loops.stopping import best_of, stop_after, stop_before_training
-from ..models.loading import load_tokenizer
+from ..models.loading import check_folder, load_tokenizer
 from ..reporting.loop import write_curves
 from ..runs.directory import RunDir, is_run
 from ..runs.lock import run_lock
@@ -77,11 +77,17 @@ def improve(config: ImproveConfig) -> Improved:
 
 def _check_rewards(config: ImproveConfig) -> None:
     """CurateError for a judge, a program or an exam that no iteration could use."""
-    for judge in (config.judge if config.reward == "judge" else None, config.held_out_judge):
+    own = replace(config.judge, model=config.model) if config.rates_itself else None
+    for judge in (own, config.judge if config.reward == "judge" else None, config.held_out_judge):
         if judge is not None and judge.replies is None:
             check_model(judge)
+    if config.reward == "rifd" and config.judge.model is not None:
+        check_folder(config.judge.model)
     if config.command and shutil.which(config.command[0]) is None:
-        raise CurateError(f"--reward-command {config.command[0]}: there is no such program")
+        raise CurateError(
+            f"--reward-command {config.command[0]}: there is no such program, or none that may be "
+            "started"
+        )
     if config.exam is not None and all(one.rank is None for one in samples_of(config.exam)):
         raise CurateError(
             f"--exam {config.exam}: no answer has a rank, in a column 'rank' or as 'chosen' and "
@@ -91,6 +97,7 @@ def _check_rewards(config: ImproveConfig) -> None:
 
 def _policy(config: ImproveConfig) -> Path:
     """The model's folder; of a hub id the files of its revision."""
+    check_folder(config.model)
     folder = Path(config.model)
     if folder.is_dir():
         return folder.resolve()

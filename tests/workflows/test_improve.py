@@ -305,7 +305,7 @@ def test_a_model_that_rates_itself_and_is_examined(
         tmp_path / "replies.jsonl",
         [{"id": "r1-q0", "candidate": "instructions", "reply": reply}],
     )
-    made = api.synthesize(
+    made: Any = api.synthesize(
         str(write_jsonl(tmp_path / "seeds.jsonl", seeds())), out=str(tmp_path / "new"),
         method="self-instruct", number=2, engine="recorded", replies=str(replies), progress=False,
     )  # fmt: skip
@@ -370,6 +370,26 @@ def test_a_program_that_gives_no_number(text: str, says: str, tmp_path: Path) ->
     assert rated.rating is None and says in (rated.rating_reason or "")
     with pytest.raises(CurateError, match="no answer has a reward"):
         rate_by_program(run, [sample], tmp_path / "noted.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reward": "command", "reward_command": "./nothere"}, "./nothere"),
+        ({"reward": "rifd", "judge": "/nowhere/judge"}, "/nowhere/judge"),
+        ({"max_cost": 1.0}, "prices"),
+        ({"exam": "data.jsonl"}, "rank"),
+        ({}, "no such model folder"),
+    ],
+    ids=str,
+)
+def test_what_no_iteration_could_use_is_said_before_all(
+    options: Row, says: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    with pytest.raises(CurateError, match=says):
+        improve(data, Path("/nowhere/model"), tmp_path / "run", **REWARDED, **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:

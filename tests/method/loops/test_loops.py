@@ -50,6 +50,7 @@ def test_options_take_the_place_of_a_recipes_settings() -> None:
         ({"judge": "J"}, "--judge is for"),
         ({"judge_temperature": 0}, "--times"),
         ({"base_url": "http://localhost:1"}, "--judge is for"),
+        ({"reward": "rifd", "judge": "J", "base_url": "http://localhost:1"}, "not with a server"),
         ({"reward": "rifd", "exam": "e"}, "--exam"),
         ({"eft": "e", "no_sft": True}, "--eft"),
         ({"recipe": "ditto", "exam": "e"}, "--exam is for"),
