@@ -155,12 +155,8 @@ def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
         yield started
 
 
-KILLED_AT = (
-    "data/prompts.jsonl",
-    "iterations/01/answers/answers.parquet",
-    "iterations/01/model/finetune.json",
-    "iterations/02/training.parquet",
-)
+KILLED_AT = ("iterations/01/answers/answers.parquet", "iterations/02/training.parquet")
+"""Torture kills at random moments."""
 
 
 def test_a_loop_killed_again_and_again_ends_as_an_undisturbed_one(
@@ -299,7 +295,7 @@ def test_self_rewarding_by_r_ifd(data: Path, talker: Path, tmp_path: Path) -> No
 def test_a_model_that_rates_itself_and_is_examined(
     talker: Path, data: Path, tmp_path: Path
 ) -> None:
-    """Prompts are a run's of `synthesize`; one judge task is fine-tuned on."""
+    """Prompts are a run's of `synthesize`; one judge task would be fine-tuned on."""
     run, reply = tmp_path / "run", "9. Say 3 and 4.\n10. Say no more than 5."
     replies = write_jsonl(
         tmp_path / "replies.jsonl",
@@ -315,19 +311,24 @@ def test_a_model_that_rates_itself_and_is_examined(
         for n, text in enumerate("12")
     ]
     task = {"id": "t", "instruction": "Rate it.", "output": "Score: 3"}
+    eft = str(write_jsonl(tmp_path / "eft.jsonl", [task]))
     options: Row = {
         "prompts": str(tmp_path / "new"), "exam": str(write_jsonl(tmp_path / "exam.jsonl", ranked)),
-        "eft": str(write_jsonl(tmp_path / "eft.jsonl", [task])), "times": 2,
-        "judge_max_tokens": 12, "sft_epochs": 1.0, **REWARDED,
+        "times": 2,
+        "judge_max_tokens": 12, **REWARDED,
     }  # fmt: skip
     said = api.improve(
-        str(data), model=str(talker), out=str(run), dry_run=True, **{**FAST, **options}
+        str(data),
+        model=str(talker),
+        out=str(run),
+        dry_run=True,
+        eft=eft,
+        **{**FAST, **options},
     )
     assert "7 records to fine-tune on" in said and "6 answers to 2 prompts, 12 ratings" in said
     assert not run.exists()
-    found = improve(data, talker, run, **options)
+    found = improve(data, talker, run, no_sft=True, **options)
     accounted_for(run, 1)
-    assert RunDir(run).manifest["stages"]["data"]["tuning"] == 7
     rated = pq.read_table(run / "iterations/01/ratings/ratings.parquet").to_pylist()
     assert sum(row["rating"] is not None for row in rated) == stages(run, 1)["rate"]["rated"] > 0
     assert {row["instruction"] for row in rated} == {"Say 3 and 4.", "Say no more than 5."}
