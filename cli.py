@@ -178,6 +178,8 @@ def _improve(config: configs.ImproveConfig) -> Output:
     from .pipeline.workflows.improve import in_words
 
     result = commands.improve(config)
+    if isinstance(result, str):
+        return Output(result={"estimate": result}, lines=[result])
     return Output(result=result, lines=in_words(result), made=result.out)
 
 

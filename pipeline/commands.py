@@ -209,8 +209,12 @@ def synthesize(config: configs.SynthesizeConfig) -> "SynthesizeResult | str":
     return synthesize(config)
 
 
-def improve(config: configs.ImproveConfig) -> "Improved":
+def improve(config: configs.ImproveConfig) -> "Improved | str":
     """Self-improvement in a loop, by Self-Rewarding, DITTO or SPIN: sample, pair, train."""
+    if config.dry_run:
+        from .workflows.improving.estimate import estimate
+
+        return estimate(config)
     from .workflows.improve import improve
 
     return improve(config)

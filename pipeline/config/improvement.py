@@ -18,8 +18,9 @@ ReferenceChoice = Literal["first", "previous"]
 StopRule = Literal["worse", "never"]
 KeepModels = Literal["best", "last", "all"]
 
-_NO_JUDGE = ("prompts", "journal", "retry", "batch_api", "batch_poll", "device", "max_cost",
-             "max_total_tokens", "price_in", "price_out", "prices", "rpm", "tpm")  # fmt: skip
+_NO_JUDGE = ("prompts", "journal", "retry", "batch_api", "batch_poll", "device")
+LIMITS = ("max_cost", "max_total_tokens", "price_in", "price_out", "prices", "rpm", "tpm")
+"""What of a judge's options says how much may be asked for."""
 _NO_RECIPE = ("packing", "padding_free", "held_out", "lora_dropout", "loss_on", "stop_loss",
               "learning_rate", "epochs", "max_steps", "batch_size", "scheduler", "warmup_ratio",
               "fsdp", "deepspeed", "report_to", "keep_checkpoints")  # fmt: skip
@@ -57,6 +58,11 @@ class ImproveConfig:
         None, help="Take so many prompts an iteration, others in each [default: all].", min=1
     )
     no_sft: bool = option(False, help="Leave out the fine-tuning that comes first.")
+    eft: str | None = option(
+        None,
+        help="Of self-rewarding: judge tasks by `curate judge --eft`, fine-tuned on with DATA.",
+        place="in",
+    )
     template: str | None = option(
         None, help="The prompt template [default: the one the model was trained with, else auto]."
     )
@@ -137,6 +143,10 @@ class ImproveConfig:
         default={"max_tokens": 1024, "temperature": 0.7, "top_p": 0.9},
         rename={name: f"judge_{name}" for name in (
             "engine", "temperature", "top_p", "max_tokens", "seed", "concurrency")},
+        help={
+            "max_cost": "Stop before an iteration's ratings cost more USD (needs prices).",
+            "max_total_tokens": "Stop before an iteration's ratings take more tokens.",
+        },
         without=_NO_JUDGE,
     )  # fmt: skip
     held_out: str | None = option(
@@ -149,8 +159,14 @@ class ImproveConfig:
         "Held-out judge",
         "judge",
         rename={"model": "held_out_judge", **_HELD_OUT},
-        without=(*_NO_JUDGE, "temperature", "top_p", "seed", "engine_args"),
+        without=(*_NO_JUDGE, *LIMITS, "temperature", "top_p", "seed", "engine_args"),
         needs=("held_out_judge", "held_out_judge_replies"),
+    )
+    exam: str | None = option(
+        None,
+        help="Of --reward self: answers that people ranked, by which each model is examined as the "
+        "judge that it is, see `curate judge --rate`.",
+        place="in",
     )
     stop: StopRule = option("worse", help="Whether to end once an iteration is worse.")
     min_pairs: int | None = option(
@@ -163,6 +179,9 @@ class ImproveConfig:
     )
     isolate: bool = option(
         False, help="Run each stage as a process of its own, as is always done on a GPU."
+    )
+    dry_run: bool = option(
+        False, help="Only say how much would be asked for and trained on.", record=False
     )
 
     def __post_init__(self) -> None:
@@ -189,23 +208,35 @@ class ImproveConfig:
             raise UsageError("--reward command and --reward-command go together")
         if command is not None and not _words(command):
             raise UsageError(f"--reward-command {command!r} is no command")
-        judged = self.judge.model is not None or self.judge.replies is not None
+        judge = self.judge
+        judged = bool(judge.model or judge.replies or judge.base_urls)
         if self.reward == "judge" and not judged:
             raise UsageError("--reward judge needs --judge, the model that rates")
         if self.reward not in ("judge", "rifd") and judged:
             raise UsageError("--judge is for --reward judge, or a folder for --reward rifd")
-        rubric = self.reward in (None, "self", "judge") and self.judge.replies is None
-        if rubric and (self.times or 3) > 1 and not self.judge.temperature:
+        if self.reward == "rifd" and (judge.base_urls or judge.replies):
+            raise UsageError("--reward rifd scores with a folder or hub id, not with a server")
+        rubric = self.reward in (None, "self", "judge") and judge.replies is None
+        if rubric and (self.times or 3) > 1 and not judge.temperature:
             raise UsageError("at --judge-temperature 0 all ratings are one: give --times 1")
+        if self.exam is not None and not self.rates_itself:
+            raise UsageError("--exam is for --reward self: it examines the model as the judge")
+        if self.eft is not None and self.no_sft:
+            raise UsageError("--eft is fine-tuned on, and --no-sft leaves that out")
 
     def _check_no_reward(self) -> None:
-        for name in ("prompts", "reward", "reward_command", "times", "tier"):
+        for name in ("prompts", "eft", "reward", "reward_command", "times", "tier", "exam"):
             if getattr(self, name) is not None:
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(
                     f"{flag} is for --recipe self-rewarding: {self.recipe} pairs DATA's answers "
                     "with samples for DATA's own prompts"
                 )
+
+    @property
+    def rates_itself(self) -> bool:
+        """Whether the model rates its own answers."""
+        return self.recipe == "self-rewarding" and self.reward in (None, "self")
 
     @property
     def command(self) -> list[str]:

@@ -117,7 +117,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _load(
     loader: Callable[..., Any], part: str, name: str, revision: str | None, **options: Any
 ) -> Any:
-    _check_folder(name)
+    check_folder(name)
     if not os.path.exists(name):
         options["local_files_only"] = not hub_is_reachable()
     try:
@@ -131,7 +131,8 @@ def _load(
         raise CurateError(f"cannot load the {part} of {name!r}: {_advice(name)}{reason}") from None
 
 
-def _check_folder(name: str) -> None:
+def check_folder(name: str) -> None:
+    """CurateError for a path that is no model's, as far as its name and its files' names tell."""
     there = os.path.exists(name)  # unlike Path's, False for a name that is too long
     if there and not (Path(name) / "config.json").is_file():
         raise CurateError(f"{name} is no model folder: it has no config.json")

@@ -19,19 +19,22 @@ PANELS: dict[str, tuple[str, ...]] = {
     "characters of an answer": ("length",),
     "share": ("ties", "cut", "distinct", "taken_up"),
     "reward": ("reward", "reward_length"),
+    "pairwise accuracy": ("exam",),
     "winning score": ("wins_first", "wins_previous"),
 }
 """What shares a panel: its axis, and the measures; scores stand for wins."""
 _WINS = ("wins_first", "wins_previous")
-_SCALARS = tuple(field.name for field in fields(Measures) if field.name not in ("left_out", *_WINS))
-COLUMNS = (*_SCALARS, "left_out", *_WINS)
+_OTHERS = ("left_out", "exam", *_WINS)
+COLUMNS = (*(field.name for field in fields(Measures) if field.name not in _OTHERS), *_OTHERS)
 
 
 def value_of(one: Measures, name: str) -> Any:
-    """A measure as a number; of wins the score, of what was left out the sum."""
+    """A measure as a number; of wins the score, of an exam the accuracy, of counts the sum."""
     found = getattr(one, name)
     if name in _WINS:
         return found and found.score
+    if name == "exam":
+        return found and found.pairwise_accuracy
     return sum(found.values()) if name == "left_out" and found is not None else found
 
 

@@ -15,6 +15,7 @@ from ..base.foreign_json import read_object
 from ..errors import CurateError
 from ..method.loops.measures import Measures, Wins
 from ..method.preferences.explanation import explained as explained_pairs
+from ..method.statistics.judge_exam import JudgeExam
 from .directory import RunDir, is_run
 from .pair_set import PairSet, is_pair_set
 
@@ -68,7 +69,8 @@ def measures_of(iteration: RunDir) -> Measures:
     found = read_object(path) or {}
     try:
         wins = {name: _wins(found[name]) for name in ("wins_first", "wins_previous")}
-        return Measures(**{**found, **wins})
+        exam = found["exam"] and JudgeExam(**found["exam"])
+        return Measures(**{**found, **wins, "exam": exam})
     except (KeyError, TypeError):
         raise CurateError(f"{path} is damaged: remove the folder {iteration.path}") from None
 

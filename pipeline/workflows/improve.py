@@ -3,8 +3,9 @@
 An iteration is a run directory, whose identity names the weights that it begins with.
 """
 
+import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from ..errors import CurateError
 from ..inputs.examples import input_identity
 from ..inputs.model_files import folder_hash
 from ..inputs.readers import Source, open_source
+from ..llm.job import check_model
 from ..method.loops.measures import Measures
 from ..method.loops.recipes import LoopRecipe, recipe_of
 from ..method.loops.stopping import best_of, stop_after, stop_before_training
-from ..models.loading import load_tokenizer
+from ..models.loading import check_folder, load_tokenizer
 from ..reporting.loop import write_curves
 from ..runs.directory import RunDir, is_run
 from ..runs.lock import run_lock
@@ -29,6 +31,7 @@ from .improving import iteration as steps
 from .improving.calling import Calls
 from .improving.iteration import Loop, step
 from .improving.measuring import before_training, measure
+from .improving.sampled import samples_of
 
 _FREE = ("iterations", "min_pairs")
 """What of a recipe may change when a loop is taken up again."""
@@ -57,6 +60,7 @@ def improve(config: ImproveConfig) -> Improved:
 
     Raises CurateError for bad input, another run's folder, and what a stage raises.
     """
+    _check_rewards(config)
     source, recipe, policy = open_source(config.input.data), recipe_of(config), _policy(config)
     template = _template(config, policy)
     identity = _identity(config, source, recipe, policy, template)
@@ -71,8 +75,29 @@ def improve(config: ImproveConfig) -> Improved:
         return _iterate(loop)
 
 
+def _check_rewards(config: ImproveConfig) -> None:
+    """CurateError for a judge, a program or an exam that no iteration could use."""
+    own = replace(config.judge, model=config.model) if config.rates_itself else None
+    for judge in (own, config.judge if config.reward == "judge" else None, config.held_out_judge):
+        if judge is not None and judge.replies is None:
+            check_model(judge)
+    if config.reward == "rifd" and config.judge.model is not None:
+        check_folder(config.judge.model)
+    if config.command and shutil.which(config.command[0]) is None:
+        raise CurateError(
+            f"--reward-command {config.command[0]}: there is no such program, or none that may be "
+            "started"
+        )
+    if config.exam is not None and all(one.rank is None for one in samples_of(config.exam)):
+        raise CurateError(
+            f"--exam {config.exam}: no answer has a rank, in a column 'rank' or as 'chosen' and "
+            "'rejected'"
+        )
+
+
 def _policy(config: ImproveConfig) -> Path:
     """The model's folder; of a hub id the files of its revision."""
+    check_folder(config.model)
     folder = Path(config.model)
     if folder.is_dir():
         return folder.resolve()
@@ -105,7 +130,8 @@ def _identity(
         for field in fields(recipe)
         if field.name not in _FREE
     }
-    others = {name: _fingerprint(getattr(config, name)) for name in ("prompts", "held_out")}
+    files = ("prompts", "eft", "held_out", "exam")
+    others = {name: _fingerprint(getattr(config, name)) for name in files}
     training = {
         f"training.{name}": getattr(config.training, name)
         for name in ("seed", "max_length", "overlong", "weight_decay", "max_grad_norm", "precision",
@@ -212,8 +238,9 @@ def _note(loop: Loop, stopped: str | None) -> None:
     entry: dict[str, Any] = {"iterations": loop.recipe.iterations, "stopped": stopped}
     if found:
         entry |= {"best": best_of(found), "measured": [one.iteration for one in found]}
-        write_curves(loop.run.path, found)
     if loop.run.stage(STAGE) != entry:
+        if found:
+            write_curves(loop.run.path, found)
         loop.run.finish_stage(STAGE, entry)
 
 

@@ -103,6 +103,19 @@ def save_talker(student: Path, out: Path) -> Path:
     return out
 
 
+def save_rater(student: Path, out: Path) -> Path:
+    """The student with room for the rubric, trained to answer whatever it is asked with a score."""
+    model, wide = LlamaForCausalLM.from_pretrained(student), out.with_name("wide")
+    model.config.max_position_embeddings = 1024
+    model.save_pretrained(wide)
+    AutoTokenizer.from_pretrained(student).save_pretrained(wide)
+    records = [
+        Example(id=str(n), instruction=f"Say {n}.", output=f"Score: {n % 3}") for n in range(24)
+    ]
+    train(config_of(wide, out, epochs=8, learning_rate=1e-2, held_out=0), records)
+    return out
+
+
 def data_of(
     student: Path, records: Any = RECORDS, name: Any = "wizardlm", **options: Any
 ) -> TrainingData[TrainingRow]:

@@ -26,8 +26,9 @@ from curate.pipeline.workflows.improving.calling import child_command
 from curate.pipeline.workflows.improving.rewards import Program, rate_by_program
 
 from ..llm.faulty_server import FaultyServer, Received
+from ..stages.synthesis.teachers import seeds
 from ..torture.forker import HEAVY, Forker, forking
-from ..training.byte_student import save_talker
+from ..training.byte_student import save_rater
 from ..training.data import write_jsonl
 from .loop_results import result_of
 
@@ -36,7 +37,7 @@ Row = dict[str, Any]
 ROWS: list[Row] = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": f"{n}!"} for n in range(6)]
 HELD_OUT: list[Row] = [{"instruction": f"Say {n} now.", "output": f"{n}!"} for n in range(2)]
 FAST: Row = {
-    "preset": "demo", "max_tokens": 8, "min_pairs": 1, "template": "wizardlm", "stop": "never",
+    "preset": "demo", "max_tokens": 12, "min_pairs": 1, "template": "wizardlm", "stop": "never",
     "learning_rate": 1e-3, "batch_size": 4, "progress": False,
 }  # fmt: skip
 SPIN: Row = {"recipe": "spin", "iterations": 2, "temperature": 0.0, "max_steps": 1}
@@ -44,8 +45,8 @@ SPIN: Row = {"recipe": "spin", "iterations": 2, "temperature": 0.0, "max_steps":
 
 @pytest.fixture(scope="module")
 def talker(byte_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The student, trained to say something short and to end."""
-    return save_talker(byte_student, tmp_path_factory.mktemp("talkers") / "talker")
+    """A model that answers, and rates, with a score."""
+    return save_rater(byte_student, tmp_path_factory.mktemp("talkers") / "talker")
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +155,8 @@ def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
         yield started
 
 
-KILLED_AT = (
-    "data/prompts.jsonl",
-    "iterations/01/answers/answers.parquet",
-    "iterations/01/model/finetune.json",
-    "iterations/02/training.parquet",
-)
+KILLED_AT = ("iterations/01/answers/answers.parquet", "iterations/02/training.parquet")
+"""Torture kills at random moments."""
 
 
 def test_a_loop_killed_again_and_again_ends_as_an_undisturbed_one(
@@ -247,7 +244,7 @@ assert set(asked) == {"id", "prompt", "answer"}
 print(len(asked["answer"]) + len(asked["answer"].split()) / 100)
 """
 REWARDED: Row = {"recipe": "self-rewarding", "iterations": 1, "max_steps": 1, "samples": 3,
-                 "temperature": 1.5, "top_p": 1.0, "max_tokens": 12}  # fmt: skip
+                 "temperature": 1.5, "top_p": 1.0}  # fmt: skip
 
 
 def program(folder: Path, text: str) -> str:
@@ -295,6 +292,51 @@ def test_self_rewarding_by_r_ifd(data: Path, talker: Path, tmp_path: Path) -> No
     assert known[0]["rating"] == pytest.approx(told, abs=1e-5)
 
 
+def test_a_model_that_rates_itself_and_is_examined(
+    talker: Path, data: Path, tmp_path: Path
+) -> None:
+    """Prompts are a run's of `synthesize`; one judge task would be fine-tuned on."""
+    run, reply = tmp_path / "run", "9. Say 3 and 4.\n10. Say no more than 5."
+    replies = write_jsonl(
+        tmp_path / "replies.jsonl",
+        [{"id": "r1-q0", "candidate": "instructions", "reply": reply}],
+    )
+    made: Any = api.synthesize(
+        str(write_jsonl(tmp_path / "seeds.jsonl", seeds())), out=str(tmp_path / "new"),
+        method="self-instruct", number=2, engine="recorded", replies=str(replies), progress=False,
+    )  # fmt: skip
+    assert made.instructions == 2
+    ranked = [
+        {"id": "e", "instruction": "Say 1.", "output": text, "rank": n}
+        for n, text in enumerate("12")
+    ]
+    task = {"id": "t", "instruction": "Rate it.", "output": "Score: 3"}
+    eft = str(write_jsonl(tmp_path / "eft.jsonl", [task]))
+    options: Row = {
+        "prompts": str(tmp_path / "new"), "exam": str(write_jsonl(tmp_path / "exam.jsonl", ranked)),
+        "times": 2,
+        "judge_max_tokens": 12, **REWARDED,
+    }  # fmt: skip
+    said = api.improve(
+        str(data),
+        model=str(talker),
+        out=str(run),
+        dry_run=True,
+        eft=eft,
+        **{**FAST, **options},
+    )
+    assert "7 records to fine-tune on" in said and "6 answers to 2 prompts, 12 ratings" in said
+    assert not run.exists()
+    found = improve(data, talker, run, no_sft=True, **options)
+    accounted_for(run, 1)
+    rated = pq.read_table(run / "iterations/01/ratings/ratings.parquet").to_pylist()
+    assert sum(row["rating"] is not None for row in rated) == stages(run, 1)["rate"]["rated"] > 0
+    assert {row["instruction"] for row in rated} == {"Say 3 and 4.", "Say no more than 5."}
+    for one in found.measured:
+        assert one.exam is not None and (one.exam.unrated or one.exam.pairs == 1)
+    assert history(RunDir(run)) == found.measured
+
+
 def test_a_judge_that_always_says_the_same_ends_the_loop(
     data: Path, talker: Path, tmp_path: Path
 ) -> None:
@@ -329,6 +371,26 @@ def test_a_program_that_gives_no_number(text: str, says: str, tmp_path: Path) ->
     assert rated.rating is None and says in (rated.rating_reason or "")
     with pytest.raises(CurateError, match="no answer has a reward"):
         rate_by_program(run, [sample], tmp_path / "noted.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reward": "command", "reward_command": "./nothere"}, "./nothere"),
+        ({"reward": "rifd", "judge": "/nowhere/judge"}, "/nowhere/judge"),
+        ({"max_cost": 1.0}, "prices"),
+        ({"exam": "data.jsonl"}, "rank"),
+        ({}, "no such model folder"),
+    ],
+    ids=str,
+)
+def test_what_no_iteration_could_use_is_said_before_all(
+    options: Row, says: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    with pytest.raises(CurateError, match=says):
+        improve(data, Path("/nowhere/model"), tmp_path / "run", **REWARDED, **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ...pair_records import Sample
 from ..corpus.ngrams import words
 from ..replies.endings import incomplete
+from ..statistics.judge_exam import JudgeExam
 
 _CONTENT = 4
 """Letters from which a word counts as one of content, whatever the language."""
@@ -60,6 +61,8 @@ class Measures:
     """Different words of all answers, as a share of all words."""
     taken_up: float | None = None
     """The share of a prompt's words of four letters and more that its answer repeats."""
+    exam: JudgeExam | None = None
+    """Of the trained model as the judge of answers that people ranked."""
     wins_first: Wins | None = None
     wins_previous: Wins | None = None
 

@@ -26,6 +26,7 @@ class Rating:
     """The mean of an answer's valid scores, all of them, and why the others are missing."""
 
     mean: float | None
+    """None where fewer than half of the scores are valid."""
     scores: tuple[float, ...]
     reason: str | None
 
@@ -66,5 +67,6 @@ def rating_of(verdicts: Sequence[Verdict]) -> Rating:
     """
     scores = tuple(verdict.scores[0] for verdict in verdicts if verdict.scores)
     faults = [f"{one.status}: {one.reason}" for one in verdicts if not one.scores]
-    mean = sum(scores) / len(scores) if scores else None
+    enough = scores and 2 * len(scores) >= len(verdicts)
+    mean = sum(scores) / len(scores) if enough else None
     return Rating(mean=mean, scores=scores, reason="; ".join(dict.fromkeys(faults)) or None)

@@ -11,6 +11,7 @@ from ...base.files import writable
 from ...base.progress import say
 from ...config import ImproveConfig, ModelConfig
 from ...config.alignment import REFERENCE_FREE
+from ...config.improvement import LIMITS
 from ...errors import CurateError
 from ...inputs.model_files import folder_hash
 from ...inputs.samples import write_samples
@@ -162,22 +163,29 @@ def rate(loop: Loop, number: int) -> Entry:
     elif config.reward == "rifd":
         _rate_by_rifd(loop, number, out)
     else:
-        judge = config.judge
-        if config.reward != "judge":
-            own = str(loop.model(number - 1))
-            judge = replace(
-                judge, model=own, engine=config.engine, device=loop.engine_device or "auto"
-            )
-        loop.calls("judge", a=samples, rate=True, times=loop.recipe.times, out=out,
-                   journal=loop.run.path / "journal", **judge_options(judge))  # fmt: skip
+        judge = own_judge(loop, number - 1) if config.rates_itself else config.judge
+        rate_by_rubric(loop, judge, samples, out)
     found = samples_of(out)
     return {"rated": sum(one.rating is not None for one in found), "answers": len(found)}
+
+
+def own_judge(loop: Loop, number: int) -> ModelConfig:
+    """An iteration's model as a judge."""
+    device, engine = loop.engine_device or "auto", loop.config.engine
+    return replace(loop.config.judge, model=str(loop.model(number)), engine=engine, device=device)
+
+
+def rate_by_rubric(loop: Loop, judge: ModelConfig, samples: str | Path, out: Path) -> None:
+    """Let a judge rate answers from 0 to 5."""
+    journal = None if judge.replies else loop.run.path / "journal"
+    loop.calls("judge", a=samples, rate=True, times=loop.recipe.times, out=out, journal=journal,
+               **judge_options(judge))  # fmt: skip
 
 
 def judge_options(judge: ModelConfig) -> Entry:
     """A judge's options as `curate judge` has them."""
     names = ("engine", "base_url", "replies", "concurrency", "max_tokens", "temperature", "top_p",
-             "seed", "engine_args")  # fmt: skip
+             "seed", "engine_args", *LIMITS)  # fmt: skip
     found = {name: getattr(judge, name) for name in names}
     named = {"judge": judge.model, "judge_revision": judge.revision, "engine_device": judge.device}
     return found | named

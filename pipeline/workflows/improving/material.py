@@ -68,6 +68,8 @@ class Material:
         if not left:
             raise CurateError(f"{source.name}: no demonstration is left that is not held out")
         tuning, prompts = _parts(left, config, recipe)
+        if config.eft is not None:
+            tuning = [*tuning, *_records(open_source(config.eft), InputConfig(data=config.eft))[0]]
         distinct = _distinct(row for row in prompts if _text(row) not in asked)
         _check_prompts(distinct)
         write_json_lines(self.tuning, map(_row, tuning))

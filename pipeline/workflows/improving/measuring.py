@@ -8,14 +8,16 @@ from ...base.files import read_parquet, write_json
 from ...config import ModelConfig
 from ...errors import CurateError
 from ...method.loops.measures import Measures, Wins, of_answers, of_samples
+from ...method.statistics.judge_exam import JudgeExam, judge_exam
 from ...method.statistics.judge_results import PairOutcome
 from ...runs.directory import RunDir
 from ...runs.loop import ANSWERS, MEASURED, RATINGS, iteration_of
 from ...stages.judging import recompute
-from .iteration import Loop, answer, judge_options
+from .iteration import Loop, answer, judge_options, own_judge, rate_by_rubric
 from .sampled import samples_of
 
 HELD_OUT_ANSWERS, SCORES = "held_out/answers.parquet", "held_out/scores.parquet"
+EXAM = "exam/rated.parquet"
 
 
 def before_training(loop: Loop, number: int) -> Measures:
@@ -44,8 +46,19 @@ def measure(loop: Loop, number: int) -> dict[str, Any]:
         found = replace(found, **_on_held_out(loop, number))
         if loop.config.held_out_judge is not None and number:
             found = replace(found, **_judged(loop, loop.config.held_out_judge, number))
+    if loop.config.exam is not None:
+        found = replace(found, exam=_examined(loop, loop.config.exam, number))
     write_json(iteration_of(loop.run, number).path / MEASURED, asdict(found))
     return {}
+
+
+def _examined(loop: Loop, ranked: str, number: int) -> JudgeExam | None:
+    """How the model rates answers that people ranked; files of ratings do not hold the ranks."""
+    out = iteration_of(loop.run, number).path / EXAM
+    out.parent.mkdir(exist_ok=True)
+    rate_by_rubric(loop, own_judge(loop, number), ranked, out)
+    both = zip(samples_of(out), samples_of(ranked), strict=True)
+    return judge_exam(replace(rated, rank=known.rank) for rated, known in both)
 
 
 def _on_held_out(loop: Loop, number: int) -> dict[str, Any]:

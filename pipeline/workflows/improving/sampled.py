@@ -9,6 +9,6 @@ from ...inputs.samples import read_samples
 from ...pair_records import Sample
 
 
-def samples_of(path: Path) -> list[Sample]:
+def samples_of(path: str | Path) -> list[Sample]:
     """The samples of a file; CurateError where it holds none."""
     return list(read_samples(open_source(str(path)), InputConfig(data=str(path)), Intake()))

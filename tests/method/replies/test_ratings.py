@@ -59,8 +59,11 @@ def test_any_reply_has_a_score_on_the_scale_or_a_reason(reply: str) -> None:
     assert found.reason if not found.scores else 0 <= found.scores[0] <= 5
 
 
-def test_the_mean_of_the_valid_ones() -> None:
-    bad = Verdict(status="unparsed", reason="why")
+def test_the_mean_of_the_valid_ones_where_half_of_them_are() -> None:
+    bad, good = Verdict(status="unparsed", reason="why"), Verdict(scores=(4,))
+    assert rating_of([good, bad, good]).mean == 4
+    alone = rating_of([bad, good, bad])
+    assert (alone.mean, alone.scores, alone.reason) == (None, (4,), "unparsed: why")
     found = rating_of([Verdict(scores=(5,)), bad, Verdict(scores=(2,)), bad])
     assert (found.mean, found.scores, found.reason) == (3.5, (5, 2), "unparsed: why")
     assert rating_of([bad]).mean is None
