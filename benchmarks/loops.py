@@ -23,7 +23,6 @@ ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "data" / "demo"
 RESULTS = Path(__file__).parent / "results" / "loops-demo-cpu.md"
 SHARED: dict[str, Any] = {"model": str(DEMO / "student"), "preset": "demo", "min_pairs": 1}
-# By title, which begins with the recipe.
 LOOPS: dict[str, dict[str, Any]] = {
     "self-rewarding": {
         "reward": "rifd",
@@ -34,17 +33,6 @@ LOOPS: dict[str, dict[str, Any]] = {
         "learning_rate": 4e-4,
         "batch_size": 4,
         "epochs": 2,
-    },
-    "self-rewarding, gentler": {
-        "reward": "rifd",
-        "no_sft": True,
-        "num_prompts": 40,
-        "iterations": 3,
-        "max_tokens": 96,
-        "learning_rate": 5e-5,
-        "batch_size": 8,
-        "epochs": 2,
-        "stop": "never",
     },
     "spin": {"limit": 8, "iterations": 1, "max_tokens": 96, "learning_rate": 1e-4},
     "ditto": {
@@ -91,24 +79,18 @@ def _page(folder: Path, held_out: Path) -> Iterator[str]:
         f"{time.strftime('%Y-%m-%d')}; {platform.machine()}, {os.cpu_count()} cores, load average "
         f"{load:.1f}; python {platform.python_version()}, {libraries}."
     )
-    for number, (title, options) in enumerate(LOOPS.items()):
-        yield from _loop(title, options, folder / str(number), held_out)
+    for recipe, options in LOOPS.items():
+        yield from _loop(recipe, options, folder / recipe, held_out)
 
 
-def _loop(title: str, options: dict[str, Any], out: Path, held_out: Path) -> Iterator[str]:
+def _loop(recipe: str, options: dict[str, Any], out: Path, held_out: Path) -> Iterator[str]:
     begun = time.process_time()
     data = str(DEMO / "records.jsonl")
-    given = {
-        **SHARED,
-        **options,
-        "recipe": title.partition(",")[0],
-        "held_out": str(held_out),
-        "out": str(out),
-    }
+    given = {**SHARED, **options, "recipe": recipe, "held_out": str(held_out), "out": str(out)}
     found = improve(data, **given)
     seconds = (time.process_time() - begun) / len(found.measured)
     named = " ".join(f"{name}={value}" for name, value in options.items())
-    yield f"\n## {title}\n\n`{named}`\n\n| iteration | {' | '.join(COLUMNS)} |"
+    yield f"\n## {recipe}\n\n`{named}`\n\n| iteration | {' | '.join(COLUMNS)} |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     for one in found.measured:
         yield f"| {one.iteration} | {' | '.join(_cells(one))} |"

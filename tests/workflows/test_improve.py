@@ -274,7 +274,7 @@ def test_self_rewarding_with_a_program_as_reward(data: Path, talker: Path, tmp_p
     assert len(list(lines)) == len(rated)
     other = write_jsonl(tmp_path / "other.jsonl", ROWS[:4])
     write_jsonl(tmp_path / "held-out.jsonl", HELD_OUT)
-    with pytest.raises(CurateError, match="made with input"):
+    with pytest.raises(CurateError, match="holds other records"):
         improve(other, talker, run, reward="command", reward_command=command, **REWARDED)
 
 
