@@ -117,7 +117,9 @@ def test_the_state_of_a_run_is_told(data: Path, tmp_path: Path) -> None:
         0,
     )
     assert (checked.stage, checked.counts) == ("check/auto", {"correct": 8, "wrong": 4})
-    assert found.next == [f"curate check {tmp_path / 'run'}"]
+    assert found.next[0].startswith(
+        f"curate finetune {tmp_path / 'run' / 'solved'} --model STUDENT"
+    )
 
 
 def test_more_samples_are_added_to_a_run(data: Path, tmp_path: Path) -> None:
