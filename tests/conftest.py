@@ -29,6 +29,11 @@ def shared(place: str) -> Path:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What trains comes first, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: not {"workflows", "training"} & {*item.path.parts})
+
+
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a Llama of random weights, context 256, and a tokenizer with BOS and chat."""
