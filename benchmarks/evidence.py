@@ -14,7 +14,6 @@ import json
 import platform
 import random
 import shutil
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 from datasets import load_from_disk
+from transformers import AutoConfig
 
 from curate.pipeline import align, finetune, pairs, score, select
 from curate.pipeline.method.spans import Pair
@@ -126,14 +126,17 @@ class Page:
     """The lines of the results page."""
 
     def __init__(self, options, records):
+        given = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in vars(options).items()
+                         if name in ("records", "held_out", "rows", "pairs"))  # fmt: skip
         line = next((x for x in open("/proc/cpuinfo") if x.startswith("model name")), ": unknown")
         self.lines = [
             "# Evidence on a real student",
             "",
-            f"    python {' '.join(sys.argv)}",
+            f"    python benchmarks/evidence.py STUDENT DATA --work WORK {given}".rstrip(),
             "",
-            f"Student: {Path(options.student).name}, {parameters(options.student) / 1e6:.0f}M parameters. "
-            f"{len(records)} Alpaca records of at most {WORDS} words, with a human expert's revision of each. "
+            f"Student: a base model of {parameters(options.student) / 1e6:.0f}M parameters "
+            f"(`{AutoConfig.from_pretrained(options.student).model_type}`). {len(records)} Alpaca records of at "
+            f"most {WORDS} words, with a human expert's revision of each. "
             f"Python {platform.python_version()}, torch {torch.__version__}, transformers "
             f"{transformers.__version__}, on a CPU ({line.partition(':')[2].strip()}).",
             "",
