@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ..base.progress import say
 from ..errors import CurateError
 from .rows import TrainingRow
 
@@ -24,6 +25,17 @@ def check_rows_apart(trainer: Any, rows: Sequence[TrainingRow]) -> None:
             f"in a {trainer.model.config.model_type} model rows without padding between them see "
             f"each other (by {difference:.2g} nats): train without --packing and --padding-free"
         )
+    if _drops_out(trainer.model):
+        say(
+            "note: the model has dropout, which rows without padding draw otherwise: their losses "
+            "differ from padded rows' by chance"
+        )
+
+
+def _drops_out(model: Any) -> bool:
+    from torch.nn import Dropout
+
+    return any(isinstance(part, Dropout) and part.p > 0 for part in model.modules())
 
 
 def _feature(row: TrainingRow) -> dict[str, Any]:

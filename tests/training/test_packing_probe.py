@@ -1,5 +1,6 @@
 """Rows in one forward pass do not see each other, or the training is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ def test_rows_without_padding_do_not_see_each_other_or_are_refused(
         return
     apart = train(config_of(model, tmp_path / "apart", **settings))
     assert train(config).train_loss[0][1] == pytest.approx(apart.train_loss[0][1], abs=1e-3)
+
+
+def test_what_dropout_does_to_rows_without_padding_is_said(
+    byte_student: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = causal_lm(tmp_path / "gpt2", byte_student, "gpt2")
+    settings = {"max_steps": 1, "batch_size": 4, "per_device_batch_size": 4, "held_out": 0}
+    train(config_of(model, tmp_path / "without", packing=True, **settings))
+    assert "dropout" not in capfd.readouterr().err
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"resid_pdrop": 0.1}))
+    train(config_of(model, tmp_path / "with", packing=True, **settings))
+    assert "has dropout" in capfd.readouterr().err
 
 
 def test_packed_rows_do_not_see_each_other(byte_student: Path, tmp_path: Path) -> None:
