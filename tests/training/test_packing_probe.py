@@ -60,7 +60,7 @@ def test_what_dropout_does_to_rows_without_padding_is_said(
     model = causal_lm(tmp_path / "gpt2", byte_student, "gpt2")
     settings = {"max_steps": 1, "batch_size": 4, "per_device_batch_size": 4, "held_out": 0}
     train(config_of(model, tmp_path / "without", packing=True, **settings))
-    assert "dropout" not in capfd.readouterr().err
+    assert "has dropout" not in capfd.readouterr().err
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"resid_pdrop": 0.1}))
     train(config_of(model, tmp_path / "with", packing=True, **settings))
