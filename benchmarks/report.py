@@ -78,17 +78,24 @@ def make(source: RunDir, target: Path, records: int) -> None:
     write_json(target / "config.json", source.config)
     entry = source.stage(f"select/{scores.name}") or {}
     stages = {"reflect": {**(source.stage("reflect") or {}), "records": records, "input": None}}
-    stages[f"select/{scores.name}"] = {**entry, "counts": {"sequences": 8 * records}}
     manifest = {name: value for name, value in source.manifest.items() if name != "check"}
-    write_json(target / "manifest.json", with_checksum({**manifest, "stages": stages}))
     decisions = DecisionFiles.of(source, scores.name)
     decided = grown([table for _, table in decisions.shards()], records, own, 2)
+    kept = pc.sum(pc.is_null(decided.column("reason"))).as_py()
+    counts = {
+        "sequences": 8 * records,
+        "records": records,
+        "selected": kept,
+        "rejected": records - kept,
+    }
+    stages[f"select/{scores.name}"] = {**entry, "counts": counts}
+    write_json(target / "manifest.json", with_checksum({**manifest, "stages": stages}))
     write_shards(target / "decisions" / scores.name, decided)
     rows = pa.concat_tables(
         pa.ipc.open_stream(str(path)).read_all()
         for path in sorted((source.path / "selected" / scores.name).glob("*.arrow"))
     ).replace_schema_metadata()
-    table = grown([rows], pc.sum(pc.is_null(decided.column("reason"))).as_py(), len(rows), 2)
+    table = grown([rows], kept, len(rows), 2)
     for folder in (
         target / "selected" / scores.name,
         target / "baselines" / scores.name / "random",
