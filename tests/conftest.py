@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def libraries_apart() -> None:
-    """What is loaded is left out where a model is collected: else each takes a third of a second."""
+    """Leave libraries out of collections: the product collects after each model that it frees."""
     gc.collect()
     gc.freeze()
 
