@@ -151,7 +151,7 @@ def test_both_down_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
             first.kill()
             second.kill()
             tasks = [asyncio.create_task(teacher.ask(request(n))) for n in range(20)]
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(1)
             second.start()
             return await asyncio.gather(*tasks)
 
