@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .fields import check_fields, option
+from .options.fields import check_fields, option
 
 _NAMED = "what --name called it, or a folder's name in selected/"
 Turns = Literal["last", "all"]

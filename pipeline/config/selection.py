@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..base.sharding import Share
+from ..base.processes.sharding import Share
 from ..errors import UsageError
 from .comparison import SETS
-from .fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option
+from .options.fields import check_fields, embedded, option
 from .scoring import ScoringConfig
 from .sharing import share_option
 

@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
+from ..base.processes.sharding import WHOLE, Share, share_of
 from ..base.progress import say
-from ..base.sharding import WHOLE, Share, share_of
-from .fields import option
+from .options.fields import option
 
 
 def share_option() -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from curate.pipeline.base.files import create_json, replace_folder, write_json
-from curate.pipeline.base.sharding import WHOLE, Share
+from curate.pipeline.base.processes.sharding import WHOLE, Share
 from curate.pipeline.errors import CurateError
 from curate.pipeline.runs import lock
 from curate.pipeline.runs.lock import holders, output_lock, run_lock, signature
