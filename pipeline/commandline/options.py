@@ -11,7 +11,7 @@ from ..base.foreign_text import without_passwords
 from ..base.progress import error_text, inert
 from ..config.options.fields import flag_of
 from ..config.options.files import file_options
-from ..config.options.options import Option, options_of
+from ..config.options.flat import Option, options_of
 from ..errors import CurateError
 
 CONFIG, JSON, QUIET, VERBOSE = "config", "json", "quiet", "verbose"

@@ -7,7 +7,7 @@ from .evaluation import EvaluateConfig
 from .improvement import ImproveConfig
 from .inputs import InputConfig
 from .models import EngineName, ModelConfig, Role
-from .options.options import configured
+from .options.flat import configured
 from .options.recording import command_words, recorded_options
 from .preferences import PairsConfig
 from .reading import ExplainConfig, ExportConfig, ExportFormat, ReportConfig, StatusConfig

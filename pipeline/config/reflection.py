@@ -6,10 +6,9 @@ from typing import Literal
 
 from ..base.processes.sharding import Share
 from ..errors import UsageError
-from .inputs import InputConfig, out_option
+from .inputs import InputConfig, out_option, share_option
 from .models import ModelConfig, asked_model
 from .options.fields import check_fields, embedded, option
-from .sharing import share_option
 
 Schedule = Literal["all", "selective"]
 Dedup = Literal["near", "exact", "off"]

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from . import labels
 from .difference import Piece
-from .figures.figures import Panels
+from .figures.catalogue import Panels
 from .figures.panels import Panel
 from .numbers.contents import RunNumbers, StudentNumbers
 from .numbers.made import Made

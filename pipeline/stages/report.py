@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from ..base.files import write_text
 from ..base.foreign_json import parse_json
 from ..errors import CurateError
-from ..reporting.figures.figures import status_bars, student_panels
+from ..reporting.figures.catalogue import status_bars, student_panels
 from ..reporting.loop import loop_page
 from ..reporting.numbers.contents import run_numbers, student_numbers
 from ..reporting.numbers.made import made_of

@@ -9,7 +9,7 @@ from ...base.foreign_text import regular
 from ...base.progress import say
 from ...errors import CurateError, UsageError
 from .fields import Options
-from .options import Option, converted, known, options_of
+from .flat import Option, converted, known, options_of
 
 _RUN = "curate_run"  # in a run's config.json
 _NOTHING = (None, "", "~", "null")

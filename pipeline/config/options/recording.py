@@ -6,7 +6,7 @@ from typing import Any
 
 from ..training import Recipe
 from .fields import flag_of
-from .options import Option, options_of
+from .flat import Option, options_of
 
 ARGUMENTS = ("data", "run", "id", "a", "b", "pairs")
 """The options that are typed without a flag, in their order."""

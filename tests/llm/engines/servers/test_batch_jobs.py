@@ -33,7 +33,7 @@ from ...batch_server import BatchServer, Row, answered, expired, fine, refused
 from ...records_asked import journal_lines, records, written
 
 __all__ = ["no_thread_left"]
-QUICK = "import curate.pipeline.llm.engines.batch_jobs as b; b.QUIET = 0.05"
+QUICK = "import curate.pipeline.llm.engines.servers.batch_jobs as b; b.QUIET = 0.05"
 BATCH = ("--batch-api", "--batch-poll", "0.05")
 
 

@@ -19,7 +19,7 @@ from curate.pipeline.config import (
     recorded_options,
 )
 from curate.pipeline.config.alignment import PreferenceRecipe
-from curate.pipeline.config.options.options import options_of
+from curate.pipeline.config.options.flat import options_of
 from curate.pipeline.config.options.recording import ARGUMENTS
 from curate.pipeline.config.training import PRESETS, FinetuneConfig, Recipe
 from curate.pipeline.errors import UsageError
