@@ -64,7 +64,7 @@ def ours(args, student, folder, rows, watch):
     from curate.pipeline.training import trainer as training
     from curate.pipeline.training.job import Training
     from curate.pipeline.training.launch import without_library_output
-    from curate.pipeline.training.preference_trainer import preference_trainer
+    from curate.pipeline.training.preference.trainer import preference_trainer
 
     job, alignment = prepared(args, student, folder, rows)
     with without_library_output():

@@ -24,11 +24,11 @@ from device_check import ROOT, Notes
 from scoring import SHAPES
 from torch.nn import functional
 
-from curate.pipeline.scoring import attention
-from curate.pipeline.scoring.head import Head
-from curate.pipeline.scoring.hidden_states import filled
+from curate.pipeline.scoring.forward import attention
+from curate.pipeline.scoring.forward.head import Head
+from curate.pipeline.scoring.forward.hidden_states import filled
+from curate.pipeline.scoring.forward.packing import Ids, Span, plan
 from curate.pipeline.scoring.model import Student, student_of
-from curate.pipeline.scoring.packing import Ids, Span, plan
 from curate.pipeline.scoring.scorer import Scorer
 
 TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,

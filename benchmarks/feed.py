@@ -27,12 +27,12 @@ from curate.pipeline.config import InputConfig, ScoringConfig
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.runs.importing import import_candidates
-from curate.pipeline.scoring.attention import boundaries
 from curate.pipeline.scoring.engine import ScoringEngine
-from curate.pipeline.scoring.hidden_states import filled
+from curate.pipeline.scoring.forward.attention import boundaries
+from curate.pipeline.scoring.forward.hidden_states import filled
+from curate.pipeline.scoring.forward.packing import Pack
 from curate.pipeline.scoring.identity import resolve
 from curate.pipeline.scoring.model import Student
-from curate.pipeline.scoring.packing import Pack
 from curate.pipeline.scoring.score_files import ScoreFiles
 from curate.pipeline.scoring.scorer import Scorer
 

@@ -15,7 +15,7 @@ import head_triton
 import torch
 from torch import Tensor
 
-from curate.pipeline.scoring.head import Head
+from curate.pipeline.scoring.forward.head import Head
 
 # (H, V) of Qwen2.5-0.5B, Llama-3.2-1B, Llama-2-7B, a 7B with a large vocabulary, Gemma-2-2B.
 SHAPES = ((896, 151936), (2048, 128256), (4096, 32000), (4096, 151936), (2304, 256000))

@@ -19,8 +19,8 @@ from random import Random
 from typing import Any
 
 from curate.pipeline.records import CANDIDATES, Candidate, Score
-from curate.pipeline.runs.arrow_set import batches
 from curate.pipeline.runs.directory import RunDir
+from curate.pipeline.runs.published.arrow_set import batches
 from curate.pipeline.scoring.identity import ScoringIdentity
 from curate.pipeline.scoring.score_files import ScoreFiles
 

@@ -39,7 +39,7 @@ QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
 @contextmanager
 def served(python: Path, folder: Path) -> Iterator[str]:
     """The URL of a vLLM server that is ready."""
-    from curate.pipeline.llm.engines.child_process import Server
+    from curate.pipeline.llm.engines.local.child_process import Server
 
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     os.environ.update(QUIET)
@@ -85,7 +85,7 @@ def bare(job: dict[str, Any]) -> dict[str, float]:
     """As many workers as connections, which post the bodies that reflect would and read answers."""
     import httpx2
 
-    from curate.pipeline.llm.engines.openai_server import OpenAIEngine
+    from curate.pipeline.llm.engines.servers.openai_server import OpenAIEngine
     from curate.pipeline.llm.protocol import Request
     from curate.pipeline.records import Candidate
     from curate.pipeline.stages.reflection.reflector import messages_for

@@ -28,8 +28,8 @@ from curate.pipeline.method.first_token import FirstTokens
 from curate.pipeline.method.spans import SIDES, pair
 from curate.pipeline.models.loading import load_tokenizer
 from curate.pipeline.records import Candidate, scores_from
-from curate.pipeline.scoring.head import Head
-from curate.pipeline.scoring.hidden_states import alone_states
+from curate.pipeline.scoring.forward.head import Head
+from curate.pipeline.scoring.forward.hidden_states import alone_states
 from curate.pipeline.scoring.model import load_student
 from curate.pipeline.scoring.scorer import Scorer
 from curate.pipeline.scoring.tokens import Tokenization

@@ -165,7 +165,7 @@ def ours_equal(job: dict[str, Any]) -> list[float]:
     import torch
 
     from curate.pipeline.scoring import engine
-    from curate.pipeline.scoring.packing import Span
+    from curate.pipeline.scoring.forward.packing import Span
     from curate.pipeline.scoring.scorer import Scorer
 
     student = engine.load_student(job["student"], revision=None, device=torch.device(job["device"]),
@@ -369,7 +369,7 @@ def useful_flop(job: dict[str, Any]) -> float:
     import numpy as np
     from transformers import AutoConfig
 
-    from curate.pipeline.scoring.packing import Span, plan
+    from curate.pipeline.scoring.forward.packing import Span, plan
 
     spans = [Span(np.array(ids, dtype=np.int32), start) for ids, start in job["spans"]]
     (row,) = plan(spans, [np.array(h, dtype=np.int32) for h in job["headers"]], 1 << 60)
@@ -433,7 +433,7 @@ def equal_spans(job: dict[str, Any], records: int) -> dict[str, Any]:
 
     from curate.pipeline.method.spans import pair
     from curate.pipeline.records import Candidate
-    from curate.pipeline.scoring.packing import Span, distinct
+    from curate.pipeline.scoring.forward.packing import Span, distinct
     from curate.pipeline.scoring.tokens import Tokenization
     from curate.pipeline.templates import Template
 

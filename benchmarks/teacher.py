@@ -129,7 +129,7 @@ def made_requests(number: int) -> list[Any]:
 
 def client(url: str, number: int) -> dict[str, float]:
     """Our client alone: nothing is read, parsed or journaled."""
-    from curate.pipeline.llm.engines.openai_server import OpenAIEngine
+    from curate.pipeline.llm.engines.servers.openai_server import OpenAIEngine
 
     requests = iter(made_requests(number))
 
@@ -153,7 +153,7 @@ def bare(url: str, number: int) -> dict[str, float]:
     """The same HTTP client, one pool, as many workers as connections; answers are not looked at."""
     import httpx2
 
-    from curate.pipeline.llm.engines.openai_server import OpenAIEngine
+    from curate.pipeline.llm.engines.servers.openai_server import OpenAIEngine
 
     teacher = OpenAIEngine("m", url, ceiling=CONCURRENCY)
     bodies = iter([teacher.body(request) for request in made_requests(number)])

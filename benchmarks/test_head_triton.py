@@ -16,7 +16,7 @@ import torch
 from head_triton import log_probs
 from torch import Tensor
 
-from curate.pipeline.scoring.head import Head
+from curate.pipeline.scoring.forward.head import Head
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # triton reads it once, when it is imported. Elsewhere than in its own tests nothing is interpreted.

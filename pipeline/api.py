@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import commands
 from .base.progress import silence
 from .config import configured
-from .config.options import Option, options_of
+from .config.options.flat import Option, options_of
 from .errors import CurateError as CurateError
 from .errors import UsageError
 from .inputs.inline import InlineData

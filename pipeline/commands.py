@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .stages.solving.stage import SolveResult
     from .stages.status.stage_status import RunStatus
     from .stages.synthesis.stage import SynthesizeResult
-    from .training.publication import TrainingResult
+    from .training.folder.publication import TrainingResult
     from .workflows.compare import CompareResult
     from .workflows.demo import DemoResult
     from .workflows.improve import Improved

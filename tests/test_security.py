@@ -18,14 +18,14 @@ from curate.pipeline.config import InputConfig, ModelConfig, recorded_options
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
-from curate.pipeline.llm.engines.continuous_batching import Settings, start_model
+from curate.pipeline.llm.engines.local.continuous_batching import Settings, start_model
 from curate.pipeline.models.devices import pick_device
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.records import Candidate
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.scoring.model import load_student
 from curate.pipeline.stages.finetuning import finetune_run
-from curate.pipeline.training.checkpoints import CHECKPOINTS, last_complete, seal
+from curate.pipeline.training.folder.checkpoints import CHECKPOINTS, last_complete, seal
 
 from .scoring.tiny import save_student
 from .training.data import write_jsonl

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, Self
 
 from .foreign_text import without_passwords
-from .ranks import is_first
+from .processes.ranks import is_first
 
 PACE = (3.0, 30.0)  # seconds between two lines: at first, and of a long job
 OFTEN = (1.0, 1.0)

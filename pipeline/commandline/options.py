@@ -9,9 +9,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from ..base.foreign_text import without_passwords
 from ..base.progress import error_text, inert
-from ..config.fields import flag_of
-from ..config.files import file_options
-from ..config.options import Option, options_of
+from ..config.options.fields import flag_of
+from ..config.options.files import file_options
+from ..config.options.flat import Option, options_of
 from ..errors import CurateError
 
 CONFIG, JSON, QUIET, VERBOSE = "config", "json", "quiet", "verbose"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ..base.sharding import WHOLE, Share
+from ..base.processes.sharding import WHOLE, Share
 
 if TYPE_CHECKING:
     from ..stages.exporting.stage import ExportResult
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..stages.reflection.stage import ReflectResult
     from ..stages.scoring import ScoreResult
     from ..stages.selection.stage import SelectResult, ShareResult
-    from ..training.publication import TrainingResult
+    from ..training.folder.publication import TrainingResult
     from ..workflows.demo import DemoResult
     from ..workflows.run import StageResult
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from ..base import ranks, signals
+from ..base.processes import ranks, signals
 from ..base.progress import error_text, inert, is_talkative, say, silence, talkative
 from ..commands import local_paths
 from ..config import configured

@@ -7,11 +7,11 @@ from .evaluation import EvaluateConfig
 from .improvement import ImproveConfig
 from .inputs import InputConfig
 from .models import EngineName, ModelConfig, Role
-from .options import configured
+from .options.flat import configured
+from .options.recording import command_words, recorded_options
 from .preferences import PairsConfig
 from .reading import ExplainConfig, ExportConfig, ExportFormat, ReportConfig, StatusConfig
 from .reasoning import BpcConfig, CheckConfig, CheckerName, CheckRules, SolveConfig, Strategy
-from .recording import command_words, recorded_options
 from .reflection import ReflectConfig, Schedule
 from .scoring import Dtype, DtypeOption, ScoreConfig, ScoringConfig, TemplateName, TokenizationName
 from .selection import RankBy, SelectConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from ..errors import UsageError
-from .fields import check_fields, embedded, flag_of, option
 from .inputs import out_option, push_option
+from .options.fields import check_fields, embedded, flag_of, option
 from .scoring import check_template
 from .training import PRESETS, Preset, Recipe
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..base.ranks import are_several
+from ..base.processes.ranks import are_several
 from ..errors import UsageError
 from .answers import JUDGE_TOKENS
-from .fields import check_fields, embedded, option
 from .inputs import run_argument, selections_option
 from .models import ModelConfig, asked_model
+from .options.fields import check_fields, embedded, option
 from .training import LARGEST_SEED, FinetuneConfig
 
 SetName = Literal[

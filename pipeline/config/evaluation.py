@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from .fields import check_fields, option
 from .inputs import out_option
+from .options.fields import check_fields, option
 from .scoring import DtypeOption, device_option, dtype_option
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from ..errors import UsageError
 from .alignment import LossName, PreferenceRecipe
-from .fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option
 from .models import ModelConfig, asked_model
+from .options.fields import check_fields, embedded, option
 from .scoring import check_template
 
 RecipeName = Literal["self-rewarding", "ditto", "spin"]

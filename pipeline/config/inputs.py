@@ -1,9 +1,12 @@
 """Data, runs and folders: how DATA is read, and the options that many commands have."""
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .fields import check_fields, option
+from ..base.processes.sharding import WHOLE, Share, share_of
+from ..base.progress import say
+from .options.fields import check_fields, option
 
 _NAMED = "what --name called it, or a folder's name in selected/"
 Turns = Literal["last", "all"]
@@ -36,6 +39,26 @@ def push_option(what: str) -> Any:
         None,
         help=f"Put it into this {what}, owner/name, too; new ones are private. Needs HF_TOKEN.",
     )
+
+
+def share_option() -> Any:
+    """The shards that are this task's, of several tasks that work side by side."""
+    return option(
+        WHOLE,
+        name="shard",
+        help="Do one task's share of the shards, i/n with i from 0, or all; several tasks work "
+        "into one run [default: that of a Slurm array's task, else all].",
+        parse=lambda text: share_of(text, os.environ),
+        absent=_share_of_task,
+        record=False,
+    )
+
+
+def _share_of_task() -> Share:
+    share = share_of(None, os.environ)
+    if not share.whole:
+        say(f"note: this Slurm array's task does share {share} of the run")
+    return share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .fields import check_fields, option
 from .inputs import out_option, push_option, run_argument, selection_option, selections_option
+from .options.fields import check_fields, option
 
 ExportFormat = Literal["llama-factory", "axolotl", "trl", "jsonl"]
 

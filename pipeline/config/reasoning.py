@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
-from .fields import check_fields, embedded, option
 from .inputs import LIMIT, InputConfig, out_option
 from .models import ModelConfig, asked_model
+from .options.fields import check_fields, embedded, option
 from .scoring import DtypeOption, TokenizationName, dtype_option
 
 CheckerName = Literal["auto", "choice", "word", "number", "math", "text"]

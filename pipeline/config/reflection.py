@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..base.sharding import Share
+from ..base.processes.sharding import Share
 from ..errors import UsageError
-from .fields import check_fields, embedded, option
-from .inputs import InputConfig, out_option
+from .inputs import InputConfig, out_option, share_option
 from .models import ModelConfig, asked_model
-from .sharing import share_option
+from .options.fields import check_fields, embedded, option
 
 Schedule = Literal["all", "selective"]
 Dedup = Literal["near", "exact", "off"]

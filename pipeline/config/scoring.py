@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import UsageError
-from .fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option
+from .options.fields import check_fields, embedded, option
 
 TemplateName = Literal["auto", "vicuna", "alpaca", "wizardlm", "chat"]
 """What `--template` takes beside a file; `auto` is `chat` where the tokenizer has one."""

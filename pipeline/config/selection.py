@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..base.sharding import Share
+from ..base.processes.sharding import Share
 from ..errors import UsageError
 from .comparison import SETS
-from .fields import check_fields, embedded, option
-from .inputs import InputConfig, out_option
+from .inputs import InputConfig, out_option, share_option
+from .options.fields import check_fields, embedded, option
 from .scoring import ScoringConfig
-from .sharing import share_option
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 RankBy = Literal["ifd", "rifd"]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .fields import embedded, option
 from .inputs import InputConfig, out_option
+from .options.fields import embedded, option
 from .reflection import ReflectConfig, Schedule
 from .selection import SelectConfig
 from .training import FinetuneConfig

@@ -13,10 +13,10 @@ from ..base.foreign_text import whole
 from ..base.scratch import scratch_database
 from ..errors import CurateError
 from ..records import CANDIDATE_STATUSES, CANDIDATES, Candidate, candidate_from
+from .columns.texts import json_text, optional_text, present, required_text, row_id
+from .columns.turns import context_of, history_of
 from .ingest import Duplicate, Intake, Unusable, require_records, usable_rows
 from .readers import Row, Source
-from .texts import json_text, optional_text, present, required_text, row_id
-from .turns import context_of, history_of
 
 _STORED = [name for name in Candidate.__slots__ if name != "input_row"]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from ..base.foreign_text import whole
 from ..config import BpcConfig
-from .column_names import columns_of, require_column
+from .columns.column_names import columns_of, require_column
+from .columns.texts import content_id, present, required_text, row_id
+from .columns.turns import TURNS, exchanges_of
 from .ingest import Intake, usable_rows
 from .readers import Source
-from .texts import content_id, present, required_text, row_id
-from .turns import TURNS, exchanges_of
 
 TEXTS = ("text", "output", "response", "completion")
 NO_GROUP = "(none)"

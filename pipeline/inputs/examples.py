@@ -10,10 +10,10 @@ from ..base.multimap import Multimap
 from ..config import InputConfig
 from ..errors import CurateError
 from ..records import Candidate, Example
-from .columns import Layout, Texts
+from .columns.record_texts import Layout, Texts
+from .columns.texts import content_id, json_text, row_id, whole_values
 from .ingest import Duplicate, Intake, require_records, usable_rows
 from .readers import Source
-from .texts import content_id, json_text, row_id, whole_values
 
 Item = TypeVar("Item")
 _IDENTIFYING = ("instruction", "input", "output", "system", "history")

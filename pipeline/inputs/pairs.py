@@ -5,11 +5,11 @@ from typing import Any
 
 from ..config import InputConfig
 from ..pair_records import Prompt, TextPair
+from .columns.prompts import id_of, prompt_of
+from .columns.texts import whole_values
+from .columns.turns import Exchange, exchanges_of
 from .ingest import Intake, Unusable, require_records, usable_rows
-from .prompts import id_of, prompt_of
 from .readers import Source
-from .texts import whole_values
-from .turns import Exchange, exchanges_of
 
 Values = Mapping[str, Any]
 _USUAL = InputConfig(data="")

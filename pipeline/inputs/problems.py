@@ -6,7 +6,7 @@ from typing import Any
 
 from ..config import InputConfig
 from ..records import Example
-from .column_names import columns_of, require_column
+from .columns.column_names import columns_of, require_column
 from .examples import read_examples
 from .ingest import Intake
 from .readers import Source

@@ -14,11 +14,11 @@ import pyarrow as pa
 from ..base.files import write_json_lines, write_parquet
 from ..config import InputConfig
 from ..pair_records import SAMPLE_SCHEMA, Sample, TextPair
+from .columns.prompts import id_of, prompt_of
+from .columns.texts import whole_values
 from .ingest import Intake, Unusable, require_records, usable_rows
 from .pairs import pair_of
-from .prompts import id_of, prompt_of
 from .readers import Source
-from .texts import whole_values
 
 Values = Mapping[str, Any]
 

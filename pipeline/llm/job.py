@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..base.processes.sharding import WHOLE, Share
 from ..base.progress import Progress, say
-from ..base.sharding import WHOLE, Share
 from ..config import ModelConfig
 from ..errors import CurateError
 from ..records import REFLECTIONS
@@ -17,9 +17,9 @@ from ..runs.directory import RunDir
 from ..runs.lock import run_lock
 from .ask import Asker, Interrupted, Stopped
 from .budget import Budget
-from .engines.batch_jobs import BatchEngine, submitted
 from .engines.choose import is_sold, make_engine, model_prices
-from .engines.openai_server import OpenAIEngine
+from .engines.servers.batch_jobs import BatchEngine, submitted
+from .engines.servers.openai_server import OpenAIEngine
 from .journal import Journal
 from .protocol import Engine
 

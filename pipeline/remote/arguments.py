@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import writable, write_text
+from ..base.processes.ranks import are_several
+from ..base.processes.sharding import share_of
 from ..base.progress import say
-from ..base.ranks import are_several
-from ..base.sharding import share_of
 from ..errors import CurateError, UsageError
 from ..inputs.remote.urls import (
     as_url,

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.foreign_json import parse_json
+from ..base.processes.sharding import WHOLE
 from ..base.progress import say
-from ..base.sharding import WHOLE
 from ..errors import CurateError
 from ..inputs.remote.urls import Store, scheme, store_errors
 from ..runs.lock import DEAD_AFTER, describe, lives_here, lock_name, signature

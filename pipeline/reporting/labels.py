@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ..runs.baselines import MOST_APART as MOST_APART
+from ..runs.published.baselines import MOST_APART as MOST_APART
 
 RuleStep = Literal["instruction", "response", "filter"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..base.files import write_atomically, write_text
 from ..method.loops.measures import Measures
+from .figures.panels import HEIGHT, WIDTH, Panel
+from .figures.picture import panels
+from .figures.svg import COLOUR, figure, inline
 from .page import rendered
-from .panels import HEIGHT, WIDTH, Panel
-from .picture import panels
-from .svg import COLOUR, figure, inline
 
 TABLE, PICTURE = "iterations.csv", "iterations.png"
 PANELS: dict[str, tuple[str, ...]] = {

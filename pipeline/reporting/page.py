@@ -12,12 +12,12 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from . import labels
-from .contents import RunNumbers, StudentNumbers
 from .difference import Piece
-from .figures import Panels
-from .made import Made
-from .panels import Panel
-from .reading import StudentTables
+from .figures.catalogue import Panels
+from .figures.panels import Panel
+from .numbers.contents import RunNumbers, StudentNumbers
+from .numbers.made import Made
+from .numbers.reading import StudentTables
 from .records import RecordsFile
 
 FOLD = 900

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .figures.panels import Axis, Panel, distributions, length_axis
+from .numbers.summaries import Numbers, distribution, histogram, linear_edges
 from .page import rendered
-from .panels import Axis, Panel, distributions, length_axis
-from .summaries import Numbers, distribution, histogram, linear_edges
 
 REASONS = {
     "no_rival": "there is no second answer to the prompt",

@@ -12,9 +12,9 @@ from markupsafe import Markup
 from ..base.files import write_atomically
 from ..runs.decisions import DecisionFiles
 from ..runs.directory import RunDir
-from .examples import earlier_turns
 from .labels import RULES, VERSIONS
-from .reading import StudentTables
+from .numbers.examples import earlier_turns
+from .numbers.reading import StudentTables
 
 EMBEDDED = 1_000_000
 """Bytes of records up to which they stand in the page, too."""

@@ -21,7 +21,7 @@ from ..base.files import create_json, read_parquet, write_json, write_parquet
 from ..base.foreign_json import read_object
 from ..base.foreign_text import whole
 from ..base.nearest import nearest_path
-from ..base.sharding import WHOLE, Share
+from ..base.processes.sharding import WHOLE, Share
 from ..errors import CurateError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
 from .lock import moved

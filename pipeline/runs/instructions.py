@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..base.files import replace_folder, write_parquet, write_text
-from .arrow_set import write_tables
 from .directory import RunDir
+from .published.arrow_set import write_tables
 
 ROUNDS, INSTRUCTIONS, LEFT_OUT = "rounds", "instructions", "left_out"
 ABOVE_NUMBER = "above_number"

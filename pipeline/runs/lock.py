@@ -26,8 +26,8 @@ from typing import Any
 from ..base.checksums import checksum_holds, with_checksum
 from ..base.files import checked_publications, writable
 from ..base.foreign_json import parse_json
-from ..base.process_ids import machine, started
-from ..base.sharding import WHOLE, Share
+from ..base.processes.process_ids import machine, started
+from ..base.processes.sharding import WHOLE, Share
 from ..errors import CurateError
 
 DEAD_AFTER = 120.0

@@ -17,7 +17,7 @@ from ..method.loops.measures import Measures, Wins
 from ..method.preferences.explanation import explained as explained_pairs
 from ..method.statistics.judge_exam import JudgeExam
 from .directory import RunDir, is_run
-from .pair_set import PairSet, is_pair_set
+from .published.pair_set import PairSet, is_pair_set
 
 ITERATIONS, MODEL, MEASURED = "iterations", "model", "measured.json"
 ANSWERS, RATINGS = "answers/answers.parquet", "ratings/ratings.parquet"

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .packing import Ids
+from .forward.packing import Ids
 
 Key = TypeVar("Key")
 

@@ -21,9 +21,9 @@ from ..models.devices import release_memory
 from ..models.loading import load_tokenizer
 from ..records import Candidate, CandidateKind, Score
 from ..templates import Template, student_template
+from .forward.packing import Span
 from .identity import ScoringIdentity
 from .model import device_here, load_student
-from .packing import Span
 from .scorer import Scorer, Tick, Values
 from .tokens import SpanPair, Tokenization
 

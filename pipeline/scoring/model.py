@@ -13,10 +13,10 @@ from ..config import Dtype, ScoringConfig
 from ..errors import CurateError
 from ..models.devices import pick_device, pick_devices
 from ..models.loading import context_of, is_out_of_memory, load_causal_lm, memory_errors
-from .attention import AMPERE, NAME, register
-from .head import Head
-from .hidden_states import alone_states, packed_states, to_device
-from .packing import Pack
+from .forward.attention import AMPERE, NAME, register
+from .forward.head import Head
+from .forward.hidden_states import alone_states, packed_states, to_device
+from .forward.packing import Pack
 from .proof import (
     Probe,
     Proof,

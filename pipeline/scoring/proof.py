@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ..errors import CurateError
 from ..models.loading import context_of, is_out_of_memory
-from .attention import UnpackableError
-from .hidden_states import to_device
-from .packing import Ids, Pack, Span, plan
-from .widened import Widened
+from .forward.attention import UnpackableError
+from .forward.hidden_states import to_device
+from .forward.packing import Ids, Pack, Span, plan
+from .forward.widened import Widened
 
 Way = Callable[[Pack], Tensor]
 """A row -> the log-probabilities of its targets [R]."""

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from ..base.checksums import read_checked, with_checksum
 from ..base.files import read_notes, read_parquet, write_json, write_parquet, write_text
-from ..base.prefetch import prefetch
-from ..base.sharding import WHOLE, Share
+from ..base.processes.prefetch import prefetch
+from ..base.processes.sharding import WHOLE, Share
 from ..config import ScoringConfig
 from ..errors import CurateError
 from ..executors.processes import over_processes

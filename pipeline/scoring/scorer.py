@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..base.prefetch import prefetch
+from ..base.processes.prefetch import prefetch
 from ..models.loading import is_out_of_memory
-from .head import ROW_MULTIPLE
+from .forward.head import ROW_MULTIPLE
+from .forward.packing import Ids, Pack, Span, SpanKey, distinct, plan
+from .forward.widened import Widened
 from .model import Student, device_errors, first_line
-from .packing import Ids, Pack, Span, SpanKey, distinct, plan
-from .widened import Widened
 
 log = logging.getLogger(__name__)
 

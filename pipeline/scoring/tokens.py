@@ -15,7 +15,7 @@ from ..method.spans import Pair
 from ..records import ScoreStatus
 from ..templates import Template
 from .encoding import array, arrays, backend_of, encode_distinct, encode_fast
-from .packing import Ids, Span
+from .forward.packing import Ids, Span
 
 log = logging.getLogger(__name__)
 

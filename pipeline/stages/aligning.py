@@ -17,11 +17,13 @@ from ..pair_records import TextPair
 from ..scoring.tokens import Tokenization
 from ..templates import student_template
 from ..training.chat_template import serving, trained_with
+from ..training.folder.publication import TrainingResult, claim_folder, publish, pushed
 from ..training.job import Job, Training
 from ..training.launch import lost_process, without_library_output
-from ..training.losses import loss_of
-from ..training.pair_rows import preference_data
-from ..training.preference_trainer import Alignment, preference_trainer
+from ..training.preference.losses import loss_of
+from ..training.preference.pair_rows import preference_data
+from ..training.preference.reference import Reference, check_tokens
+from ..training.preference.trainer import Alignment, preference_trainer
 from ..training.preparation import (
     counted,
     identity_of,
@@ -30,8 +32,6 @@ from ..training.preparation import (
     shown_progress,
     within_context,
 )
-from ..training.publication import TrainingResult, claim_folder, publish, pushed
-from ..training.reference import Reference, check_tokens
 from ..training.rows import Records, RowFormat
 from ..training.trainer import train
 

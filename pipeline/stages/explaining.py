@@ -21,7 +21,7 @@ from ..runs.importing import NEAR_DUPLICATES
 from ..runs.instructions import all_rows, family, rounds
 from ..runs.loop import explained as explained_iterations
 from ..runs.loop import ids_of, is_loop, pairs_of
-from ..runs.pair_set import PairSet, is_pair_set
+from ..runs.published.pair_set import PairSet, is_pair_set
 from ..runs.selection_names import selection_keys
 from ..scoring.identity import noted_identity
 

@@ -14,12 +14,13 @@ from ..inputs.ingest import Intake
 from ..inputs.model_files import revision_of, short_name
 from ..inputs.readers import open_source
 from ..models.loading import load_tokenizer
-from ..runs.arrow_set import read_rows
 from ..runs.directory import RunDir, is_run
-from ..runs.selected import finished_selection, scored_template
+from ..runs.published.arrow_set import read_rows
+from ..runs.published.selected import finished_selection, scored_template
 from ..scoring.tokens import Tokenization
 from ..templates import Template, student_template
 from ..training.chat_template import serving
+from ..training.folder.publication import TrainingResult, claim_folder, publish, pushed
 from ..training.job import Job, Report, Training
 from ..training.launch import lost_process, without_library_output
 from ..training.preparation import (
@@ -30,7 +31,6 @@ from ..training.preparation import (
     shown_progress,
     within_context,
 )
-from ..training.publication import TrainingResult, claim_folder, publish, pushed
 from ..training.rows import Records, RowFormat, training_data
 from ..training.trainer import sft_trainer, train
 

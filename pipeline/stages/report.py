@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 from ..base.files import write_text
 from ..base.foreign_json import parse_json
 from ..errors import CurateError
-from ..reporting.contents import run_numbers, student_numbers
-from ..reporting.figures import status_bars, student_panels
+from ..reporting.figures.catalogue import status_bars, student_panels
 from ..reporting.loop import loop_page
-from ..reporting.made import made_of
+from ..reporting.numbers.contents import run_numbers, student_numbers
+from ..reporting.numbers.made import made_of
+from ..reporting.numbers.reading import StudentTables, candidate_rows, read_student, student_keys
 from ..reporting.page import Facts, StudentPage, page
-from ..reporting.reading import StudentTables, candidate_rows, read_student, student_keys
 from ..reporting.records import write_records
 from ..runs.directory import RunDir
 from ..runs.loop import history, is_loop, loop_state

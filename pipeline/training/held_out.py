@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import CurateError
+from .folder.loss_curve import HELD_OUT
 from .job import Job, Training, TrainingProgress
-from .loss_curve import HELD_OUT
 from .rows import IGNORED, TrainingRow
 
 BATCH_TOKENS = 4096  # of a forward pass, whose [tokens, vocabulary] logits are in memory

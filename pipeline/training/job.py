@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config.training import Recipe
 from .chat_template import Serving
-from .checkpoints import CHECKPOINTS
+from .folder.checkpoints import CHECKPOINTS
 from .rows import TrainingData
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..config.training import Recipe
 from ..errors import CurateError
 from ..models.loading import load_causal_lm, load_config, load_tokenizer
-from .checkpoints import STAGED, disk_errors, last_complete, publish_checkpoint
+from .folder.checkpoints import STAGED, disk_errors, last_complete, publish_checkpoint
 from .held_out import held_out_meter, observer
 from .job import Job, Training
 from .launch import memory_advice, trackers

@@ -9,8 +9,8 @@ from statistics import mean
 from typing import Any
 
 from ..base.files import write_json
+from ..base.processes.ranks import is_first
 from ..base.progress import say
-from ..base.ranks import is_first
 from ..config import InputConfig, recorded_options
 from ..config.comparison import BASELINE, CompareConfig
 from ..config.training import FinetuneConfig
@@ -18,15 +18,21 @@ from ..errors import CurateError
 from ..method.statistics.intervals import Interval, t_interval
 from ..records import Example, user_turn
 from ..runs.directory import RunDir
-from ..runs.selected import finished_selections, scored_template
+from ..runs.published.selected import finished_selections, scored_template
 from ..runs.selection_names import label_of
 from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
-from ..training.checkpoints import OPTIONS
-from ..training.loss_curve import draw_preference_curves
-from ..training.publication import TrainingResult
+from ..training.folder.checkpoints import OPTIONS
+from ..training.folder.loss_curve import draw_preference_curves
+from ..training.folder.publication import TrainingResult
 from ..training.rows import as_example
-from .compare_judging import Judgement, Questions, checked_questions, judge_models, judgement_lines
-from .compare_preferences import (
+from .comparing.judging import (
+    Judgement,
+    Questions,
+    checked_questions,
+    judge_models,
+    judgement_lines,
+)
+from .comparing.preferences import (
     LOSSES,
     HeldOutPairs,
     PairComparison,
@@ -34,7 +40,7 @@ from .compare_preferences import (
     pair_lines,
     train_on_pairs,
 )
-from .training_sets import (
+from .comparing.training_sets import (
     PairPool,
     Pool,
     asking,

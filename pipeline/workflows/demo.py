@@ -8,8 +8,8 @@ from typing import Any
 
 from ..config import InputConfig, ModelConfig, ReflectConfig, ScoringConfig, SelectConfig
 from ..config.training import FinetuneConfig
-from ..runs.arrow_set import read_rows
 from ..runs.directory import RunDir
+from ..runs.published.arrow_set import read_rows
 from .run import RunResult, run
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"

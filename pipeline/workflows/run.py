@@ -13,7 +13,7 @@ from ..stages.reflection.estimate import estimate
 from ..stages.reflection.stage import ReflectResult, reflect
 from ..stages.selection.branches import branches_of, choose_branches
 from ..stages.selection.stage import SelectResult, checked, select
-from ..training.publication import TrainingResult
+from ..training.folder.publication import TrainingResult
 
 StageResult = ReflectResult | SelectResult | TrainingResult
 

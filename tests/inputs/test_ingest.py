@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from curate.pipeline.config import InputConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.candidates import candidate_groups, holds_candidates
+from curate.pipeline.inputs.columns.texts import content_id
 from curate.pipeline.inputs.examples import extra_json, read_examples
 from curate.pipeline.inputs.ingest import Intake
 from curate.pipeline.inputs.readers import RawRow, Row, Source, Unreadable, open_source
-from curate.pipeline.inputs.texts import content_id
 from curate.pipeline.records import CANDIDATES, Candidate, Example
 
 Values = dict[str, Any]

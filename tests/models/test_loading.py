@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.pipeline.config import EvaluateConfig
 from curate.pipeline.errors import CurateError
-from curate.pipeline.llm.engines.continuous_batching import Settings, start_model
+from curate.pipeline.llm.engines.local.continuous_batching import Settings, start_model
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.scoring.model import load_student
 from curate.pipeline.stages.evaluation.benchmark import load_for_tasks

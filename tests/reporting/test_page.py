@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.pipeline.reporting.difference import Piece
+from curate.pipeline.reporting.figures.panels import FEW, Axis, cloud, distributions
+from curate.pipeline.reporting.figures.svg import COLOUR, figure, inline
+from curate.pipeline.reporting.numbers.summaries import histogram
 from curate.pipeline.reporting.page import FOLD, folded, visible
-from curate.pipeline.reporting.panels import FEW, Axis, cloud, distributions
-from curate.pipeline.reporting.summaries import histogram
-from curate.pipeline.reporting.svg import COLOUR, figure, inline
 
 ROOT = Path(__file__).parents[2]
 

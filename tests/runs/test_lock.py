@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from curate.pipeline.base.files import create_json, replace_folder, write_json
-from curate.pipeline.base.sharding import WHOLE, Share
+from curate.pipeline.base.processes.sharding import WHOLE, Share
 from curate.pipeline.errors import CurateError
 from curate.pipeline.runs import lock
 from curate.pipeline.runs.lock import holders, output_lock, run_lock, signature
@@ -26,7 +26,7 @@ import sys, time
 from pathlib import Path
 from curate.pipeline.runs.lock import run_lock
 from curate.pipeline.base.files import create_json, replace_folder, write_json
-from curate.pipeline.base.sharding import Share
+from curate.pipeline.base.processes.sharding import Share
 with run_lock(Path(sys.argv[1]), "reflect", share=Share(*map(int, sys.argv[2:]))):
     print("held", flush=True)
     time.sleep(60)

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from curate.pipeline.method.spans import pair
 from curate.pipeline.records import Candidate, Message, Score
 from curate.pipeline.scoring.engine import ScoringEngine
+from curate.pipeline.scoring.forward.packing import plan
 from curate.pipeline.scoring.identity import resolve
-from curate.pipeline.scoring.packing import plan
 from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.templates import student_template
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.pipeline.errors import CurateError
+from curate.pipeline.scoring.forward.packing import Ids, Span
 from curate.pipeline.scoring.model import student_of
-from curate.pipeline.scoring.packing import Ids, Span
 from curate.pipeline.scoring.scorer import Scorer
 
 from .tiny import VOCABULARY, llama, one_at_a_time, score_with, some_header, some_spans

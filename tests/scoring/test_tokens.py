@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, GPT2Tokenizer
 
 from curate.pipeline.errors import CurateError
 from curate.pipeline.method.spans import Pair
-from curate.pipeline.scoring.packing import Span
+from curate.pipeline.scoring.forward.packing import Span
 from curate.pipeline.scoring.tokens import SpanPair, Tokenization
 from curate.pipeline.templates import Template, student_template
 

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from curate.pipeline.scoring.packing import Ids, Span
+from curate.pipeline.scoring.forward.packing import Ids, Span
 from curate.pipeline.scoring.scorer import Scorer
 
 VOCABULARY = 400

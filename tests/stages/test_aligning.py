@@ -21,8 +21,12 @@ from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.pair_records import Prompt, TextPair
 from curate.pipeline.stages.aligning import align
 from curate.pipeline.training.chat_template import answer_end
-from curate.pipeline.training.losses import loss_of
-from curate.pipeline.training.pair_rows import PairRow, answers_elsewhere, preference_data
+from curate.pipeline.training.preference.losses import loss_of
+from curate.pipeline.training.preference.pair_rows import (
+    PairRow,
+    answers_elsewhere,
+    preference_data,
+)
 from curate.pipeline.training.row_order import FullRounds
 from curate.pipeline.training.rows import RowFormat
 

@@ -33,10 +33,10 @@ from curate.pipeline.stages.finetuning import (
     say_differences,
 )
 from curate.pipeline.templates import Template
+from curate.pipeline.training.folder.publication import TrainingResult
 from curate.pipeline.training.held_out import response_loss
 from curate.pipeline.training.job import TrainingProgress
 from curate.pipeline.training.launch import memory_advice
-from curate.pipeline.training.publication import TrainingResult
 
 from ..training.byte_student import CHAT, RECORDS, config_of, data_of, train
 

@@ -18,8 +18,8 @@ import pytest
 
 from curate.pipeline.config import InputConfig, ScoringConfig, SelectConfig
 from curate.pipeline.errors import CurateError
-from curate.pipeline.reporting.contents import run_numbers, student_numbers
-from curate.pipeline.reporting.reading import candidate_rows, read_student, student_keys
+from curate.pipeline.reporting.numbers.contents import run_numbers, student_numbers
+from curate.pipeline.reporting.numbers.reading import candidate_rows, read_student, student_keys
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.report import report
 from curate.pipeline.stages.selection.stage import select

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from curate.pipeline.base.sharding import Share
+from curate.pipeline.base.processes.sharding import Share
 from curate.pipeline.config import InputConfig, SelectConfig
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.reflection.stage import ReflectResult, reflect

@@ -55,7 +55,7 @@ def _obey(order: Mapping[str, Any]) -> NoReturn:
     """In the child: the command, with its own output and small shards."""
     from curate.cli import main as curate
     from curate.pipeline.llm.engines import choose as engines
-    from curate.pipeline.llm.engines import openai_server
+    from curate.pipeline.llm.engines.servers import openai_server
     from curate.pipeline.stages.reflection.stage import reflect
     from curate.pipeline.stages.selection.stage import score_share, select
 

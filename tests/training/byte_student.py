@@ -14,7 +14,7 @@ from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.stages.finetuning import RecordSource, finetune
 from curate.pipeline.templates import Template, student_template
 from curate.pipeline.training.chat_template import answer_end
-from curate.pipeline.training.publication import TrainingResult
+from curate.pipeline.training.folder.publication import TrainingResult
 from curate.pipeline.training.rows import RowFormat, TrainingData, TrainingRow, training_data
 
 CHAT = (

@@ -20,8 +20,8 @@ from curate.pipeline.config.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.stages.aligning import align
 from curate.pipeline.stages.finetuning import finetune_run
+from curate.pipeline.training.folder.publication import TrainingResult
 from curate.pipeline.training.launch import check_launch
-from curate.pipeline.training.publication import TrainingResult
 from curate.pipeline.training.row_order import EvenOrder
 
 from .data import write_jsonl

@@ -6,7 +6,7 @@ from typing import Any
 
 from curate.pipeline.config import ExportConfig, InputConfig, SelectConfig
 from curate.pipeline.config.inputs import Turns
-from curate.pipeline.runs.arrow_set import read_rows
+from curate.pipeline.runs.published.arrow_set import read_rows
 from curate.pipeline.stages.explaining import explain, in_words
 from curate.pipeline.stages.exporting.stage import export
 from curate.pipeline.stages.report import report

@@ -7,11 +7,11 @@ from typing import Any
 from ...config import InputConfig
 from ...errors import CurateError
 from ...records import Example, user_turn
+from ..columns.texts import content_id
 from ..examples import read_examples
 from ..ingest import Intake
 from ..model_files import told_apart
 from ..readers import Source, open_source
-from ..texts import content_id
 from .mt_bench import first_turns, is_mt_bench
 
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from ...base.files import write_json
 from ...base.foreign_json import parse_json
 from ...errors import CurateError
+from ..columns.texts import whole_values
 from ..ingest import Intake, Unusable, usable_rows
 from ..readers import Row, open_source
 from ..readers.text_files import opened
-from ..texts import whole_values
 
 LogKind = Literal["pairs", "preferences", "ratings"]
 VERDICTS = "verdicts.json"

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...base.foreign_text import whole
 from ...config import InputConfig
+from ..columns.texts import content_id, present
+from ..columns.turns import TURNS, Turn, turn_of
 from ..ingest import Intake, Unusable, require_records, usable_rows
 from ..readers import Source
-from ..texts import content_id, present
-from ..turns import TURNS, Turn, turn_of
 
 ASKED = ("turns", "instruction", "Instruction", "prompt", "question", "text", *TURNS)
 _IDS = ("question_id", "id", "idx")

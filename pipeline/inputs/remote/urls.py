@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ... import config
-from ...config.options import options_of
+from ...config.options.flat import options_of
 from ...errors import CurateError, UsageError
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/(/?)")

@@ -9,11 +9,11 @@ from ...records import REFLECTIONS
 from ..prices import Prices, prices_of
 from ..protocol import Engine
 from ..rates import Rates
-from .endpoints import PATIENCE, EndpointsEngine
-from .in_process import InProcessEngine
-from .openai_server import OpenAIEngine
+from .local.in_process import InProcessEngine
+from .local.vllm_server import VLLMEngine
 from .recorded import RecordedEngine
-from .vllm_server import VLLMEngine
+from .servers.endpoints import PATIENCE, EndpointsEngine
+from .servers.openai_server import OpenAIEngine
 
 DOES: dict[Role, str] = {
     "teacher": "that reflects",

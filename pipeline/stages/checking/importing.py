@@ -9,12 +9,19 @@ from typing import Any
 from ...base.foreign_text import whole
 from ...config import CheckConfig
 from ...errors import CurateError
-from ...inputs.column_names import columns_of, require_column
+from ...inputs.columns.column_names import columns_of, require_column
+from ...inputs.columns.texts import (
+    content_id,
+    json_text,
+    optional_text,
+    present,
+    required_text,
+    row_id,
+)
 from ...inputs.examples import chunks
 from ...inputs.ingest import Intake, require_records, usable_rows
 from ...inputs.problems import QUESTIONS
 from ...inputs.readers import Source
-from ...inputs.texts import content_id, json_text, optional_text, present, required_text, row_id
 from ...method.replies.endings import incomplete
 from ...runs.directory import RunDir
 from ...runs.importing import SHARD, write_unused

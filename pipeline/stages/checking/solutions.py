@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from ...config import CheckRules
 from ...records import MESSAGES_TYPE, conversation
+from ...runs.published.selected import further
 from ...runs.samples import SAMPLE_STATUSES, Attempted, Problem, Sample
-from ...runs.selected import further
 from .verdicts import ProblemVerdicts
 
 _TEXTS = ("id", "instruction", "input", "output")

@@ -18,8 +18,8 @@ from ...method.solutions.accuracy import Solving, TaskAccuracy, by_task
 from ...runs.directory import RunDir, is_run
 from ...runs.importing import SHARD
 from ...runs.lock import run_lock
+from ...runs.published.selected import FurtherTypes, columns_of, further, write_set
 from ...runs.samples import Attempted, attempted_problems, num_problems, shards
-from ...runs.selected import FurtherTypes, columns_of, further, write_set
 from .card import solved_card
 from .importing import import_samples
 from .math_process import MathProcess, require_math

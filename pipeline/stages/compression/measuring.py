@@ -12,7 +12,7 @@ from ...errors import CurateError
 from ...inputs.documents import Text
 from ...method.statistics.compression import Document
 from ...method.windows import Tokens, sliding_windows, stream_windows
-from ...scoring.packing import Span
+from ...scoring.forward.packing import Span
 from ...scoring.scorer import Scorer
 from ...scoring.tokens import Tokenization
 

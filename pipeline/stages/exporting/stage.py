@@ -11,13 +11,13 @@ from ...config import ExportConfig
 from ...errors import CurateError, UsageError
 from ...inputs.model_files import short_name
 from ...inputs.remote.hub import hub_token, push_folder
-from ...runs.arrow_set import read_rows
-from ...runs.card import TITLE, dataset_card
 from ...runs.directory import RunDir
 from ...runs.lock import output_lock
-from ...runs.pair_card import PAIRS_TITLE, pairs_card
-from ...runs.pair_set import PairSet, is_pair_set
-from ...runs.selected import finished_selection
+from ...runs.published.arrow_set import read_rows
+from ...runs.published.card import TITLE, dataset_card
+from ...runs.published.pair_card import PAIRS_TITLE, pairs_card
+from ...runs.published.pair_set import PairSet, is_pair_set
+from ...runs.published.selected import finished_selection
 from .formats import DATA, Export, Fields, Row, export_for
 from .pair_formats import pair_export_for
 

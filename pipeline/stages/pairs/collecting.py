@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from ...method.preferences.lengths import Floats, Integers, Mask
 from ...pair_records import PAIR_SCHEMA, UNPAIRED_SCHEMA, NoPair, Origin, PreferencePair, Unpaired
-from ...runs.arrow_set import write_tables
-from ...runs.pair_set import LEFT_OUT
+from ...runs.published.arrow_set import write_tables
+from ...runs.published.pair_set import LEFT_OUT
 
 _BATCH = 1000
 

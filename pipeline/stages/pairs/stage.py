@@ -24,8 +24,8 @@ from ...reporting.pairs import PairsPage
 from ...runs.directory import refuse_changes
 from ...runs.importing import unused_notes, write_unused
 from ...runs.lock import output_lock
-from ...runs.pair_card import pairs_card
-from ...runs.pair_set import PairSet, is_pair_set, write_manifest
+from ...runs.published.pair_card import pairs_card
+from ...runs.published.pair_set import PairSet, is_pair_set, write_manifest
 from .collecting import Collector, PairNumbers
 from .sources import PairData, open_pair_data
 

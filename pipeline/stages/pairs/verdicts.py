@@ -6,11 +6,11 @@ from typing import Any
 
 from ...config import InputConfig
 from ...errors import CurateError
+from ...inputs.columns.prompts import id_of, prompt_of
+from ...inputs.columns.texts import whole_values
 from ...inputs.evaluation.judgments import Log
 from ...inputs.ingest import Intake, Unusable, require_records
-from ...inputs.prompts import id_of, prompt_of
 from ...inputs.readers import Source
-from ...inputs.texts import whole_values
 from ...method.preferences.rivals import Answer, Rivals
 from ...method.replies.verdicts import recorded_scale
 from ...method.statistics.judge_results import ORDERS, verdict_of

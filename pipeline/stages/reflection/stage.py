@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...base.files import count_of
+from ...base.processes.sharding import WHOLE, Share
 from ...base.progress import say
-from ...base.sharding import WHOLE, Share
 from ...config import ReflectConfig
 from ...inputs.ingest import Intake
 from ...llm.budget import Budget

@@ -16,13 +16,13 @@ from ...inputs.evaluation.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.examples import input_identity
 from ...inputs.readers import Source, open_source
 from ...method.corpus.decontamination import EvaluationIndex
-from ...runs.baselines import write_baselines
-from ...runs.card import dataset_card
 from ...runs.decisions import DecisionFiles
 from ...runs.directory import RunDir, is_run, selection_key
 from ...runs.importing import SHARD, import_candidates, unused_notes
 from ...runs.lock import run_lock, turn_lock
-from ...runs.selected import write_sets
+from ...runs.published.baselines import write_baselines
+from ...runs.published.card import dataset_card
+from ...runs.published.selected import write_sets
 from ...scoring.engine import ScoringEngine
 from ...scoring.identity import ScoringIdentity, resolve
 from ...scoring.score_files import ScoreFiles

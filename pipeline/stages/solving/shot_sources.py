@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...config import InputConfig, SolveConfig
 from ...errors import CurateError, UsageError
-from ...inputs.column_names import columns_of
+from ...inputs.columns.column_names import columns_of
 from ...inputs.problems import QUESTIONS
 from ...inputs.readers import Row, Source, open_source
 from ...method.solutions.shots import Shot, draw

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...base.files import read_notes
 from ...config import InputConfig, command_words
-from ...config.options import options_of
+from ...config.options.flat import options_of
 from ...runs.directory import RunDir, student_of
 from ...runs.shard_counts import RECENT, newest, per_second, value_counts
 from .candidates import left_of

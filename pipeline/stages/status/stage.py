@@ -11,10 +11,10 @@ from ...config import command_words
 from ...runs.directory import RunDir, is_run
 from ...runs.lock import holders
 from ...runs.loop import ITERATIONS, MODEL, is_loop, loop_state, state_in_words
-from ...runs.pair_set import PairSet, is_pair_set
+from ...runs.published.pair_set import PairSet, is_pair_set
 from ...runs.selection_names import selection_keys
 from ...runs.shard_counts import newest
-from ...training.checkpoints import CLAIM, OPTIONS
+from ...training.folder.checkpoints import CLAIM, OPTIONS
 from .candidates import made_candidates
 from .following import (
     after_candidates,

@@ -10,7 +10,7 @@ from ...base.foreign_json import read_object
 from ...config import command_words
 from ...runs.lock import holders
 from ...runs.shard_counts import RECENT, newest
-from ...training.checkpoints import (
+from ...training.folder.checkpoints import (
     CHECKPOINTS,
     CLAIM,
     MANIFEST,

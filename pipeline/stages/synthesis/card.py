@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...base.foreign_text import one_line
-from ...runs.card import LOADING, counts_table, ending, front
 from ...runs.directory import RunDir
+from ...runs.published.card import LOADING, counts_table, ending, front
 
 _HOW = {
     "self-instruct": "Self-Instruct (arXiv 2212.10560): a teacher went on with lists of eight "

@@ -19,7 +19,7 @@ from ...config import (
     command_words,
     configured,
 )
-from ...config.options import options_of
+from ...config.options.flat import options_of
 from ...errors import BudgetReached, CurateError
 from ...models.devices import release_memory
 from ...stages.aligning import align

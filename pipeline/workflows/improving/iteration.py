@@ -18,7 +18,7 @@ from ...inputs.samples import write_samples
 from ...method.loops.recipes import LoopRecipe
 from ...runs.directory import RunDir
 from ...runs.loop import ANSWERS, MODEL, PAIRS, RATINGS, TRAINING, iteration_of
-from ...runs.pair_set import PairSet
+from ...runs.published.pair_set import PairSet
 from .calling import Calls
 from .material import Material, write_prompts
 from .mixing import write_training

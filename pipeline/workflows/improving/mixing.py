@@ -14,7 +14,7 @@ from ...method.replies.endings import incomplete
 from ...pair_records import PAIR_SCHEMA, Origin, Sample
 from ...runs.directory import RunDir
 from ...runs.loop import ANSWERS, PAIRS, TRAINING, iteration_of
-from ...runs.pair_set import PairSet
+from ...runs.published.pair_set import PairSet
 from .sampled import samples_of
 
 COLUMNS = ("id", "prompt", "chosen", "rejected", "chosen_from", "rejected_from")

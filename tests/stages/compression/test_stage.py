@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.pipeline.config import BpcConfig
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.scoring.packing import Span
+from curate.pipeline.scoring.forward.packing import Span
 from curate.pipeline.stages.compression.documents_file import rows_in_parts
 from curate.pipeline.stages.compression.stage import BpcResult, measure
 

@@ -13,7 +13,7 @@ from curate.pipeline.config import InputConfig, PairsConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.records import Candidate, CandidateKind, Score
 from curate.pipeline.runs.directory import RunDir
-from curate.pipeline.runs.pair_set import PairSet
+from curate.pipeline.runs.published.pair_set import PairSet
 from curate.pipeline.scoring.identity import ScoringIdentity, note_identity
 from curate.pipeline.scoring.score_files import ScoreFiles
 from curate.pipeline.stages.explaining import explain, in_words

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curate.pipeline.base.signals import interruptible
+from curate.pipeline.base.processes.signals import interruptible
 from curate.pipeline.config import InputConfig, ModelConfig, ReflectConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling

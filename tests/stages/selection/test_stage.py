@@ -15,7 +15,7 @@ from curate.pipeline.config import InputConfig, SelectConfig
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.records import Candidate
 from curate.pipeline.runs.directory import RunDir
-from curate.pipeline.runs.selected import finished_selection
+from curate.pipeline.runs.published.selected import finished_selection
 from curate.pipeline.stages.selection.stage import SelectResult, select
 
 from ...scoring.tiny import byte_level, llama, save_student

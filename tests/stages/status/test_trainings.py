@@ -8,7 +8,7 @@ import pytest
 
 from curate.pipeline.stages.status.stage import status
 from curate.pipeline.stages.status.wording import in_words
-from curate.pipeline.training.checkpoints import CHECKPOINTS, CLAIM, MANIFEST, OPTIONS, seal
+from curate.pipeline.training.folder.checkpoints import CHECKPOINTS, CLAIM, MANIFEST, OPTIONS, seal
 
 
 def training(folder: Path, *steps: int, **options: Any) -> Path:

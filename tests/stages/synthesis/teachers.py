@@ -7,7 +7,7 @@ from typing import Any
 
 from curate.pipeline.commands import synthesize
 from curate.pipeline.config import InputConfig, ModelConfig, SynthesizeConfig
-from curate.pipeline.runs.arrow_set import read_rows
+from curate.pipeline.runs.published.arrow_set import read_rows
 from curate.pipeline.stages.synthesis.stage import SynthesizeResult
 
 from ...llm.faulty_server import Answer, FaultyServer, Received, completion

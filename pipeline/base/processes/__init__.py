@@ -1,0 +1,1 @@
+"""Processes: which one a number means, ranks, shares of the work, signals, work begun ahead."""

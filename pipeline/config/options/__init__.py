@@ -1,0 +1,1 @@
+"""A configuration's fields as flat options: on the command line, in `--config` files, recorded."""

@@ -1,0 +1,1 @@
+"""Rows -> texts, by the columns that a data set has."""

@@ -1,0 +1,1 @@
+"""Models behind a server that is there already: requests one by one, or as batch jobs."""

@@ -1,0 +1,1 @@
+"""The numbers of a report, from the tables of a run; nothing is drawn here."""

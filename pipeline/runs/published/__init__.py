@@ -1,0 +1,1 @@
+"""What leaves a run: data sets that `datasets` loads, with their cards."""

@@ -1,0 +1,1 @@
+"""Token sequences -> log-probabilities: packed rows, attention over them, the head."""

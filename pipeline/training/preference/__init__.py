@@ -1,0 +1,1 @@
+"""Training on preference pairs: rows, reference, losses, trainer."""

@@ -1,0 +1,1 @@
+"""The parts of `curate compare`: its training sets, preference pairs, judged answers."""
