@@ -20,7 +20,7 @@ from hypothesis import settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("no deadline", deadline=None)  # other work may hold the cores
 settings.load_profile("no deadline")
-gc.disable()  # while libraries are loaded
+gc.disable()  # until libraries are loaded
 atexit.register(gc.unfreeze)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -36,7 +36,6 @@ def shared(place: str) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What trains comes first, so that no worker is left with it at the end."""
     items.sort(key=lambda item: not {"workflows", "training"} & {*item.path.parts})
-    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,6 +43,7 @@ def libraries_apart() -> None:
     """Leave libraries out of collections: the product collects after each model that it frees."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
