@@ -7,7 +7,7 @@ from typing import Any
 
 
 @contextmanager
-def panels(number: int, path: Path, *, height: float = 3.0) -> Iterator[Sequence[Any]]:
+def panels(number: int, path: Path, *, height: float = 3.5) -> Iterator[Sequence[Any]]:
     """The axes of so many panels of a height in inches, which are then written.
 
     The margins are given: a layout that finds them draws all twice.
