@@ -17,6 +17,7 @@ from .attention import AMPERE, NAME, register
 from .head import Head
 from .hidden_states import alone_states, packed_states, to_device
 from .packing import Pack
+from .products import speed_up
 from .proof import (
     Probe,
     Proof,
@@ -122,6 +123,8 @@ def student_of(model: Any, dtype: torch.dtype, *, max_length: int | None = None)
         own = own_way(model)
         check_causal(model, own)
         probe = probe_of(model, own, max_length)
+        if device.type == "cpu":
+            speed_up(model)
         proof = _prove_packed(model, head, probe)
         if head is not None and not proof.reason:
             states = packed_states(model)
