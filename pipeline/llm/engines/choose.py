@@ -1,4 +1,4 @@
-"""Chooses and makes the engine of a model that is asked."""
+"""Chooses and makes the engine of a model that is asked; those at servers import httpx2."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -9,11 +9,8 @@ from ...records import REFLECTIONS
 from ..prices import Prices, prices_of
 from ..protocol import Engine
 from ..rates import Rates
-from .endpoints import PATIENCE, EndpointsEngine
 from .in_process import InProcessEngine
-from .openai_server import OpenAIEngine
 from .recorded import RecordedEngine
-from .vllm_server import VLLMEngine
 
 DOES: dict[Role, str] = {
     "teacher": "that reflects",
@@ -84,6 +81,8 @@ def make_engine(config: ModelConfig, *, slots: Sequence[str] = REFLECTIONS) -> E
             role=config.role,
         )
     if engine == "vllm":
+        from .vllm_server import VLLMEngine
+
         return VLLMEngine(
             config.model,
             ceiling=config.concurrency,
@@ -96,6 +95,9 @@ def make_engine(config: ModelConfig, *, slots: Sequence[str] = REFLECTIONS) -> E
 
 
 def _at_servers(config: ModelConfig, model: str) -> Engine:
+    from .endpoints import PATIENCE, EndpointsEngine
+    from .openai_server import OpenAIEngine
+
     rates = Rates(rpm=config.rpm, tpm=config.tpm)
 
     def make(url: str, patience: float) -> OpenAIEngine:

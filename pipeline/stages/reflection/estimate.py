@@ -10,7 +10,7 @@ from ...errors import RequestFailed
 from ...inputs.ingest import Intake
 from ...llm.ask import Asker
 from ...llm.budget import Budget
-from ...llm.engines.batch_jobs import Job, submitted
+from ...llm.engines.batch_notes import Job, submitted
 from ...llm.engines.choose import is_sold, make_engine, model_prices
 from ...llm.journal import Journal
 from ...llm.protocol import Reply
