@@ -8,7 +8,6 @@ from curate.pipeline.scoring.products import linear, speed_up
 
 from .tiny import llama
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
