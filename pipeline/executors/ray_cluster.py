@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from threading import Condition, Lock
 from typing import Any, TypeVar
 
 from ..base.progress import say
 from ..errors import CurateError
-from .processes import ATTEMPTS, Setup, out_of_memory
+from .processes import ATTEMPTS, IN_HAND, Setup, out_of_memory
 
 Item = TypeVar("Item")
 # Ray would write among our results; its log folder has what it says of workers as well.
@@ -41,7 +42,7 @@ def over_ray(
     """Items as they are done, in any order. `setup(device, *arguments)` makes a worker's function.
 
     `device` is `cpu`, `cuda`, or `auto`: GPUs if the cluster has any. Each of the workers, by
-    default as many as there are, has one GPU, or one CPU and one thread. Raises a worker's
+    default as many as there are, has one GPU, or one CPU, and two items in hand. Raises a worker's
     CurateError, and one of its own when an item kills three workers or Ray itself fails.
     """
     if not items:
@@ -152,7 +153,12 @@ def _rows(ray: Any, given: Mapping[str, Any], unit: str, number: int) -> Iterato
         batch_size=1,
         # A queue before each worker would leave some idle at the end.
         compute=ActorPoolStrategy(
-            min_size=1, max_size=number, initial_size=number, max_tasks_in_flight_per_actor=1
+            min_size=1,
+            max_size=number,
+            initial_size=number,
+            max_tasks_in_flight_per_actor=IN_HAND,
+            max_concurrent_calls_per_actor=IN_HAND,
+            enable_true_multi_threading=True,
         ),
         fn_constructor_kwargs=given,
         **({"num_gpus": 1} if unit == "GPU" else {"num_cpus": 1}),
@@ -173,14 +179,42 @@ class _Begun:
     def __init__(self) -> None:
         self.times: Counter[int] = Counter()
 
-    def add(self, item: int) -> int:
-        """How often it is, this time included."""
-        self.times[item] += 1
+    def before(self, item: int) -> int:
+        """How often it was."""
         return self.times[item]
+
+    def add(self, item: int) -> None:
+        """It is begun."""
+        self.times[item] += 1
+
+
+class _Turns:
+    """Lets items run side by side, but alone the one that may kill its worker."""
+
+    def __init__(self) -> None:
+        self.changed = Condition()
+        self.running = 0
+        self.alone = False
+
+    @contextmanager
+    def turn(self, *, alone: bool) -> Iterator[None]:
+        """Begins once it may."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.alone and not (alone and self.running))
+            self.running += 1
+            self.alone = alone
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.running -= 1
+                self.alone = False
+                self.changed.notify_all()
 
 
 class _Worker:
-    """What Ray keeps on each GPU or CPU: it does an item a call, and tells how that went."""
+    """What Ray keeps on each GPU or CPU: it does an item a call, in several threads, and tells
+    how that went."""
 
     def __init__(
         self,
@@ -194,40 +228,45 @@ class _Worker:
         self.setup, self.device, self.arguments = setup, device, arguments
         self.items, self.begun = items, begun
         self.function: Callable[[Any], None] | None = None
+        self.making, self.turns = Lock(), _Turns()
         self.heard = _Heard()
         logging.getLogger("curate").addHandler(self.heard)
         with suppress(OSError):  # names of files are the caller's
             os.chdir(folder)
-        if device == "cpu":
-            import torch
-
-            torch.set_num_threads(1)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """One item, by its place among all."""
         import ray
 
         place = int(batch["item"][0])
-        times = ray.get(self.begun.add.remote(place))
-        error = ""
+        item, begun = self.items[place], ray.get(self.begun.before.remote(place))
+        with self.turns.turn(alone=begun > 0):
+            if begun == ATTEMPTS:
+                error = f"{ATTEMPTS} workers died over {item}; what was finished is kept"
+            else:
+                ray.get(self.begun.add.remote(place))
+                error = self._error_of(item)
+        if begun and not error:
+            self.heard.lines.append(f"note: a worker died with {item} in hand; it is done now")
+        return {"item": [place], "error": [error], "said": [self.heard.taken()]}
+
+    def _error_of(self, item: Any) -> str:
+        """Do it; why it cannot be done, else nothing."""
+        if self.device == "cpu":
+            import torch
+
+            torch.set_num_threads(1)
         try:
-            self._work(self.items[place], times)
+            with self.making:
+                self.function = self.function or self.setup(self.device, *self.arguments)
+            self.function(item)
         except CurateError as raised:
-            error = str(raised)
+            return str(raised)
         except Exception as raised:
             if (found := out_of_memory(raised, self.device)) is None:
                 raise
-            error = str(found)
-        if times > 1 and not error:
-            self.heard.lines.append(f"note: a worker died over {self.items[place]}; it is done now")
-        return {"item": [place], "error": [error], "said": [self.heard.taken()]}
-
-    def _work(self, item: Any, times: int) -> None:
-        if times > ATTEMPTS:
-            raise CurateError(f"{ATTEMPTS} workers died over {item}; what was finished is kept")
-        if self.function is None:
-            self.function = self.setup(self.device, *self.arguments)
-        self.function(item)
+            return str(found)
+        return ""
 
 
 class _Heard(logging.Handler):
