@@ -40,7 +40,8 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     def load(*args: Any, **options: Any) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(*args, **options)
         _check_normalizer(tokenizer)
-        tokenizer("a")  # some settings are read only now
+        with tokenizer_errors(tokenizer):
+            tokenizer("a")  # some settings are read only now
         return tokenizer
 
     config = load_config(name, revision)
@@ -103,6 +104,21 @@ def memory_errors(name: str, device: "torch.device | str") -> Iterator[None]:
             f"{name} does not fit into the memory of {device}: take a smaller model or dtype, "
             "or a device with more free memory"
         ) from None
+
+
+@contextmanager
+def tokenizer_errors(tokenizer: Any) -> Iterator[None]:
+    """Turn a panic of the tokenizers library, which is no Exception, into a CurateError.
+
+    One comes of a regular expression that gives a text up.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        name = tokenizer.name_or_path
+        raise CurateError(f"the tokenizer of {name!r} cannot take a text: {error}") from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

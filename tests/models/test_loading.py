@@ -13,10 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.pipeline.config import EvaluateConfig
 from curate.pipeline.errors import CurateError
-from curate.pipeline.llm.engines.continuous_batching import Settings, start_model
+from curate.pipeline.llm.engines.continuous_batching import LoadedModel, Settings, start_model
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.scoring.model import load_student
+from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.stages.evaluation.benchmark import load_for_tasks
+from curate.pipeline.templates import student_template
 
 Change = Callable[[Path], None]
 
@@ -120,6 +122,28 @@ def test_what_does_not_load_is_one_sentence(
     with pytest.raises(CurateError, match=message) as caught:
         way(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_that_a_tokenizer_gives_up_is_one_sentence(
+    tiny_student: Path, tmp_path: Path
+) -> None:
+    """Its regular expression tries more ways than the library allows, which panics."""
+    shutil.copytree(tiny_student, tmp_path / "model")
+    split = {"type": "Split", "pattern": {"Regex": "(?:b|b)+$"}, "behavior": "Isolated"}
+    edited("tokenizer.json", pre_tokenizer=split | {"invert": False})(tmp_path / "model")
+    tokenizer = load_tokenizer(str(tmp_path / "model"))
+    vicuna = student_template("vicuna", tokenizer)
+    tokens = Tokenization(tokenizer, vicuna, name="exact", max_length=64)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    model = LoadedModel(None, tokenizer, None, frozenset(), 64)
+    ways: list[Callable[[str], object]] = [
+        tokens.prefix_ids,
+        lambda text: model.encode([{"role": "user", "content": text}]),
+    ]
+    for way in ways:
+        assert way("b")
+        with pytest.raises(CurateError, match=r"cannot take a text: .*retry-limit"):
+            way("b" * 40 + "c")
 
 
 @pytest.mark.parametrize("name", ["./nothing", "no/such/folder", "nobody/nothing"])
