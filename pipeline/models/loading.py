@@ -40,8 +40,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     def load(*args: Any, **options: Any) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(*args, **options)
         _check_normalizer(tokenizer)
-        with tokenizer_errors(tokenizer):
-            tokenizer("a")  # some settings are read only now
+        tokenizer("a")  # some settings are read only now
         return tokenizer
 
     config = load_config(name, revision)
@@ -107,7 +106,7 @@ def memory_errors(name: str, device: "torch.device | str") -> Iterator[None]:
 
 
 @contextmanager
-def tokenizer_errors(tokenizer: Any) -> Iterator[None]:
+def tokenizer_errors(name: str) -> Iterator[None]:
     """Turn a panic of the tokenizers library, which is no Exception, into a CurateError.
 
     One comes of a regular expression that gives a text up.
@@ -117,8 +116,8 @@ def tokenizer_errors(tokenizer: Any) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        name = tokenizer.name_or_path
-        raise CurateError(f"the tokenizer of {name!r} cannot take a text: {error}") from None
+        reason = " ".join(str(error).split())[:200]
+        raise CurateError(f"the tokenizer of {name!r} fails on a text: {reason}") from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -137,7 +136,7 @@ def _load(
     if not os.path.exists(name):
         options["local_files_only"] = not hub_is_reachable()
     try:
-        with memory_errors(name, "this machine"):
+        with memory_errors(name, "this machine"), tokenizer_errors(name):
             # Left out, transformers would ask on the terminal whether to run a repository's code.
             return loader(name, revision=revision, trust_remote_code=False, **options)
     except CurateError:

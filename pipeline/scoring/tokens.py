@@ -257,7 +257,7 @@ class Tokenization:
     def _encode(self, texts: list[str], **how: bool) -> list[list[int]]:
         if not texts:
             return []
-        with self._one_at_a_time, tokenizer_errors(self.tokenizer):
+        with self._one_at_a_time, tokenizer_errors(self.tokenizer.name_or_path):
             if self._backend is not None:
                 return encode_fast(self._backend, texts, **how)
             ids: list[list[int]] = self.tokenizer(

@@ -90,6 +90,11 @@ def with_a_normalizer_that_doubles(folder: Path) -> None:
     edited("tokenizer.json", normalizer={"type": "Sequence", "normalizers": steps})(folder)
 
 
+def with_a_normalizer_that_gives_up(folder: Path) -> None:
+    step = {"type": "Replace", "pattern": {"Regex": r"(?:\w|\w)+$"}, "content": "0"}
+    edited("tokenizer.json", normalizer=step)(folder)
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "a weight missing": (without_a_weight, "lacks weights: model.layers.1.mlp.up_proj.weight"),
     "another size": (edited("config.json", intermediate_size=48), "of another size: model.layers"),
@@ -107,6 +112,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a text for a length": (edited("tokenizer_config.json", model_max_length="x"), "the tokenizer"),
     "a list to generate by": (with_a_list_to_generate_by, "cannot load the model"),
     "a normalizer that doubles": (with_a_normalizer_that_doubles, "100 times as long"),
+    "a normalizer that gives up": (with_a_normalizer_that_gives_up, "fails on a text"),
     "tokenizer.model alone": (with_sentencepiece_alone, "pip install sentencepiece"),
 }
 
@@ -142,7 +148,7 @@ def test_a_text_that_a_tokenizer_gives_up_is_one_sentence(
     ]
     for way in ways:
         assert way("b")
-        with pytest.raises(CurateError, match=r"cannot take a text: .*retry-limit"):
+        with pytest.raises(CurateError, match=r"fails on a text: .*retry-limit"):
             way("b" * 40 + "c")
 
 

@@ -51,16 +51,16 @@ class LoadedModel:
         text = self.tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True
         )
-        with tokenizer_errors(self.tokenizer):
+        with tokenizer_errors(self.tokenizer.name_or_path):
             return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     def decode(self, tokens: list[int]) -> str:
         """The text of a reply's tokens, special ones left out."""
-        return str(
-            self.tokenizer.decode(
+        with tokenizer_errors(self.tokenizer.name_or_path):
+            text = self.tokenizer.decode(
                 tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
-        )
+        return str(text)
 
     def stop(self) -> None:
         """End the thread at once (what it was working on fails) and free everything."""

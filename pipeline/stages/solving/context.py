@@ -29,7 +29,7 @@ def check_context(
     tokenizer = load_tokenizer(*model)
 
     def length(text: str) -> int:
-        with tokenizer_errors(tokenizer):
+        with tokenizer_errors(model[0]):
             return len(tokenizer(text, verbose=False)["input_ids"])
 
     constant = length(prompt.constant())
