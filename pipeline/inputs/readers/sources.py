@@ -42,7 +42,7 @@ def open_source(data: str) -> Source:
     if HUB_ID.fullmatch(data) and not format_of(data):
         return hub_source(data)
     if os.path.exists(place):
-        raise CurateError(f"{data} is no file: send what a pipe holds to standard input, and give -")
+        raise CurateError(f"{whole(data)} is no file: send a pipe to standard input, and give -")
     near = nearest_path(place) if len(place) < 4096 else ""
     raise CurateError(f"no such file or folder: {whole(data[:200])}{whole(near)}")
 
