@@ -14,9 +14,12 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from curate.cli import app
-from curate.pipeline.config import TemplateName
+from curate.pipeline.commandline.running import Output, register
+from curate.pipeline.commands import status
+from curate.pipeline.config import StatusConfig, TemplateName
 
 from .llm.batch_server import BatchServer
 from .llm.faulty_server import Answer, FaultyServer, Received, always, completion, error
@@ -610,6 +613,19 @@ def test_quiet_and_verbose_go_behind_any_command(place: Path, curate: Curate) ->
     assert quiet.code == 0 and quiet.err == "" and quiet.out.startswith("reflected 2 records")
     failed = curate("explain", place / "run", "x", "--verbose")
     assert failed.code == 1 and "Traceback" in failed.err and failed.err.count("error: ") == 1
+
+
+def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+    """Wherever it is come upon, as in a folder of another user."""
+
+    def read(config: StatusConfig) -> Output:
+        return Output(result=None, lines=Path(config.run).read_text("utf-8"))
+
+    own = typer.Typer()
+    register(own, status, read, example="", trains=False)
+    found = CliRunner().invoke(own, [str(tmp_path)])
+    assert found.exit_code == 1 and found.stderr.count("\n") == 1
+    assert f"error: cannot use {tmp_path}: " in found.stderr
 
 
 def test_help_lists_each_command_once(curate: Curate) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .foreign_json import read_object
+from .foreign_text import whole
 
 NOTE = b"curate.crc32"
 """The key, in a Parquet file's metadata, of the sum of all other bytes: eight hex digits."""
@@ -76,4 +77,4 @@ def read_checked(path: Path) -> dict[str, Any] | None:
 
 def _sum(value: Mapping[str, Any]) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+    return f"{zlib.crc32(whole(text).encode('utf-8')):08x}"  # as it is written

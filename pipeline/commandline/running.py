@@ -156,14 +156,22 @@ def _code(work: Callable[[], int], name: str, trains: bool) -> int:
             code = work()
         ranks.leave()
     except CurateError as error:
-        if is_talkative():
-            traceback.print_exc()
-        _say_why(f"error: {error_text(error)}")
-        return error.exit_code
+        return _failed(error)
+    except OSError as error:  # of a file that nobody asked before whether it may be used
+        if error.filename is None or isinstance(error, BrokenPipeError):
+            raise
+        return _failed(CurateError(f"cannot use {error.filename}: {error.strerror}"))
     except KeyboardInterrupt:
         _say_why("interrupted: the same command goes on from here")
         return INTERRUPTED
     return code
+
+
+def _failed(error: CurateError) -> int:
+    if is_talkative():
+        traceback.print_exc()
+    _say_why(f"error: {error_text(error)}")
+    return error.exit_code
 
 
 def _say_why(line: str) -> None:

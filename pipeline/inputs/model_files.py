@@ -52,7 +52,7 @@ def folder_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name not in _NOTES):
         if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
-            digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
+            digest.update(os.fsencode(f"{path.name}:{path.stat().st_size}\n"))
             large = path.stat().st_size > _LARGE
             digest.update(_remembered_hash(path).encode() if large else path.read_bytes())
     return digest.hexdigest()[:16]

@@ -105,6 +105,21 @@ def memory_errors(name: str, device: "torch.device | str") -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def tokenizer_errors(name: str) -> Iterator[None]:
+    """Turn a panic of the tokenizers library, which is no Exception, into a CurateError.
+
+    One comes of a regular expression that gives a text up.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise CurateError(f"the tokenizer of {name!r} fails on a text: {reason}") from None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory has run out, of a GPU or of this machine."""
     import torch
@@ -121,7 +136,7 @@ def _load(
     if not os.path.exists(name):
         options["local_files_only"] = not hub_is_reachable()
     try:
-        with memory_errors(name, "this machine"):
+        with memory_errors(name, "this machine"), tokenizer_errors(name):
             # Left out, transformers would ask on the terminal whether to run a repository's code.
             return loader(name, revision=revision, trust_remote_code=False, **options)
     except CurateError:

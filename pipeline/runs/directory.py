@@ -90,7 +90,8 @@ class RunDir:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
-        """A run that is there; CurateError if it is not."""
+        """A run that is there; CurateError if it is not, or has a name that cannot be noted."""
+        _refuse_name(Path(path))
         if not is_run(path):
             there = "no run of curate" if exists(path) else "no such run directory"
             near = "" if exists(path) else nearest_path(str(path))
@@ -234,7 +235,6 @@ def folder_beside(out: Path) -> Path:
     Raises CurateError where the file is there without one: it is not ours to replace.
     """
     folder = out.with_name(f"{out.name}.run")
-    _refuse_name(out)
     if isdir(out):
         raise CurateError(f"--out {out} is a folder; give the name of a file")
     if exists(out) and not is_run(folder):
@@ -248,10 +248,10 @@ def work_folder(out: Path, identity: Mapping[str, Any]) -> Path:
     return out.with_name(f".{out.name}.{digest}.work")
 
 
-def _refuse_name(out: Path) -> None:
+def _refuse_name(path: Path) -> None:
     """CurateError for a name that cannot be noted in a file: it is no UTF-8."""
-    if whole(str(out)) != str(out):
-        raise CurateError(f"--out {whole(str(out))}: the name is not UTF-8; choose another")
+    if whole(str(path)) != str(path):
+        raise CurateError(f"{whole(str(path))}: the name is not UTF-8; choose another")
 
 
 def shard_index(shard: Path) -> int:

@@ -12,6 +12,7 @@ from ..chat_template import SHIELD
 from ..config import TokenizationName
 from ..errors import CurateError
 from ..method.spans import Pair
+from ..models.loading import tokenizer_errors
 from ..records import ScoreStatus
 from ..templates import Template
 from .encoding import array, arrays, backend_of, encode_distinct, encode_fast
@@ -256,7 +257,7 @@ class Tokenization:
     def _encode(self, texts: list[str], **how: bool) -> list[list[int]]:
         if not texts:
             return []
-        with self._one_at_a_time:
+        with self._one_at_a_time, tokenizer_errors(self.tokenizer.name_or_path):
             if self._backend is not None:
                 return encode_fast(self._backend, texts, **how)
             ids: list[list[int]] = self.tokenizer(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..base.foreign_json import read_object
 from ..base.progress import say
 from ..chat_template import ChatTemplate
 from ..errors import CurateError
@@ -68,10 +69,7 @@ def _special_ids(tokenizer: Any) -> set[int]:
 
 def trained_with(model: str) -> str | None:
     """The template that a training of ours noted in a model's folder."""
-    try:
-        found = json.loads((Path(model) / "training.json").read_text("utf-8")).get("template")
-    except (OSError, ValueError, AttributeError):
-        return None
+    found = (read_object(Path(model) / "training.json") or {}).get("template")
     return found if found in (*SEPARATORS, "chat") else None
 
 

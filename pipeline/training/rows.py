@@ -248,7 +248,7 @@ def _split(
     rows: list[TrainingRow], held_out: float, seed: int
 ) -> tuple[list[TrainingRow], list[TrainingRow]]:
     """Below 1 a fraction (of at least one row), else a count; seed and ids decide which."""
-    count = int(held_out) if held_out >= 1 else max(round(held_out * len(rows)), held_out > 0)
+    count = int(held_out) if held_out >= 1 else max(round(held_out * len(rows)), int(held_out > 0))
     if count >= len(rows):
         raise CurateError(
             f"cannot hold out {count} of {len(rows)} rows: nothing would be trained on"

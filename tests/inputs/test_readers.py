@@ -574,6 +574,8 @@ def test_folder_without_data(tmp_path: Path) -> None:
 
 def test_missing_and_unknown(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no.jsonl") == f"no such file or folder: {tmp_path}/no.jsonl"
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert "standard input" in refusal(tmp_path / "pipe.jsonl")
     assert "no such file" in refusal("data/no.jsonl")  # a hub id does not end like a file
     assert "no such file" in refusal("")
     assert "no such file" in refusal("~nobody-of-this-name/data.jsonl")

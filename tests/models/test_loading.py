@@ -13,10 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from curate.pipeline.config import EvaluateConfig
 from curate.pipeline.errors import CurateError
-from curate.pipeline.llm.engines.local.continuous_batching import Settings, start_model
+from curate.pipeline.llm.engines.local.continuous_batching import LoadedModel, Settings, start_model
 from curate.pipeline.models.loading import load_causal_lm, load_config, load_tokenizer
 from curate.pipeline.scoring.model import load_student
+from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.stages.evaluation.benchmark import load_for_tasks
+from curate.pipeline.templates import student_template
 
 Change = Callable[[Path], None]
 
@@ -88,6 +90,11 @@ def with_a_normalizer_that_doubles(folder: Path) -> None:
     edited("tokenizer.json", normalizer={"type": "Sequence", "normalizers": steps})(folder)
 
 
+def with_a_normalizer_that_gives_up(folder: Path) -> None:
+    step = {"type": "Replace", "pattern": {"Regex": r"(?:\w|\w)+$"}, "content": "0"}
+    edited("tokenizer.json", normalizer=step)(folder)
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "a weight missing": (without_a_weight, "lacks weights: model.layers.1.mlp.up_proj.weight"),
     "another size": (edited("config.json", intermediate_size=48), "of another size: model.layers"),
@@ -105,6 +112,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a text for a length": (edited("tokenizer_config.json", model_max_length="x"), "the tokenizer"),
     "a list to generate by": (with_a_list_to_generate_by, "cannot load the model"),
     "a normalizer that doubles": (with_a_normalizer_that_doubles, "100 times as long"),
+    "a normalizer that gives up": (with_a_normalizer_that_gives_up, "fails on a text"),
     "tokenizer.model alone": (with_sentencepiece_alone, "pip install sentencepiece"),
 }
 
@@ -120,6 +128,28 @@ def test_what_does_not_load_is_one_sentence(
     with pytest.raises(CurateError, match=message) as caught:
         way(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_that_a_tokenizer_gives_up_is_one_sentence(
+    tiny_student: Path, tmp_path: Path
+) -> None:
+    """Its regular expression tries more ways than the library allows, which panics."""
+    shutil.copytree(tiny_student, tmp_path / "model")
+    split = {"type": "Split", "pattern": {"Regex": "(?:b|b)+$"}, "behavior": "Isolated"}
+    edited("tokenizer.json", pre_tokenizer=split | {"invert": False})(tmp_path / "model")
+    tokenizer = load_tokenizer(str(tmp_path / "model"))
+    vicuna = student_template("vicuna", tokenizer)
+    tokens = Tokenization(tokenizer, vicuna, name="exact", max_length=64)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    model = LoadedModel(None, tokenizer, None, frozenset(), 64)
+    ways: list[Callable[[str], object]] = [
+        tokens.prefix_ids,
+        lambda text: model.encode([{"role": "user", "content": text}]),
+    ]
+    for way in ways:
+        assert way("b")
+        with pytest.raises(CurateError, match=r"fails on a text: .*retry-limit"):
+            way("b" * 40 + "c")
 
 
 @pytest.mark.parametrize("name", ["./nothing", "no/such/folder", "nobody/nothing"])

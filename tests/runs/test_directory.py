@@ -11,10 +11,11 @@ from threading import Barrier
 
 import pytest
 
+from curate.pipeline.base.checksums import read_checked
 from curate.pipeline.base.files import read_parquet
 from curate.pipeline.errors import CurateError
 from curate.pipeline.records import CANDIDATES, Candidate
-from curate.pipeline.runs.directory import RunDir, by_record, folder_beside, is_run
+from curate.pipeline.runs.directory import RunDir, by_record, is_run
 
 IDENTITY = {"command": "reflect", "input": "f" * 64, "teacher": "m", "seed": None}
 
@@ -236,7 +237,15 @@ def test_names_that_cannot_be(tmp_path: Path) -> None:
     message = refusal(odd, IDENTITY)
     assert "not UTF-8" in message and message.encode() and not odd.exists()
     with pytest.raises(CurateError, match="not UTF-8"):
-        folder_beside(odd)
+        RunDir.open(odd)
+
+
+def test_a_run_may_note_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"replies\xff.jsonl")
+    run = RunDir.create(tmp_path / "run", IDENTITY, options={"replies": odd})
+    run.finish_stage("reflect", {"replies": odd})
+    assert RunDir.create(run.path, IDENTITY).stage("reflect")
+    assert read_checked(run.path / "config.json")
 
 
 @pytest.mark.parametrize("name", ["config.json", "manifest.json"])

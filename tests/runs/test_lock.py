@@ -288,7 +288,7 @@ def test_exactly_one_of_many_holds_it(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", RACE, str(tmp_path), "2.5"], check=True, timeout=60)
     events = Counter((tmp_path / "log").read_text().splitlines())
     assert set(events) <= {"held", "refused"}, events
-    assert events["held"] > 10
+    assert events["held"] > 1
     with run_lock(tmp_path, "select"):  # whatever died last, the lock is to be had
         pass
 

@@ -1,5 +1,6 @@
 """What a score depends on: said aloud, and short enough for a folder's name."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,13 @@ def test_todays_date_in_a_template_is_one_fixed_date(tmp_path: Path) -> None:
     identity = resolve(scoring_with(student, template="chat"), student)
     assert identity.template_date == "2024-07-26"
     assert "2024-07-26" in identity.in_words()
+
+
+def test_a_file_of_a_model_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    before = folder_hash(tmp_path)
+    (tmp_path / os.fsdecode(b"\xff.json")).write_text("{}", "utf-8")
+    assert folder_hash(tmp_path) != before
 
 
 def test_a_change_anywhere_in_a_large_file_is_seen(

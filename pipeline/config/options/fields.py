@@ -7,6 +7,7 @@ from operator import ge, gt, le
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ...base.foreign_text import whole
 from ...errors import UsageError
 
 Place = Literal["in", "out", "journal"]
@@ -135,7 +136,9 @@ def check_fields(config: Any) -> None:
 
 
 def check_item(label: str, item: Any, kind: Kind, about: Options) -> None:
-    """UsageError for a value that is no choice or out of range."""
+    """UsageError for a value that is no choice or out of range, or a name that cannot be noted."""
+    if about["place"] == "out" and whole(str(item)) != str(item):
+        raise UsageError(f"{label} {whole(str(item))}: the name is not UTF-8; choose another")
     if kind.choices and item not in kind.choices:
         raise UsageError(f"{label} takes {', '.join(kind.choices)}, not {item!r}")
     for key, says, holds in _LIMITS:

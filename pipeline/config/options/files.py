@@ -1,5 +1,6 @@
 """`--config FILE`: options by their names, in YAML or JSON; a run's own config.json is one."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,18 @@ def _typed(option: Option, value: Any, label: Callable[[str], str]) -> Any:
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        text = regular(path).read_text("utf-8")
+        text = (path if _is_opened(path) else regular(path)).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CurateError(f"cannot read --config {path}: {error}") from None
     found = _parsed(path, text)
     if not isinstance(found, dict):
         raise CurateError(f"{path} is no mapping of options to values, such as `max_ifd: 0.9`")
     return found
+
+
+def _is_opened(path: Path) -> bool:
+    """Whether it is a pipe that the shell has opened, for `<(…)`: another one may never end."""
+    return path.is_fifo() and os.path.realpath(path).startswith(("/proc/", "/dev/fd/"))
 
 
 def _parsed(path: Path, text: str) -> Any:

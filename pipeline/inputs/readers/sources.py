@@ -41,6 +41,8 @@ def open_source(data: str) -> Source:
         return _folder(data, Path(place))
     if HUB_ID.fullmatch(data) and not format_of(data):
         return hub_source(data)
+    if os.path.exists(place):
+        raise CurateError(f"{whole(data)} is no file: send a pipe to standard input, and give -")
     near = nearest_path(place) if len(place) < 4096 else ""
     raise CurateError(f"no such file or folder: {whole(data[:200])}{whole(near)}")
 

@@ -92,7 +92,8 @@ class Mark:
 def scan(text: str) -> list[Mark]:
     """Every mark of the text, in order."""
     plain = (m for m in _PLAIN.finditer(text) if _is_label(text, m))
-    found = [*plain, *_BRACKETED.finditer(text), *_CLOSING.finditer(text)]
+    bracketed = (_BRACKETED, _CLOSING) if "[" in text else ()  # few records have any
+    found = [*plain, *(m for pattern in bracketed for m in pattern.finditer(text))]
     found.sort(key=lambda m: m.start("tag"))
     marks: list[Mark] = []
     for m, after in zip(found, [*found[1:], None], strict=False):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from ...config import SolveConfig
 from ...errors import CurateError
 from ...llm.engines.choose import choose_engine
-from ...models.loading import context_of, load_config, load_tokenizer
+from ...models.loading import context_of, load_config, load_tokenizer, tokenizer_errors
 from ...runs.samples import Problem
 from .strategies import Prompt, question_of
 
@@ -27,11 +27,13 @@ def check_context(
     if context is None:
         return
     tokenizer = load_tokenizer(*model)
-    constant = len(tokenizer(prompt.constant(), verbose=False)["input_ids"])
-    lengths = (
-        (len(tokenizer(question_of(problem), verbose=False)["input_ids"]), problem.id)
-        for problem in problems()
-    )
+
+    def length(text: str) -> int:
+        with tokenizer_errors(model[0]):
+            return len(tokenizer(text, verbose=False)["input_ids"])
+
+    constant = length(prompt.constant())
+    lengths = ((length(question_of(problem)), problem.id) for problem in problems())
     longest = max(lengths, default=(0, "none"))
     needed = constant + longest[0] + config.teacher.max_tokens + TEMPLATE_TOKENS
     if needed > context:

@@ -66,7 +66,7 @@ def read_curve(folder: Path) -> Curve:
     try:
         rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
         return [{name: float(v) if v else None for name, v in row.items()} for row in rows]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:  # TypeError: a cell too many
         raise CurateError(
             f"{path} cannot be read ({error}): remove {folder} to train anew"
         ) from None

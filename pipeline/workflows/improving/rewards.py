@@ -117,9 +117,9 @@ def _noted(path: Path) -> dict[str, tuple[float | None, str | None]]:
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
             key, rating, reason = parse_json(line)
+            found[key] = (rating, reason)
         except (ValueError, TypeError):
             continue
-        found[key] = (rating, reason)
     return found
 
 

@@ -1,6 +1,7 @@
 """`--config FILE`: YAML, JSON, a run's config.json; what is wrong in one names key and file."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(CurateError, match=says):
         file_options(SelectConfig, written(tmp_path, text))
+
+
+def test_a_pipe_that_is_open_is_read_once() -> None:
+    """As a shell gives it for `--config <(…)`."""
+    read, write = os.pipe()
+    os.write(write, b"max_ifd: 0.9")
+    os.close(write)
+    assert file_options(SelectConfig, Path(f"/dev/fd/{read}")) == {"max_ifd": "0.9"}
+    os.close(read)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

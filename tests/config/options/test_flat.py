@@ -81,6 +81,7 @@ def test_values_are_converted(name: str, given: Any, value: Any) -> None:
         ({"engine": "steam"}, "--engine takes .*'steam'"),
         ({"max_token": 3}, "--max-token; the nearest one is max_tokens"),
         ({"data": None}, "--data is missing"),
+        ({"out": "run\udcff"}, "--out .*not UTF-8"),
     ],
 )
 def test_a_wrong_value_is_named(given: dict[str, Any], says: str) -> None:

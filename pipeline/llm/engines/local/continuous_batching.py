@@ -10,7 +10,7 @@ from ....base.progress import say
 from ....config import Role
 from ....errors import CurateError
 from ....models.devices import pick_device, pick_dtype, release_memory
-from ....models.loading import load_causal_lm, load_tokenizer
+from ....models.loading import load_causal_lm, load_tokenizer, tokenizer_errors
 from ....records import Message
 from ...flow_control import RESUME
 from .gumbel_sampling import GumbelSampler
@@ -51,16 +51,16 @@ class LoadedModel:
         text = self.tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True
         )
-        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        return tokens
+        with tokenizer_errors(self.tokenizer.name_or_path):
+            return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     def decode(self, tokens: list[int]) -> str:
         """The text of a reply's tokens, special ones left out."""
-        return str(
-            self.tokenizer.decode(
+        with tokenizer_errors(self.tokenizer.name_or_path):
+            text = self.tokenizer.decode(
                 tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
-        )
+        return str(text)
 
     def stop(self) -> None:
         """End the thread at once (what it was working on fails) and free everything."""
