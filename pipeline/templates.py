@@ -33,7 +33,8 @@ def _value(values: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
 
 
 @cache
-def _shipped(name: str) -> str:
+def shipped(name: str) -> str:
+    """A prompt or a template that comes with the package."""
     # The newline that ends the file is the file's, not the format's.
     return (
         resources.files("curate.prompts")
@@ -71,12 +72,12 @@ class Template:
 
     @property
     def version(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the template's text and separator."""
+        """The digest of the template's text and separator."""
         if self.chat is None:
-            texts = [*map(_shipped, (self.name, f"{self.name}.input", "guess")), self.separator]
+            texts = [*map(shipped, (self.name, f"{self.name}.input", "guess")), self.separator]
         else:
-            texts = [self.chat.source, _shipped("guess")]
-        return _digest(*texts)
+            texts = [self.chat.source, shipped("guess")]
+        return digest(*texts)
 
     def prompt(
         self,
@@ -97,7 +98,7 @@ class Template:
             return self.next_turn(user_turn(instruction, input))
         if system:
             instruction = f"{system}\n\n{instruction}"
-        wire = _shipped(f"{self.name}.input" if input else self.name)
+        wire = shipped(f"{self.name}.input" if input else self.name)
         return fill(wire, instruction=instruction, input=input)
 
     def context(self, history: Sequence[Message], *, system: str | None = None) -> tuple[str, ...]:
@@ -118,7 +119,7 @@ class Template:
 
     def next_turn(self, instruction: str) -> str:
         """What follows an answer and its end where a wire format is asked a further question."""
-        return fill(_shipped(f"{self.name}.next"), instruction=instruction)
+        return fill(shipped(f"{self.name}.next"), instruction=instruction)
 
     def guess(
         self, response: str, *, system: str | None = None, history: Sequence[Message] = ()
@@ -127,7 +128,7 @@ class Template:
 
         T(h, G(y)) behind a history. A system turn alone is none.
         """
-        request = fill(_shipped("guess"), response=response)
+        request = fill(shipped("guess"), response=response)
         return self.prompt(request, system=system if history else None, history=history)
 
     def headers(self) -> tuple[str, str, str]:
@@ -146,7 +147,7 @@ def with_history(instruction: str, history: Sequence[Message]) -> str:
     """An instruction behind the turns before it, as a teacher is shown them."""
     names = {"user": "User", "assistant": "Assistant"}
     turns = "\n\n".join(f"{names[turn['role']]}: {turn['content']}" for turn in history)
-    return fill(_shipped("history"), history=turns, instruction=instruction)
+    return fill(shipped("history"), history=turns, instruction=instruction)
 
 
 def student_template(choice: str, tokenizer: Any) -> Template:
@@ -175,32 +176,6 @@ def student_template(choice: str, tokenizer: Any) -> Template:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgePrompt:
-    """The request to judge answers; `version` is the hash of its text."""
-
-    text: str
-
-    @property
-    def version(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the text."""
-        return _digest(self.text)
-
-    def messages(self, **parts: str) -> tuple[Message, ...]:
-        """One user turn, its constant part first; `parts` are the prompt's places."""
-        return ({"role": "user", "content": fill(self.text, **parts)},)
-
-
-def judge_prompt() -> JudgePrompt:
-    """The shipped prompt that compares two answers."""
-    return JudgePrompt(_shipped("judge_pair"))
-
-
-def rating_prompt() -> JudgePrompt:
-    """The shipped prompt that rates one answer from 0 to 5."""
-    return JudgePrompt(_shipped("rate"))
-
-
-@dataclass(frozen=True, slots=True)
 class TeacherPrompts:
     """The two reflection prompts. `version` is the hash of both texts, part of a request's key."""
 
@@ -209,18 +184,19 @@ class TeacherPrompts:
 
     @property
     def version(self) -> str:
-        """The first 16 hex digits of the SHA-256 of both texts."""
-        return _digest(self.reflect_instruction, self.reflect_response)
+        """The digest of both texts."""
+        return digest(self.reflect_instruction, self.reflect_response)
 
 
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+def digest(*texts: str) -> str:
+    """The first 16 hex digits of the SHA-256 of some texts."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def teacher_prompts(folder: Path | None = None) -> TeacherPrompts:
     """The shipped prompts, or those of a folder that holds files of the same names."""
     if folder is None:
-        return TeacherPrompts(*(_shipped(name) for name in PROMPTS))
+        return TeacherPrompts(*(shipped(name) for name in PROMPTS))
     return TeacherPrompts(*(_own_prompt(folder / f"{name}.txt") for name in PROMPTS))
 
 
@@ -244,16 +220,11 @@ def _read(path: Path) -> str:
         raise CurateError(f"cannot read the prompt {path}: {error}") from None
 
 
-def solving_prompt(name: str) -> str:
-    """A shipped prompt of `curate solve`."""
-    return _shipped(name)
+def asking_turn(prompt: str, **values: str) -> tuple[Message, ...]:
+    """A shipped prompt, filled, as one user turn."""
+    return ({"role": "user", "content": fill(shipped(prompt), **values)},)
 
 
-def synthesis_prompt(name: str, **values: str) -> tuple[Message, ...]:
-    """A shipped prompt of `curate synthesize`, filled, as one user turn."""
-    return ({"role": "user", "content": fill(_shipped(name), **values)},)
-
-
-def prompts_version(names: Sequence[str]) -> str:
-    """The first 16 hex digits of the SHA-256 of shipped prompts."""
-    return _digest(*map(_shipped, names))
+def prompts_version(*names: str) -> str:
+    """The digest of shipped prompts."""
+    return digest(*map(shipped, names))

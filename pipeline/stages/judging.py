@@ -29,8 +29,9 @@ from ..method.statistics.judge_results import (
 )
 from ..records import user_turn
 from ..runs.directory import RunDir, folder_beside
-from ..templates import JudgePrompt, judge_prompt
+from ..templates import asking_turn, prompts_version
 
+PROMPT = "judge_pair"
 SLOTS = {"": "forward", "_reverse": "reverse"}
 """What a request in either order is called in the journal and in recorded replies."""
 
@@ -68,16 +69,14 @@ def judge(config: JudgeConfig) -> Judged:
     kept.
     """
     matched = match_answers(config.first, config.second, config.columns, config.questions)
-    prompt = judge_prompt()
-    create_run = partial(_create_run, config, matched, prompt)
     with asking_job(
         config.judge,
         "judge",
-        create_run=create_run,
-        version=prompt.version,
+        create_run=partial(_create_run, config, matched),
+        version=prompts_version(PROMPT),
         slots=tuple(SLOTS.values()),
     ) as job:
-        rows = job.for_each(matched.pairs, _Judge(job.asker, prompt).row, unit="pairs")
+        rows = job.for_each(matched.pairs, _Judge(job.asker).row, unit="pairs")
         file = job.run.path / VERDICTS if _is_folder(config.out) else config.out
         assert file is not None
         about = {"model_1": matched.models[0], "model_2": matched.models[1], "scale": ASKED}
@@ -105,9 +104,7 @@ def recompute(path: Path) -> Outcome:
     return pair_outcome(log.rows, recorded_scale(log.about))
 
 
-def _create_run(
-    config: JudgeConfig, matched: Matched, prompt: JudgePrompt, engine: Engine
-) -> RunDir:
+def _create_run(config: JudgeConfig, matched: Matched, engine: Engine) -> RunDir:
     columns = config.columns
     identity = {
         "command": "judge",
@@ -115,7 +112,7 @@ def _create_run(
         "columns": [columns.instruction_column, columns.input_column, columns.output_column],
         "judge": engine.name,
         "revision": engine.revision,
-        "prompt": prompt.version,
+        "prompt": prompts_version(PROMPT),
         **config.judge.sampling,
     }
     return RunDir.create(_folder(config, identity), identity)
@@ -139,8 +136,8 @@ def _is_folder(out: Path | None) -> bool:
 class _Judge:
     """Asks for both orders of a pair."""
 
-    def __init__(self, asker: Asker, prompt: JudgePrompt) -> None:
-        self._asker, self._prompt = asker, prompt
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
 
     async def row(self, pair: AnswerPair) -> dict[str, Any]:
         """The pair with its two reviews, as the log has it."""
@@ -156,8 +153,8 @@ class _Judge:
         first, second = pair.answers
         answers = (second, first) if order else (first, second)
         instruction = user_turn(pair.instruction, pair.input)
-        messages = self._prompt.messages(
-            instruction=instruction, answer_1=answers[0], answer_2=answers[1]
+        messages = asking_turn(
+            PROMPT, instruction=instruction, answer_1=answers[0], answer_2=answers[1]
         )
         part: dict[str, Any]
         try:

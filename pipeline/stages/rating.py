@@ -25,9 +25,10 @@ from ..method.statistics.judge_exam import JudgeExam, judge_exam
 from ..pair_records import Sample
 from ..records import Message
 from ..runs.directory import RunDir, folder_beside
-from ..templates import JudgePrompt, rating_prompt
+from ..templates import asking_turn, prompts_version
 
 CUT = "the answer is not whole"
+PROMPT = "rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +76,15 @@ def rate(config: JudgeConfig) -> Rated:
             f"--eft needs answers that people ranked, and {source.name} has no column 'rank', nor "
             "'chosen' and 'rejected'"
         )
-    prompt, out = rating_prompt(), _out(config)
+    out = _out(config)
     with asking_job(
         config.judge,
         "judge",
-        create_run=partial(_create_run, config, source, prompt, folder_beside(out)),
-        version=prompt.version,
+        create_run=partial(_create_run, config, source, folder_beside(out)),
+        version=prompts_version(PROMPT),
         slots=tuple(map(_slot, range(config.times))),
     ) as job:
-        rater = _Rater(job.asker, prompt, config.times)
+        rater = _Rater(job.asker, config.times)
         answers = job.for_each(samples, rater.rated, unit="answers")
         rated = [answer.sample for answer in answers]
         write_samples(out, rated)
@@ -129,9 +130,7 @@ def _out(config: JudgeConfig) -> Path:
     return out
 
 
-def _create_run(
-    config: JudgeConfig, source: Source, prompt: JudgePrompt, folder: Path, engine: Engine
-) -> RunDir:
+def _create_run(config: JudgeConfig, source: Source, folder: Path, engine: Engine) -> RunDir:
     columns: InputConfig = config.columns
     identity = {
         "command": "judge --rate",
@@ -139,7 +138,7 @@ def _create_run(
         "columns": [columns.instruction_column, columns.input_column, columns.output_column],
         "judge": engine.name,
         "revision": engine.revision,
-        "prompt": prompt.version,
+        "prompt": prompts_version(PROMPT),
         **config.judge.sampling,
     }
     return RunDir.create(folder, identity)
@@ -153,15 +152,15 @@ def _slot(number: int) -> str:
 class _Rater:
     """Asks for all ratings of an answer."""
 
-    def __init__(self, asker: Asker, prompt: JudgePrompt, times: int) -> None:
-        self._asker, self._prompt, self._times = asker, prompt, times
+    def __init__(self, asker: Asker, times: int) -> None:
+        self._asker, self._times = asker, times
 
     async def rated(self, sample: Sample) -> RatedAnswer:
         """The answer with the mean of its valid ratings; one that was cut is not asked about."""
         if incomplete(sample.finish_reason):
             cut = replace(sample, rating=None, ratings=(), rating_reason=CUT)
             return RatedAnswer(sample=cut)
-        messages = self._prompt.messages(instruction=_asked(sample), answer=sample.output)
+        messages = asking_turn(PROMPT, instruction=_asked(sample), answer=sample.output)
         reviews = await together(
             self._review(sample, messages, number) for number in range(self._times)
         )

@@ -73,7 +73,7 @@ def synthesize(config: SynthesizeConfig) -> SynthesizeResult:
     """
     source, intake = open_source(config.input.data), Intake()
     seeds = read_seeds(source, config, intake)
-    sets, version = open_sets(config.decontaminate), prompts_version(PROMPTS[config.method])
+    sets, version = open_sets(config.decontaminate), prompts_version(*PROMPTS[config.method])
     with asking_job(
         config.sampling,
         "synthesize",
