@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..base.checksums import checksum_holds, with_checksum
-from ..base.files import create_json, read_parquet, write_json, write_parquet
+from ..base.files import create_json, intact_parquet, write_json, write_parquet
 from ..base.foreign_json import read_object
 from ..base.foreign_text import whole
 from ..base.nearest import nearest_path
@@ -199,13 +199,13 @@ class RunDir:
 
     def shard_table(self, path: Path, columns: list[str] | None = None) -> pa.Table:
         """The same as a table, of all columns or of some."""
-        found = read_parquet(path, columns)
-        if found is None:
-            _ = self.config
-            raise CurateError(
-                f"the shard {path} is damaged: remove it and run the command that made it again"
+        try:
+            return intact_parquet(
+                path, columns, remedy="remove it and run the command that made it again"
             )
-        return found[0]
+        except CurateError:
+            _ = self.config  # in a run that was moved away all is absent
+            raise
 
     def records(self) -> Iterator[list[Candidate]]:
         """All candidates, a record at a time, in input order."""

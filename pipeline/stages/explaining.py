@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from ..base.files import read_parquet
+from ..base.files import intact_parquet
 from ..base.foreign_json import parse_json
 from ..errors import CurateError
 from ..llm.journal import Journal
@@ -175,11 +175,9 @@ def _selection(run: RunDir, key: str, id: str, *, scores: bool) -> dict[str, Any
 
 def _rows_of(path: Path, id: str) -> list[dict[str, Any]]:
     """The scores of a record in a shard; CurateError when it is damaged."""
-    found = read_parquet(path)
-    if found is None:
-        raise CurateError(f"the scores {path} are damaged: run `curate select` again")
-    scores = found[0].filter(pc.equal(found[0]["id"], id))
-    rows: list[dict[str, Any]] = scores.drop(["texts"]).to_pylist()
+    scores = intact_parquet(path, remedy="run `curate select` again")
+    own = scores.filter(pc.equal(scores["id"], id))
+    rows: list[dict[str, Any]] = own.drop(["texts"]).to_pylist()
     return rows
 
 

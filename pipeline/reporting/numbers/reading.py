@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...base.checksums import read_checked
-from ...base.files import read_parquet
+from ...base.files import intact_parquet
 from ...errors import CurateError
 from ...records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
 from ...runs.decisions import DecisionFiles
@@ -119,13 +120,10 @@ def _sets(run: RunDir, key: str) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _scores(folder: Path) -> pa.Table:
-    tables = [_SCORES.empty_table()]
-    for path in sorted(folder.glob("part-*.parquet")):
-        found = read_parquet(path, _SCORES.names)
-        if found is None:
-            raise CurateError(f"the scores {path} are damaged: run curate select again")
-        tables.append(found[0].select(_SCORES.names).cast(_SCORES))
-    return pa.concat_tables(tables)
+    read = partial(intact_parquet, columns=_SCORES.names, remedy="run curate select again")
+    tables = map(read, sorted(folder.glob("part-*.parquet")))
+    parts = (table.select(_SCORES.names).cast(_SCORES) for table in tables)
+    return pa.concat_tables([_SCORES.empty_table(), *parts])
 
 
 def _set(folder: Path) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...base.files import read_parquet, replace_folder, write_parquet
+from ...base.files import intact_parquet, replace_folder, write_parquet
 from ...base.progress import Progress
 from ...config import CheckConfig, CheckRules
 from ...errors import CurateError, UsageError
@@ -130,10 +130,8 @@ def _table(checked: Sequence[Checked]) -> pa.Table:
 def _read_verdicts(run: RunDir, folder: Path) -> Iterator[Checked]:
     """The problems with the verdicts as they are on disk."""
     for shard in shards(run):
-        found = read_parquet(folder / shard.name)
-        assert found is not None, f"{folder / shard.name} was just written"
         rows: dict[str, list[dict[str, Any]]] = {}
-        for row in found[0].to_pylist():
+        for row in intact_parquet(folder / shard.name, remedy="check again").to_pylist():
             rows.setdefault(row["id"], []).append(row)
         for attempted in attempted_problems(run, shard):
             yield attempted, _verdicts(rows.get(attempted.problem.id, []))

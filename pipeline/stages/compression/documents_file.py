@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...base.files import read_notes, read_parquet, write_atomically, write_parquet
+from ...base.files import intact_parquet, read_notes, write_atomically, write_parquet
 from ...errors import CurateError
 from ...method.statistics.compression import bits_per
 from ...runs.directory import work_folder
@@ -86,10 +86,8 @@ def _grouped(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
 
 
 def _read(part: Path) -> list[Row]:
-    found = read_parquet(part)
-    if found is None:
-        raise CurateError(f"{part} is damaged: remove its folder and run the same command again")
-    rows: list[Row] = found[0].to_pylist()
+    remedy = "remove its folder and run the same command again"
+    rows: list[Row] = intact_parquet(part, remedy=remedy).to_pylist()
     return rows
 
 
