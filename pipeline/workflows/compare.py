@@ -20,11 +20,12 @@ from ..records import Example, user_turn
 from ..runs.directory import RunDir
 from ..runs.published.selected import finished_selections, scored_template
 from ..runs.selection_names import label_of
-from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
+from ..stages.finetuning import data_set, finetune_records, say_differences
 from ..training.folder.checkpoints import OPTIONS
 from ..training.folder.loss_curve import draw_preference_curves
 from ..training.folder.publication import TrainingResult
-from ..training.rows import as_example
+from ..training.preparation import RecordSource
+from ..training.rows import Record, as_example
 from .comparing.judging import (
     Judgement,
     Questions,
@@ -233,7 +234,7 @@ def _trained(config: CompareConfig, material: _Material, name: str, seed: int) -
         "selection": _selection(pool, name),
         "set": name,
     }
-    held_out = material.held_out
+    held_out = RecordSource[Record](records=material.held_out)
     if config.pairs and pairs and name in LOSSES:
         result = train_on_pairs(
             finetuning, config.pairs, pairs, name, origin=origin, held_out=held_out
@@ -245,7 +246,7 @@ def _trained(config: CompareConfig, material: _Material, name: str, seed: int) -
         result = finetune_records(
             finetuning,
             RecordSource(records=records, origin=origin),
-            held_out=RecordSource(records=held_out),
+            held_out=held_out,
             title=f"{name}, seed {seed}",
         )
     gc.collect()  # a trainer is in reference cycles: its memory would stay taken

@@ -13,13 +13,14 @@ from ...config.alignment import AlignConfig, LossName, PreferenceRecipe
 from ...config.comparison import CompareConfig, PairTrainingConfig
 from ...config.training import FinetuneConfig, Recipe
 from ...method.statistics.intervals import Interval, t_interval
-from ...stages.aligning import PairInput, align_pairs, pair_job
+from ...stages.aligning import align_pairs, pair_job
 from ...training.folder.loss_curve import Curve, read_curve
 from ...training.folder.publication import TrainingResult
 from ...training.job import Job
 from ...training.launch import without_library_output
 from ...training.preference.reference import Reference, log_probabilities
-from ...training.rows import Records
+from ...training.preparation import RecordSource
+from ...training.rows import Record
 from .training_sets import PairPool, longer_chosen
 
 Trained = Mapping[tuple[str, int], TrainingResult]
@@ -74,13 +75,14 @@ def train_on_pairs(
     name: str,
     *,
     origin: Mapping[str, str],
-    held_out: Records,
+    held_out: RecordSource[Record],
 ) -> TrainingResult:
     """Train with the loss that the name says; `held_out` are measured as in fine-tuning."""
     pairs = longer_chosen(pool.training) if name == BY_LENGTH else pool.training
     return align_pairs(
         _align_config(config, options, LOSSES[name]),
-        PairInput(pairs=pairs, origin={**origin, "pairs": pool.source}, held_out=held_out),
+        RecordSource(records=pairs, origin={**origin, "pairs": pool.source}),
+        held_out=held_out,
         title=f"{name}, seed {config.seed}",
     )
 
@@ -119,7 +121,7 @@ class HeldOutPairs:
         folder = config.out / "held-out-pairs"
         align = _align_config(replace(config, out=folder), options, "dpo")
         with without_library_output():
-            job, _ = pair_job(align, PairInput(pairs=pool.held_out, origin={}))
+            job = pair_job(align, RecordSource(records=pool.held_out))
             return cls(job=job, before=_scored(job, align.model, align.revision, "untrained"))
 
     def after(self, trained: Path) -> Values:
