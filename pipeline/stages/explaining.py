@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from ..base.files import intact_parquet
 from ..base.foreign_json import parse_json
+from ..base.tables import shown
 from ..errors import CurateError
 from ..llm.journal import Journal
 from ..method.preferences.explanation import explained, outcomes_of
@@ -256,10 +257,10 @@ def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
         ("response", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
     )
     for step, score, old, old_score, new, new_score in steps:
-        scores = f"{old} {_number(decision[old_score])}, {new} {_number(decision[new_score])}"
-        yield f"  {_rule(step, decision)} ({score} {scores})"
-    scores = f"IFD {_number(row['ifd'])}, r-IFD {_number(row['rifd'])}"
-    yield f"  {_rule('filter', decision)} ({scores})"
+        before, after = (shown(decision[name], ".4f") for name in (old_score, new_score))
+        yield f"  {_rule(step, decision)} ({score} {old} {before}, {new} {after})"
+    ifd, rifd = (shown(row[name], ".4f") for name in ("ifd", "rifd"))
+    yield f"  {_rule('filter', decision)} (IFD {ifd}, r-IFD {rifd})"
 
 
 def _rule(step: RuleStep, decision: dict[str, Any]) -> str:
@@ -277,8 +278,4 @@ def _scores(kind: str, students: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def _side(score: dict[str, Any], side: str, name: str) -> str:
-    return f"{name} {_number(score[side])} ({score[f'{side}_status'] or 'not asked'})"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return f"{name} {shown(score[side], '.4f')} ({score[f'{side}_status'] or 'not asked'})"

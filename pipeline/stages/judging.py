@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.progress import say
+from ..base.tables import aligned, shown
 from ..config import JudgeConfig
 from ..errors import RequestFailed
 from ..inputs.evaluation.answers import AnswerPair, Matched, match_answers
@@ -186,22 +187,19 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
 
 
 def _pair_lines(outcome: PairOutcome) -> Iterator[str]:
-    rows = {"all": outcome.tally, **outcome.categories}
-    width = max(map(len, rows))
-    yield f"{'':{width}}  {'wins':>5} {'ties':>5} {'losses':>6}  winning score"
-    for name, tally in rows.items():
-        interval = _interval(outcome.interval, ".3f") if name == "all" else ""
-        counts = f"{tally.wins:5} {tally.ties:5} {tally.losses:6}"
-        yield f"{name:{width}}  {counts}  {_number(tally.winning_score, '.3f')}{interval}"
+    rows = [["", "wins", "ties", "losses", "winning score"]]
+    for name, tally in {"all": outcome.tally, **outcome.categories}.items():
+        score = shown(tally.winning_score, ".3f", outcome.interval if name == "all" else None)
+        rows.append([name, str(tally.wins), str(tally.ties), str(tally.losses), score])
+    yield from aligned(rows)
     yield from _missing("pairs without both verdicts", outcome.unparsed, outcome.reasons)
 
 
 def _preference_lines(outcome: PreferenceOutcome) -> Iterator[str]:
-    error = _number(outcome.standard_error, ".3f")
+    rate, tally = shown(outcome.win_rate, ".3f", outcome.interval), outcome.tally
     yield (
-        f"win rate {_number(outcome.win_rate, '.3f')} % (standard error {error})"
-        f"{_interval(outcome.interval, '.3f')}: {outcome.tally.wins} wins, "
-        f"{outcome.tally.losses} losses, {outcome.tally.ties} draws"
+        f"win rate in %: {rate}, standard error {shown(outcome.standard_error, '.3f')}: "
+        f"{tally.wins} wins, {tally.losses} losses, {tally.ties} draws"
     )
     for name, rate in outcome.categories.items():
         yield f"  {name}: {rate:.3f} %"
@@ -212,18 +210,10 @@ def _rating_lines(outcome: RatingOutcome) -> Iterator[str]:
     for name, rating in outcome.models.items():
         turns = ", ".join(f"turn {turn} {mean:.3f}" for turn, mean in rating.turns.items())
         yield (
-            f"{name}: mean {rating.mean:.3f}{_interval(rating.interval, '.3f')} of "
-            f"{rating.rated} ratings; {turns}"
+            f"{name}: mean {shown(rating.mean, '.3f', rating.interval)} of {rating.rated} "
+            f"ratings; {turns}"
         )
     yield from _missing("judgements without a rating", outcome.unparsed, outcome.reasons)
-
-
-def _interval(interval: tuple[float, float] | None, form: str) -> str:
-    return f" [95 %: {interval[0]:{form}} to {interval[1]:{form}}]" if interval else ""
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"
 
 
 def _missing(what: str, number: int, reasons: dict[str, int]) -> Iterator[str]:

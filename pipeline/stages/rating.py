@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..base.files import write_json_lines
 from ..base.progress import say
+from ..base.tables import shown
 from ..config import InputConfig, JudgeConfig
 from ..errors import RequestFailed, UsageError
 from ..inputs.ingest import Intake
@@ -200,9 +201,9 @@ def _verdict(reply: Reply) -> Verdict:
 
 def rating_lines(result: Rated) -> Iterator[str]:
     """How many answers are rated, how well, and why the others are not."""
-    mean = "-" if result.mean is None else f"{result.mean:.3f}"
     yield (
-        f"rated {result.rated} of {result.answers} answers, mean {mean} of 0 to 5: {result.out}; "
+        f"rated {result.rated} of {result.answers} answers, mean {shown(result.mean, '.3f')} of "
+        f"0 to 5: {result.out}; "
         f"{result.asked} replies asked for, {result.reused} taken from the journal"
     )
     for reason, number in result.unrated.items():
@@ -219,12 +220,10 @@ def rating_lines(result: Rated) -> Iterator[str]:
 
 def _exam_line(exam: JudgeExam) -> str:
     """The judge against the ranks."""
-
-    def shown(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
-
+    found = (exam.pairwise_accuracy, exam.exact, exam.five_best, exam.spearman, exam.kendall)
+    pairwise, exact, best, spearman, kendall = (shown(value, ".3f") for value in found)
     return (
-        f"exam of {exam.prompts} ranked prompts: pairwise accuracy {shown(exam.pairwise_accuracy)} "
-        f"of {exam.pairs} pairs ({exam.tied} rated alike), exact {shown(exam.exact)}, 5-best "
-        f"{shown(exam.five_best)}, Spearman {shown(exam.spearman)}, Kendall {shown(exam.kendall)}"
+        f"exam of {exam.prompts} ranked prompts: pairwise accuracy {pairwise} of {exam.pairs} "
+        f"pairs ({exam.tied} rated alike), exact {exact}, 5-best {best}, Spearman {spearman}, "
+        f"Kendall {kendall}"
     )

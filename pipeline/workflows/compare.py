@@ -11,6 +11,7 @@ from typing import Any
 from ..base.files import write_json
 from ..base.processes.ranks import is_first
 from ..base.progress import say
+from ..base.tables import aligned
 from ..config import InputConfig, recorded_options
 from ..config.comparison import BASELINE, CompareConfig
 from ..config.training import FinetuneConfig
@@ -319,24 +320,18 @@ def in_words(result: CompareResult) -> Iterator[str]:
     )
     several = f"95 % intervals: Student's t over the seeds ({seeds})"
     intervals = several if len(result.seeds) > 1 else f"one seed ({seeds}) gives no interval"
-    yield (f"{intervals}; each difference is from `{BASELINE}` with the same seed; lower is better")
+    yield f"{intervals}; each difference is from `{BASELINE}` with the same seed; lower is better"
     yield ""
-    form = "{:12}{:>6}{:>11}{:>9}  {:19}{:>12}  {}"
-    head = ("trained on", "rows", "bits/char", "loss", "95 %", "difference", "95 %")
-    yield form.format(*head).rstrip()
-    untrained = (f"{result.untrained_bits_per_character:.4f}", f"{result.untrained:.4f}")
-    yield form.format("nothing", "", *untrained, "", "", "").rstrip()
+    untrained = (result.untrained_bits_per_character, result.untrained)
+    rows = [
+        ("trained on", "rows", "bits/char", "loss", "95 %", "difference", "95 %"),
+        ("nothing", "", *(f"{value:.4f}" for value in untrained), "", "", ""),
+    ]
     for row in result.sets:
-        difference = f"{row.difference.mean:+.4f}" if row.difference else ""
-        yield form.format(
-            row.name,
-            row.rows,
-            f"{row.bits_per_character:.4f}",
-            f"{row.loss.mean:.4f}",
-            row.loss.bounds(".4f"),
-            difference,
-            row.difference.bounds("+.4f") if row.difference else "",
-        ).rstrip()
+        difference = row.difference.cells("+.4f") if row.difference else ("", "")
+        bits = f"{row.bits_per_character:.4f}"
+        rows.append((row.name, str(row.rows), bits, *row.loss.cells(".4f"), *difference))
+    yield from aligned(rows)
     if result.pairs is not None:
         yield ""
         yield from pair_lines(result.pairs)

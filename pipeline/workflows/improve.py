@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.progress import say
+from ..base.tables import aligned, shown
 from ..config import ImproveConfig, recorded_options
 from ..errors import CurateError
 from ..inputs.examples import input_identity
@@ -267,26 +268,25 @@ def _remove_weights(loop: Loop, *, ended: bool) -> None:
 
 def in_words(result: Improved) -> Iterator[str]:
     """The table, why the loop ended, and which model is the best."""
-    head = ("iteration", "pairs", "ties", "reward", "loss", "length", "cut", "taken up", "wins")
-    form = "{:>9}{:>7}{:>7}{:>8}{:>8}{:>8}{:>6}{:>9}  {}"
-    yield form.format(*head)
+    head: tuple[str, ...] = (
+        "iteration",
+        "pairs",
+        "ties",
+        "reward",
+        "loss",
+        "length",
+        "cut",
+        "taken up",
+        "wins",
+    )
+    forms = ("d", ".0%", ".3f", ".4f", ".0f", ".0%", ".0%", ".3f")
+    rows = [head]
     for one in result.measured:
-        wins = one.wins_first
-        yield form.format(
-            one.iteration,
-            _shown(one.pairs, "d"),
-            _shown(one.ties, ".0%"),
-            _shown(one.reward, ".3f"),
-            _shown(one.held_out_loss, ".4f"),
-            _shown(one.length, ".0f"),
-            _shown(one.cut, ".0%"),
-            _shown(one.taken_up, ".0%"),
-            _shown(wins.score if wins else None, ".3f"),
-        ).rstrip()
+        score = one.wins_first.score if one.wins_first else None
+        found = (one.pairs, one.ties, one.reward, one.held_out_loss, one.length, one.cut)
+        values = zip((*found, one.taken_up, score), forms, strict=True)
+        rows.append((str(one.iteration), *(shown(value, form) for value, form in values)))
+    yield from aligned(rows)
     if result.stopped is not None:
         yield f"stopped: {result.stopped}"
     yield f"the best is iteration {result.best}: {result.model}"
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"

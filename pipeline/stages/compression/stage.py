@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.progress import Progress, say
+from ...base.tables import shown
 from ...config import BpcConfig, Dtype
 from ...errors import CurateError
 from ...inputs.documents import read_texts
@@ -244,8 +245,8 @@ def lines(result: BpcResult) -> Iterator[str]:
     for name, group in result.groups.items():
         yield f"  {name}: {_ratios(group)}, {group.documents} documents"
     if result.difference is not None:
-        shown = _bounded(result.difference.bits_per_character, result.difference.interval, "+.4f")
-        yield f"minus {result.base}: {shown} bits a character on the same documents"
+        minus = shown(result.difference.bits_per_character, "+.4f", result.difference.interval)
+        yield f"minus {result.base}: {minus} bits a character on the same documents"
     if lossy := result.statuses.get("lossy"):
         yield (
             f"{lossy} documents lose characters in this tokenizer (counted as `lossy`): they are "
@@ -261,11 +262,6 @@ def lines(result: BpcResult) -> Iterator[str]:
 
 
 def _ratios(found: Compression) -> str:
-    character = _bounded(found.bits_per_character, found.bits_per_character_interval, ".4f")
-    byte = _bounded(found.bits_per_byte, found.bits_per_byte_interval, ".4f")
+    character = shown(found.bits_per_character, ".4f", found.bits_per_character_interval)
+    byte = shown(found.bits_per_byte, ".4f", found.bits_per_byte_interval)
     return f"{character} bits a character, {byte} bits a byte"
-
-
-def _bounded(value: float, bounds: tuple[float, float] | None, form: str) -> str:
-    """The value with its 95 % interval."""
-    return f"{value:{form}}" + (f" [{bounds[0]:{form}}, {bounds[1]:{form}}]" if bounds else "")

@@ -12,6 +12,7 @@ from typing import Any
 from ...base.checksums import read_checked, with_checksum
 from ...base.files import write_json
 from ...base.progress import Progress, say
+from ...base.tables import aligned
 from ...config import EvaluateConfig
 from ...inputs.model_files import revision_of, short_name, told_apart
 from ...models.loading import load_config
@@ -178,9 +179,7 @@ def in_words(found: Evaluated) -> Iterator[str]:
             if found.base:
                 rows[-1].append(_number(cell["base_value"], cell["base_stderr"]))
                 rows[-1].append(_number(cell["difference"], cell["difference_stderr"], "+.4f"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows, names=2)
     yield "± is one standard error"
 
 

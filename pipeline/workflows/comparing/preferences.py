@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...base.tables import aligned
 from ...config.alignment import AlignConfig, LossName, PreferenceRecipe
 from ...config.comparison import CompareConfig, PairTrainingConfig
 from ...config.training import FinetuneConfig, Recipe
@@ -218,27 +219,21 @@ def pair_lines(found: PairComparison) -> Iterator[str]:
         "the same seed; the intervals, over the seeds, do not cover which pairs are held out"
     )
     yield ""
-    form = "{:12}{:>7}{:>8}  {:16}{:>12}  {:18}{:>9}  {:20}{:>9}{:>9}"
-    head = ("c > r", "D > 0", "95 %", "difference", "95 %", "D", "95 %", "c", "r")
-    yield form.format("trained on", *head).rstrip()
     start = found.untrained
     ends = (f"{start[f'{side}_log_probability']:.2f}" for side in ("chosen", "rejected"))
-    ranking = f"{start['ranking_accuracy']:.3f}"
-    yield form.format("nothing", ranking, *[""] * 6, *ends).rstrip()
+    rows = [
+        ("trained on", "c > r", "D > 0", "95 %", "difference", "95 %", "D", "95 %", "c", "r"),
+        ("nothing", f"{start['ranking_accuracy']:.3f}", *[""] * 6, *ends),
+    ]
     for name, row in found.sets.items():
-        difference = f"{row.difference.mean:+.3f}" if row.difference else ""
-        yield form.format(
-            name,
-            f"{row.ranking_accuracy.mean:.3f}",
-            f"{row.reward_accuracy.mean:.3f}",
-            row.reward_accuracy.bounds(".3f"),
-            difference,
-            row.difference.bounds("+.3f") if row.difference else "",
-            f"{row.margin.mean:+.3f}",
-            row.margin.bounds("+.3f"),
+        difference = row.difference.cells("+.3f") if row.difference else ("", "")
+        ends = (
             f"{row.chosen_log_probability.mean:.2f}",
             f"{row.rejected_log_probability.mean:.2f}",
-        ).rstrip()
+        )
+        accuracies = (f"{row.ranking_accuracy.mean:.3f}", *row.reward_accuracy.cells(".3f"))
+        rows.append((name, *accuracies, *difference, *row.margin.cells("+.3f"), *ends))
+    yield from aligned(rows)
     yield from _curve_lines(found.curves)
 
 
