@@ -45,7 +45,7 @@ def _finetune_run(config: FinetuneConfig) -> TrainingResult:
         return finetune_records(config, data_set(config.input), held_out=held_out)
     run = RunDir.open(config.input.data)
     name, entry = finished_selection(run, config.selection)
-    source = RecordSource[Record](
+    source: RecordSource[Record] = RecordSource(
         records=read_rows(run.path / "selected" / name),
         origin={"run": run.config["id"], "selection": name},
     )
@@ -57,7 +57,7 @@ def _finetune_run(config: FinetuneConfig) -> TrainingResult:
 def data_set(config: InputConfig) -> RecordSource[Record]:
     """A data set's records."""
     source, intake = open_source(config.data), Intake()
-    return RecordSource[Record](
+    return RecordSource(
         records=read_examples(source, config, intake),
         origin={"data": source.name, "fingerprint": source.fingerprint},
         intake=intake,

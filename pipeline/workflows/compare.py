@@ -235,7 +235,7 @@ def _trained(config: CompareConfig, material: _Material, name: str, seed: int) -
         "selection": _selection(pool, name),
         "set": name,
     }
-    held_out = RecordSource[Record](records=material.held_out)
+    held_out: RecordSource[Record] = RecordSource(records=material.held_out)
     if config.pairs and pairs and name in LOSSES:
         result = train_on_pairs(
             finetuning, config.pairs, pairs, name, origin=origin, held_out=held_out

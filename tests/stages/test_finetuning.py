@@ -394,7 +394,8 @@ def test_a_chat_model_is_served_as_it_was_trained(byte_student: Path, tmp_path: 
         {row.input_ids[-1] for row in data.rows} == {row.labels[-1] for row in data.rows} == {end}
     )
     config = config_of(model, tmp_path / "out", template="chat", max_steps=1)
-    finetune_records(config, RecordSource[Record](records=RECORDS))
+    source: RecordSource[Record] = RecordSource(records=RECORDS)
+    finetune_records(config, source)
     trained: Any = AutoModelForCausalLM.from_pretrained(config.out)
     assert trained.generation_config.eos_token_id == [1, end]
     assert AutoTokenizer.from_pretrained(config.out).chat_template == tokenizer.chat_template

@@ -98,7 +98,7 @@ def config_of(student: Path, out: Path, **settings: Any) -> FinetuneConfig:
 def train(config: FinetuneConfig, records: Any = RECORDS, **options: Any) -> TrainingResult:
     student = Path(config.model)
     template = options.pop("template", Template("wizardlm"))
-    source = RecordSource[Record](records=records, origin=options.pop("origin", {}))
+    source: RecordSource[Record] = RecordSource(records=records, origin=options.pop("origin", {}))
     tokens = tokens_of(student, template.name)
     return finetune(config, source, tokens=tokens, **options)
 
