@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...base.tables import aligned
 from ...config.alignment import AlignConfig, LossName, PreferenceRecipe
-from ...config.comparison import CompareConfig, PairTrainingConfig
+from ...config.comparison import PairTrainingConfig
 from ...config.training import FinetuneConfig, Recipe
 from ...method.statistics.intervals import Interval, t_interval
 from ...stages.aligning import align_pairs, pair_job
@@ -69,25 +69,6 @@ class PairComparison:
     curves: dict[str, Curve]
 
 
-def train_on_pairs(
-    config: FinetuneConfig,
-    options: PairTrainingConfig,
-    pool: PairPool,
-    name: str,
-    *,
-    origin: Mapping[str, str],
-    held_out: RecordSource[Record],
-) -> TrainingResult:
-    """Train with the loss that the name says; `held_out` are measured as in fine-tuning."""
-    pairs = longer_chosen(pool.training) if name == BY_LENGTH else pool.training
-    return align_pairs(
-        _align_config(config, options, LOSSES[name]),
-        RecordSource(records=pairs, origin={**origin, "pairs": pool.source}),
-        held_out=held_out,
-        title=f"{name}, seed {config.seed}",
-    )
-
-
 def _align_config(
     config: FinetuneConfig, options: PairTrainingConfig, loss: LossName
 ) -> AlignConfig:
@@ -108,27 +89,74 @@ def _align_config(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOutPairs:
-    """The pairs to measure on as token rows, and their log-probabilities before training."""
+class PairTrainings:
+    """Trains on pairs, and measures all models on the held-out ones.
 
+    `job` has these as token rows, `before` their log-probabilities before training.
+    """
+
+    options: PairTrainingConfig
+    pool: PairPool
     job: Job
     before: Values
 
     @classmethod
     def of(
         cls, config: FinetuneConfig, options: PairTrainingConfig, pool: PairPool
-    ) -> "HeldOutPairs":
+    ) -> "PairTrainings":
         """Tokenise, and score with the model that is to be trained."""
         folder = config.out / "held-out-pairs"
         align = _align_config(replace(config, out=folder), options, "dpo")
         with without_library_output():
             job = pair_job(align, RecordSource(records=pool.held_out))
-            return cls(job=job, before=_scored(job, align.model, align.revision, "untrained"))
+            before = _scored(job, align.model, align.revision, "untrained")
+        return cls(options=options, pool=pool, job=job, before=before)
 
-    def after(self, trained: Path) -> Values:
-        """Their log-probabilities under a trained model; what was computed before is read."""
+    def train(
+        self,
+        config: FinetuneConfig,
+        name: str,
+        *,
+        origin: Mapping[str, str],
+        held_out: RecordSource[Record],
+    ) -> TrainingResult:
+        """Train with the loss that the name says; `held_out` are measured as in fine-tuning."""
+        training = self.pool.training
+        pairs = longer_chosen(training) if name == BY_LENGTH else training
+        return align_pairs(
+            _align_config(config, self.options, LOSSES[name]),
+            RecordSource(records=pairs, origin={**origin, "pairs": self.pool.source}),
+            held_out=held_out,
+            title=f"{name}, seed {config.seed}",
+        )
+
+    def compared(self, trained: Trained, seeds: Sequence[int]) -> PairComparison:
+        """Measure all models, and take the curves of those trained on pairs."""
+        names = dict.fromkeys(name for name, _ in trained)
+        folders = {name: [trained[name, seed].out for seed in seeds] for name in names}
+        measured = {name: [*map(self._measures, found)] for name, found in folders.items()}
+        by_length, training = measured.get(BY_LENGTH), self.pool.training
+        return PairComparison(
+            pairs=self.pool.source,
+            rows=len(training),
+            chosen_longer=sum(len(pair.chosen) > len(pair.rejected) for pair in training),
+            held_out_rows=len(self.before),
+            learning_rate=self.job.recipe.learning_rate,
+            untrained=_absolute(self.before),
+            sets={
+                name: _over_seeds(found, None if name == BY_LENGTH else by_length)
+                for name, found in measured.items()
+            },
+            curves={n: _mean_curve([*map(read_curve, folders[n])]) for n in names if n in LOSSES},
+        )
+
+    def _measures(self, trained: Path) -> dict[str, float]:
+        """Of one model; log-probabilities that were computed before are read."""
         with without_library_output():
-            return _scored(self.job, str(trained), None, trained.name)
+            now = _scored(self.job, str(trained), None, trained.name)
+        gains = np.diff(self.before - now).ravel()  # D of each pair
+        relative = {"reward_accuracy": float((gains > 0).mean()), "margin": float(gains.mean())}
+        return _absolute(now) | relative
 
 
 def _scored(job: Job, model: str, revision: str | None, name: str) -> Values:
@@ -136,42 +164,6 @@ def _scored(job: Job, model: str, revision: str | None, name: str) -> Values:
     answers = [(row.prompt_ids, getattr(row, side)) for row in job.data.rows for side in sides]
     place, reference = replace(job, out=job.out / name), Reference.of(model, revision)
     return np.array(log_probabilities(place, reference, answers, title=name)).reshape(-1, 2)
-
-
-def compare_pairs(
-    config: CompareConfig, pool: PairPool, held_out: HeldOutPairs, trained: Trained
-) -> PairComparison:
-    """Measure all models on the held-out pairs, and take the curves of those trained on pairs."""
-    before = held_out.before
-    names = dict.fromkeys(name for name, _ in trained)
-    measured = {
-        name: [_measures(held_out.after(trained[name, seed].out), before) for seed in config.seeds]
-        for name in names
-    }
-    by_length = measured.get(BY_LENGTH)
-    return PairComparison(
-        pairs=pool.source,
-        rows=len(pool.training),
-        chosen_longer=sum(len(pair.chosen) > len(pair.rejected) for pair in pool.training),
-        held_out_rows=len(before),
-        learning_rate=held_out.job.recipe.learning_rate,
-        untrained=_absolute(before),
-        sets={
-            name: _over_seeds(found, None if name == BY_LENGTH else by_length)
-            for name, found in measured.items()
-        },
-        curves={
-            name: _mean_curve([read_curve(trained[name, seed].out) for seed in config.seeds])
-            for name in names
-            if name in LOSSES
-        },
-    )
-
-
-def _measures(now: Values, before: Values) -> dict[str, float]:
-    gains = np.diff(before - now).ravel()  # D of each pair
-    relative = {"reward_accuracy": float((gains > 0).mean()), "margin": float(gains.mean())}
-    return _absolute(now) | relative
 
 
 def _absolute(now: Values) -> dict[str, float]:

@@ -151,7 +151,6 @@ class PairPool:
     """
 
     source: str
-    fingerprint: str
     training: Sequence[TextPair]
     held_out: Sequence[TextPair]
     held: frozenset[str]
@@ -177,7 +176,6 @@ def pair_pool(
         raise CurateError(f"every pair of {path} is held out: none is left to train on")
     return PairPool(
         source=source.name,
-        fingerprint=source.fingerprint,
         training=training,
         held_out=[pair for pair in pairs if pair.prompt.turn in turns],
         held=frozenset(ids | asking(run, turns)),
