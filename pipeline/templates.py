@@ -12,7 +12,7 @@ from typing import Any
 from .base.foreign_text import regular
 from .chat_template import ChatTemplate, chat_template
 from .errors import CurateError
-from .records import Message, conversation, user_turn
+from .records import Message, conversation, system_turns, user_turn
 
 PROMPTS = ("reflect_instruction", "reflect_response")
 SEPARATORS = {"vicuna": " ", "alpaca": "\n", "wizardlm": "\n"}
@@ -106,7 +106,7 @@ class Template:
         if not history:
             return ()
         if self.chat is not None:
-            return (self.chat.closed([*([_system(system)] if system else []), *history]),)
+            return (self.chat.closed([*system_turns(system), *history]),)
         questions, answers = history[::2], history[1::2]
         first = self.prompt(questions[0]["content"], system=system)
         prompts = [first, *(self.next_turn(turn["content"]) for turn in questions[1:])]
@@ -137,10 +137,6 @@ class Template:
         rendered = (self.prompt("\x01"), self.prompt("\x01", "\x01"), self.guess("\x01"))
         plain, with_input, guess = (text.partition("\x01")[0] for text in rendered)
         return plain, with_input, guess
-
-
-def _system(text: str) -> Message:
-    return {"role": "system", "content": text}
 
 
 def with_history(instruction: str, history: Sequence[Message]) -> str:

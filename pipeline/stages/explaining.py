@@ -14,7 +14,7 @@ from ..base.tables import shown
 from ..errors import CurateError
 from ..llm.journal import Journal
 from ..method.preferences.explanation import explained, outcomes_of
-from ..records import Candidate, Decision, Score, candidates_from
+from ..records import Candidate, Decision, Score, candidates_from, system_turns
 from ..reporting.labels import RuleStep, rule_label
 from ..runs.decisions import DecisionFiles
 from ..runs.directory import RunDir, student_of
@@ -235,8 +235,7 @@ def _relative(row: dict[str, Any]) -> Iterator[str]:
 
 def _history(candidate: Candidate) -> Iterator[str]:
     """What came before the record's instruction, the same for all its candidates."""
-    system = [{"role": "system", "content": candidate.system}] if candidate.system else []
-    turns = [*system, *candidate.history]
+    turns = [*system_turns(candidate.system), *candidate.history]
     if turns:
         yield "\n== before the instruction"
     for turn in turns:

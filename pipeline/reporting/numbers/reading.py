@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from ...base.checksums import read_checked
 from ...base.files import intact_parquet
 from ...errors import CurateError
-from ...records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
+from ...records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA, typed
 from ...runs.decisions import DecisionFiles
 from ...runs.directory import RunDir, student_of
 from ...runs.published.arrow_set import batches
@@ -20,8 +20,8 @@ from ...runs.selection_names import found_key, selection_keys
 
 _TEXTS = ["instruction", "input", "output"]
 _CANDIDATES = pa.schema(
-    [(name, pa.string()) for name in ("id", "candidate", "status", "reason")]
-    + [("instruction_chars", pa.int64()), ("response_chars", pa.int64()), ("shard", pa.int64())]
+    typed(pa.string(), "id", "candidate", "status", "reason")
+    + typed(pa.int64(), "instruction_chars", "response_chars", "shard")
 )
 RESPONSE_NLLS = ("nll_response", "nll_response_given_instruction", "num_response_tokens")
 _SCORES = pa.schema(
@@ -34,7 +34,7 @@ _SCORES = pa.schema(
 )
 _SET = pa.schema(
     [SELECTED_SCHEMA.field(n) for n in ("id", "candidate", "ifd", "rifd", "instruction", "input")]
-    + [("instruction_chars", pa.int64()), ("response_chars", pa.int64())]
+    + typed(pa.int64(), "instruction_chars", "response_chars")
 )
 _DECIDED = [
     *("id", "candidate", "reason", "ifd", "rifd", "instruction_chars", "response_chars"),

@@ -15,6 +15,7 @@ from ...errors import CurateError, UsageError
 from ...inputs.examples import chunks
 from ...inputs.readers import open_source
 from ...method.solutions.accuracy import Solving, TaskAccuracy, by_task
+from ...records import typed
 from ...runs.directory import RunDir, is_run
 from ...runs.importing import SHARD
 from ...runs.lock import run_lock
@@ -37,10 +38,10 @@ from .verdicts import ProblemVerdicts, SampleVerdict, judged
 Checked = tuple[Attempted, ProblemVerdicts]
 CHECKED_SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        ("sample", pa.int64()),
-        *((name, pa.string()) for name in ("kind", "answer", "verdict", "reason", "bad_answer")),
-        ("chance", pa.float64()),
+        *typed(pa.string(), "id"),
+        *typed(pa.int64(), "sample"),
+        *typed(pa.string(), "kind", "answer", "verdict", "reason", "bad_answer"),
+        *typed(pa.float64(), "chance"),
     ]
 )
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from ...base.files import intact_parquet, read_notes, write_atomically, write_parquet
 from ...errors import CurateError
 from ...method.statistics.compression import bits_per
+from ...records import typed
 from ...runs.directory import work_folder
 from ...runs.lock import run_lock
 from .measuring import Measured
@@ -20,10 +21,10 @@ from .measuring import Measured
 Row = Mapping[str, Any]
 SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        *((name, pa.int64()) for name in ("characters", "bytes", "tokens")),
-        *((name, pa.float64()) for name in ("nats", "bits_per_character", "bits_per_byte")),
-        *((name, pa.string()) for name in ("status", "group")),
+        *typed(pa.string(), "id"),
+        *typed(pa.int64(), "characters", "bytes", "tokens"),
+        *typed(pa.float64(), "nats", "bits_per_character", "bits_per_byte"),
+        *typed(pa.string(), "status", "group"),
     ]
 )
 PART_ROWS, PART_CHARACTERS = 1000, 1_000_000

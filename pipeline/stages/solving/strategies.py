@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ...config import Strategy
 from ...method.solutions.shots import Shot
-from ...records import Message, user_turn
+from ...records import Message, system_turns, user_turn
 from ...runs.samples import Problem
 from ...templates import digest, fill, shipped
 
@@ -39,9 +39,8 @@ class Prompt:
     def messages(self, problem: Problem) -> tuple[Message, ...]:
         """The record's system turn, if it has one, and one user turn."""
         before, after = self._parts(problem.task)
-        text = before + question_of(problem) + after
-        system = [{"role": "system", "content": problem.system}] if problem.system else []
-        return (*system, {"role": "user", "content": text})
+        asked = {"role": "user", "content": before + question_of(problem) + after}
+        return (*system_turns(problem.system), asked)
 
     def _parts(self, task: str | None) -> tuple[str, str]:
         before, _, after = shipped(_FILES[self.strategy]).partition(_QUESTION)
