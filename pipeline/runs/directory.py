@@ -6,7 +6,7 @@ import platform
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from os.path import exists, isdir  # unlike Path's, False for a name that is too long
@@ -297,12 +297,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def versions() -> dict[str, str]:
-    """The versions that numbers may depend on."""
+def versions(*more: str) -> dict[str, str]:
+    """The versions that numbers may depend on, and more of libraries that are installed."""
     found = {"python": platform.python_version()}
-    for name in ("curate-reflection", "torch", "transformers", "datasets", "pyarrow", "trl"):
-        try:
+    for name in ("curate-reflection", "torch", "transformers", "datasets", "pyarrow", "trl", *more):
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found

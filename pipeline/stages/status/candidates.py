@@ -10,7 +10,7 @@ from ...llm.journal_tail import Growth, growth
 from ...records import NO_PAIR, REFLECTIONS, RETRYABLE
 from ...runs.directory import RunDir
 from ...runs.shard_counts import value_counts
-from .stage_status import StageStatus, state_of
+from .stage_status import StageStatus, left_of, state_of
 
 
 def made_candidates(run: RunDir, working: set[str]) -> StageStatus:
@@ -75,11 +75,6 @@ def with_replies(known: StageStatus, journal: Growth, calls: int, total: int | N
         about=done > known.done,
         notes=(f"{about}{journal.replies:,} replies in the journal",),
     )
-
-
-def left_of(total: int | None, done: int) -> int | None:
-    """What is left of a total, if that is known."""
-    return None if total is None else max(total - done, 0)
 
 
 def _input_rows(run: RunDir) -> int | None:

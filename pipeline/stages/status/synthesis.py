@@ -1,11 +1,8 @@
 """The stage of a run of `curate synthesize`."""
 
-import shlex
-
-from ...config import command_words
 from ...runs.directory import RunDir
 from ...runs.instructions import ABOVE_NUMBER, outcomes, rounds
-from .stage_status import StageStatus, state_of
+from .stage_status import StageStatus, command_line, state_of
 
 
 def holds_instructions(run: RunDir) -> bool:
@@ -32,5 +29,5 @@ def synthesized(run: RunDir, path: str, *, working: bool) -> StageStatus:
         left=number - len(kept),
         counts=counts,
         notes=(f"{max(len(rounds(run)) - 1, 0)} rounds",),
-        command=shlex.join(command_words("synthesize", {**run.config["options"], "out": path})),
+        command=command_line("synthesize", **{**run.config["options"], "out": path}),
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...base.files import write_json
+from ...base.files import sync, write_json
 from ...base.foreign_json import read_object
 from ...errors import CurateError
 
@@ -73,7 +73,7 @@ def seal(folder: Path) -> None:
     """Flush every file, then note their sizes, so that a folder that was cut can be told."""
     sizes = _sizes(folder)
     for name in sizes:
-        _flush(folder / name)
+        sync(folder / name)
     write_json(folder / SEAL, sizes)
 
 
@@ -108,7 +108,7 @@ def publish_checkpoint(staged: Path, folder: Path) -> None:
     if target.exists():  # damaged, or training would have gone on from it
         shutil.rmtree(target)
     staged.replace(target)
-    _flush(folder)
+    sync(folder)
     for _, path in _numbered(folder)[:-KEPT]:
         shutil.rmtree(path)
 
@@ -132,14 +132,14 @@ def disk_errors(place: Path) -> Iterator[None]:
 def publish_files(staged: Path, folder: Path) -> None:
     """Move everything in `staged` into `folder`, replacing what has the same name."""
     for name in _sizes(staged):
-        _flush(staged / name)
+        sync(staged / name)
     for path in sorted(staged.iterdir()):
         target = folder / path.name
         if target.is_dir():
             shutil.rmtree(target)
         path.replace(target)
     staged.rmdir()
-    _flush(folder)
+    sync(folder)
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
@@ -150,11 +150,3 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 def _sizes(folder: Path) -> dict[str, int]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL)
     return {str(path.relative_to(folder)): path.stat().st_size for path in files}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
