@@ -20,7 +20,7 @@ from ...runs.decisions import DecisionFiles
 from ...runs.directory import RunDir, is_run, selection_key
 from ...runs.importing import SHARD, import_candidates, unused_notes
 from ...runs.lock import run_lock, turn_lock
-from ...runs.published.baselines import write_baselines
+from ...runs.published.baselines import baselines_of, write_baselines
 from ...runs.published.card import dataset_card
 from ...runs.published.selected import write_sets
 from ...scoring.engine import ScoringEngine
@@ -148,11 +148,10 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
         decider = _decide(files, key, config, engine, _index(sets, config.ngram))
     card = partial(dataset_card, run, identity.fields(), settings, student=student)
     folders = write_sets(run, key, card)
-    baselines = write_baselines(run, key, folders.schema)
     counts = {
         **decider.counts(),
         **folders.counts,
-        "baselines": baselines.counts,
+        "baselines": write_baselines(run, key, folders.schema),
         "sequences": engine.sequences,
     }
     seconds = round(time.monotonic() - begun, 3)
@@ -167,7 +166,7 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
         selection=key,
         selected=folders.selected,
         rejected=folders.rejected,
-        baselines=baselines.folder,
+        baselines=baselines_of(run, key),
         counts=counts,
         failed_scores=decider.scores["failed"],
     )
