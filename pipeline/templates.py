@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -25,11 +25,8 @@ def fill(template: str, **values: str) -> str:
     >>> fill("{a}-{b}", a="{b}", b="1")
     '{b}-1'
     """
-    return re.sub("|".join(rf"\{{{name}\}}" for name in values), _value(values), template)
-
-
-def _value(values: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
-    return lambda match: values[match.group()[1:-1]]
+    places = "|".join(rf"\{{{name}\}}" for name in values)
+    return re.sub(places, lambda match: values[match[0][1:-1]], template)
 
 
 @cache

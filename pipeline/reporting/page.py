@@ -103,7 +103,8 @@ def visible(text: str) -> Markup:
     parts, done = [], 0
     for found in _UNSEEN.finditer(text):
         parts.append(escape(text[done : found.start()]))
-        parts.append(_box(found[0]))
+        sign = {"\0": "\u2400", "\r": "&#13;"}.get(found[0], found[0])
+        parts.append(Markup(f'<bdi class="unseen" title="U+{ord(found[0]):04X}">{sign}</bdi>'))
         done = found.end()
     return Markup("").join([*parts, escape(text[done:])])
 
@@ -125,11 +126,6 @@ def setting(value: Any) -> str:
         return ", ".join(map(setting, value)) or "none"
     words = {None: "not given", True: "yes", False: "no"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _box(sign: str) -> Markup:
-    shown = {"\0": "\u2400", "\r": "&#13;"}.get(sign, sign)
-    return Markup(f'<bdi class="unseen" title="U+{ord(sign):04X}">{shown}</bdi>')
 
 
 def folded(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece], int]:

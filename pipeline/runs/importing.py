@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 from ..base.files import write_json, write_json_lines
@@ -46,7 +47,7 @@ def import_candidates(
     intake = Intake()
     if holds_candidates(source):
         groups = candidate_groups(source, intake, strict=config.strict)
-        groups = _limited(groups, config.limit)
+        groups = islice(groups, config.limit)
     else:
         groups = ([as_original(e)] for e in read_examples(source, config, intake))
     records = shards = 0
@@ -59,13 +60,6 @@ def import_candidates(
     write_unused(run.path, intake)
     entry = {"from": source.name, "input": intake.counts(), "records": records}
     run.finish_stage("import", {**entry, "limit": config.limit})
-
-
-def _limited(groups: Iterator[list[Candidate]], limit: int | None) -> Iterator[list[Candidate]]:
-    for number, group in enumerate(groups):
-        if limit is not None and number >= limit:
-            return
-        yield group
 
 
 def write_unused(folder: Path, intake: Intake) -> None:

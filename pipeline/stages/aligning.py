@@ -61,6 +61,11 @@ def _align(
         job = pair_job(config, pairs, held_out)
         alignment = _alignment(config)
         settings = _settings(config, alignment)
+        # What a micro-batch depends on: some losses do, and which rows an epoch leaves out.
+        batch = {
+            "per_device_batch_size": job.recipe.per_device_batch_size,
+            "processes": job.state.num_processes,
+        }
         return train_and_publish(
             job,
             partial(preference_trainer, alignment=alignment),
@@ -69,7 +74,7 @@ def _align(
             command="align",
             config=config,
             report=report,
-            settings={**settings, **_together(job)},
+            settings=settings | batch,
             preference=settings,
         )
 
@@ -114,11 +119,3 @@ def _settings(config: AlignConfig, alignment: Alignment) -> dict[str, Any]:
     settings["reference"] = reference and reference.weights
     alpha, every = alignment.trust_region or (None, None)
     return settings | {"reference_update": config.reference_update, "alpha": alpha, "every": every}
-
-
-def _together(job: Job) -> dict[str, int]:
-    """What a micro-batch depends on: some losses do, and which rows an epoch leaves out."""
-    return {
-        "per_device_batch_size": job.recipe.per_device_batch_size,
-        "processes": job.state.num_processes,
-    }

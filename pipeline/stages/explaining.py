@@ -39,9 +39,9 @@ class Explanation:
     """
 
     id: str
-    candidates: list[Candidate]
-    replies: dict[str, str]
-    students: dict[str, dict[str, Any]]
+    candidates: list[Candidate] = field(default_factory=list)
+    replies: dict[str, str] = field(default_factory=dict)
+    students: dict[str, dict[str, Any]] = field(default_factory=dict)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, Any] | None = None
     family: list[dict[str, Any]] = field(default_factory=list)
@@ -59,12 +59,18 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
     Raises CurateError for an unknown id, naming near ones.
     """
     if is_loop(path):
-        return _in_loop(RunDir(Path(path)), id)
+        loop = RunDir(Path(path))
+        whole = _whole_id(ids_of(loop), id)
+        return Explanation(id=whole, iterations=pairs_of(loop, whole))
     if is_pair_set(path):
-        return _in_pairs(PairSet(Path(path)), id)
+        pairs = PairSet(Path(path))
+        whole = _whole_id(list(dict.fromkeys(pairs.ids())), id)
+        return Explanation(id=whole, pairs=pairs.of(whole))
     run = RunDir.open(path)
     if rounds(run):
-        return _in_family(run, id)
+        ids = dict.fromkeys(known for row in all_rows(run) for known in (row.own_id, row.id))
+        whole = _whole_id(list(ids), id)
+        return Explanation(id=whole, family=list(map(asdict, family(run, whole))))
     if not run.shard_paths():
         raise CurateError(f"{path} has no candidates yet")
     left_out = _left_out(run)
@@ -75,9 +81,7 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
     }
     whole = _whole_id([*shard_of, *left_out], id)
     if whole in left_out:
-        return Explanation(
-            id=whole, candidates=[], replies={}, students={}, left_out=left_out[whole]
-        )
+        return Explanation(id=whole, left_out=left_out[whole])
     table = run.shard_table(shard_of[whole])
     candidates = candidates_from(table.filter(pc.equal(table["id"], whole)))
     students = dict(_selections(run, whole))
@@ -93,24 +97,6 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
             for row in _pairs(candidates, about["scores"])
         ],
     )
-
-
-def _in_loop(run: RunDir, id: str) -> Explanation:
-    whole = _whole_id(ids_of(run), id)
-    found = pairs_of(run, whole)
-    return Explanation(id=whole, candidates=[], replies={}, students={}, iterations=found)
-
-
-def _in_pairs(found: PairSet, id: str) -> Explanation:
-    whole = _whole_id(list(dict.fromkeys(found.ids())), id)
-    return Explanation(id=whole, candidates=[], replies={}, students={}, pairs=found.of(whole))
-
-
-def _in_family(run: RunDir, id: str) -> Explanation:
-    ids = dict.fromkeys(known for row in all_rows(run) for known in (row.own_id, row.id))
-    whole = _whole_id(list(ids), id)
-    found = [asdict(row) for row in family(run, whole)]
-    return Explanation(id=whole, candidates=[], replies={}, students={}, family=found)
 
 
 def _pairs(candidates: list[Candidate], scores: list[dict[str, Any]]) -> list[dict[str, Any]]:

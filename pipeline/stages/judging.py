@@ -201,8 +201,8 @@ def _preference_lines(outcome: PreferenceOutcome) -> Iterator[str]:
         f"win rate in %: {rate}, standard error {shown(outcome.standard_error, '.3f')}: "
         f"{tally.wins} wins, {tally.losses} losses, {tally.ties} draws"
     )
-    for name, rate in outcome.categories.items():
-        yield f"  {name}: {rate:.3f} %"
+    for name, part in outcome.categories.items():
+        yield f"  {name}: {part:.3f} %"
     yield from _missing("annotations without a preference", outcome.unparsed, {})
 
 

@@ -142,7 +142,7 @@ def compare(config: CompareConfig) -> CompareResult:
         untrained=first.held_out_before,
         untrained_bits_per_character=first.held_out_bits_per_character_before,
         sets=tuple(_measured(config, sets, trained)),
-        pairs=on_pairs and on_pairs.compared(trained, config.seeds),
+        pairs=on_pairs.compared(trained, config.seeds) if on_pairs else None,
         judged=judge_models(
             config.pairwise,
             {name: trained[name, config.seeds[0]].out for name in sets},

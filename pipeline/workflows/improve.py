@@ -3,6 +3,7 @@
 An iteration is a run directory, whose identity names the weights that it begins with.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -154,12 +155,8 @@ def _identity(
     }
     if recipe.pairs == "ratings":
         identity["reward"] = config.reward or "self"
-    return {name: _plain(value) for name, value in identity.items()}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    return list(value) if isinstance(value, tuple) else value
+    found: dict[str, Any] = json.loads(json.dumps(identity))  # as it will be read
+    return found
 
 
 def _fingerprint(name: str | None) -> str | None:

@@ -35,7 +35,10 @@ def student_panels(
 ) -> Panels:
     """All figures of one student, by the chapter they stand in; `prefix` makes names unique."""
     panels = {"scores": list(_scores(student, found, prefix))}
-    ends = {side: _end(student, found, side) for side in NAMES}
+    ends = {
+        side: frame(list(groups_of(student, side).values()), at_least=found.limits[side])
+        for side in NAMES
+    }
     panels["clouds"] = list(_clouds(student, found, ends, prefix))
     if found.flow is not None:
         panels["flow"] = [
@@ -45,11 +48,6 @@ def student_panels(
         panels["by_length"] = list(_by_length(student, found, ends, prefix))
         panels["lengths"] = list(_lengths(candidates, student, prefix))
     return panels
-
-
-def _end(student: StudentTables, found: StudentNumbers, side: str) -> float:
-    groups = list(groups_of(student, side).values())
-    return frame(groups, at_least=found.limits[side])
 
 
 def _scores(student: StudentTables, found: StudentNumbers, prefix: str) -> Iterator[Panel]:

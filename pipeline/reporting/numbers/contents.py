@@ -156,17 +156,12 @@ def lengths_of(candidates: pa.Table, student: StudentTables) -> dict[tuple[str, 
     return found
 
 
-def limits_of(student: StudentTables) -> dict[str, float]:
-    """The thresholds of the filter."""
-    settings = student.entry.get("settings", {})
-    return {side: float(settings.get(f"max_{side}", 1.0)) for side in SIDES}
-
-
 def student_numbers(
     run: RunDir, candidates: pa.Table, about: RunNumbers, student: StudentTables
 ) -> StudentNumbers:
     """Everything about one student."""
-    rows, kept, limits = student.rows, student.kept, limits_of(student)
+    rows, kept, settings = student.rows, student.kept, student.entry.get("settings", {})
+    limits = {side: float(settings.get(f"max_{side}", 1.0)) for side in SIDES}
     before = (versions_step(about.statuses),)
     return StudentNumbers(
         selected=len(kept),

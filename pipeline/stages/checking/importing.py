@@ -1,6 +1,6 @@
 """Replies from elsewhere -> the problems and samples of a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -103,21 +103,17 @@ def _one(id: str, rows: list[_Row], config: CheckConfig, names: Mapping[str, str
     first, values = rows[0], rows[0].values
     used = ("id", "sample", "status", "finish_reason", *names.values(), config.task_column)
     task = present(values, config.task_column)
+    further = {name: value for name, value in values.items() if name not in used}
     problem = Problem(
         id=id,
         instruction=whole(first.question),
         input=whole(optional_text(values, names["input"]) or ""),
         answer=whole(first.answer),
         task=None if task is None else str(task),
-        extra=_further(values, used),
+        extra=whole(json_text(further)) if further else None,
     )
     samples = (_sample(id, n, row.values, names["reply"]) for n, row in enumerate(rows))
     return Attempted(problem, tuple(samples))
-
-
-def _further(values: Mapping[str, Any], used: Sequence[str]) -> str | None:
-    left = {name: value for name, value in values.items() if name not in used}
-    return whole(json_text(left)) if left else None
 
 
 def _sample(id: str, number: int, values: Mapping[str, Any], column: str) -> Sample:

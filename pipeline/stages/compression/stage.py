@@ -99,7 +99,9 @@ def measure(config: BpcConfig) -> BpcResult:
     done = config.out is not None and config.out.exists()
     corpus = _measured(config, source, settings, intake)
     if not any(document.nats is not None for document in corpus.documents):
-        raise CurateError(f"{source.name} has no text to measure: {_counted(corpus, intake)}")
+        counts = {**corpus.statuses, "rejected": intake.num_rejected}
+        counted = ", ".join(f"{number} {name}" for name, number in counts.items())
+        raise CurateError(f"{source.name} has no text to measure: {counted}")
     student, base = short_name(config.student), config.base and short_name(config.base)
     if base and config.base:
         student, base = told_apart((student, base), (config.student, config.base))
@@ -115,11 +117,6 @@ def measure(config: BpcConfig) -> BpcResult:
         out=config.out,
         already_done=done,
     )
-
-
-def _counted(corpus: _Corpus, intake: Intake) -> str:
-    counts = {**corpus.statuses, "rejected": intake.num_rejected}
-    return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 
 def _settings(config: BpcConfig) -> Settings:

@@ -56,8 +56,8 @@ class Benchmarks:
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             here = "" if hub_is_reachable() else "; no hub can be reached from here"
-            why = f"{_first_line(error)}{here}"
-            raise CurateError(f"the task {name!r} cannot be run: {why}") from None
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise CurateError(f"the task {name!r} cannot be run: {said}{here}") from None
         assert found is not None  # only of another process than the first
         samples = sum(part["effective"] for part in found["n-samples"].values())
         return {task: _metrics(row) for task, row in found["results"].items()}, samples
@@ -105,7 +105,3 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         name = metric if filter == "none" else f"{metric} ({filter})"
         found[name] = {"value": value, "stderr": error if isinstance(error, float) else None}
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,9 +1,9 @@
 """`curate generate`: a model's answers to an evaluation set, in the set's own formats."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +56,9 @@ def generate(config: GenerateConfig) -> Generated:
     form = _format(config, questions)
     folder = folder_beside(config.out)
     prompts = _prompts(config)
-    asked = [(one, number) for one in questions for number in _sample_numbers(config.samples)]
+    # The journal tells the samples of a question apart by their numbers; a lone answer has none.
+    numbers = [None] if config.samples is None else range(config.samples)
+    asked = list(product(questions, numbers))
     with asking_job(
         _model(config, prompts),
         "generate",
@@ -81,11 +83,6 @@ def generate(config: GenerateConfig) -> Generated:
         asked=counts.asked,
         reused=counts.from_journal,
     )
-
-
-def _sample_numbers(samples: int | None) -> Sequence[int | None]:
-    """The samples of a question, by which the journal tells them apart; None for a lone answer."""
-    return [None] if samples is None else range(samples)
 
 
 def _create_run(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ from ...config import PairsConfig, recorded_options
 from ...errors import CurateError
 from ...inputs.evaluation.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.ingest import Intake
-from ...inputs.readers import Source
 from ...method.corpus.decontamination import EvaluationIndex
 from ...method.preferences.choosing import best_and_worst, demonstrated, rejection_sampled
 from ...method.preferences.filters import PairFilter
-from ...method.preferences.lengths import Mask, balanced, length_auc
+from ...method.preferences.lengths import balanced, length_auc
 from ...method.preferences.rivals import Rivals
 from ...pair_records import PairSource, PreferencePair, Unpaired
 from ...reporting.pairs import PairsPage
@@ -67,10 +67,11 @@ def pairs(config: PairsConfig) -> PairsResult:
     with output_lock(config.out, "pairs"):
         if (counts := _known(config.out, identity, data.name)) is not None:
             return PairsResult(out=config.out, counts=counts, already_made=True)
+        texts = chain.from_iterable(map(evaluation_texts, sets))
         rules = PairFilter(
             min_margin=config.min_margin,
             max_length_ratio=config.max_length_ratio,
-            evaluation=_index(sets, config.ngram),
+            evaluation=EvaluationIndex(texts, n=config.ngram) if sets else None,
         )
         intake = Intake()
         making = _Making(config, data, identity, settings, intake)
@@ -97,7 +98,9 @@ class _Making:
         for outcome in _outcomes(self.config, self.data, rules, self.intake):
             collector.add(outcome)
         numbers = collector.numbers()
-        stay = _staying(numbers, balance=self.config.balance_length)
+        stay = np.ones(numbers.margins.size, np.bool_)
+        if self.config.balance_length:
+            stay = balanced(numbers.chosen - numbers.rejected, numbers.margins, numbers.keys)
         collector.write(folder, stay, _OUT_OF_BALANCE)
         write_unused(folder, self.intake)
         self.counts = _counts(numbers.of(stay), collector, self.intake)
@@ -132,11 +135,6 @@ def _known(out: Path, identity: dict[str, Any], name: str) -> dict[str, Any] | N
     return None
 
 
-def _index(sets: list[Source], n: int) -> EvaluationIndex | None:
-    texts = (text for one in sets for text in evaluation_texts(one))
-    return EvaluationIndex(texts, n=n) if sets else None
-
-
 def _outcomes(
     config: PairsConfig, data: PairData, rules: PairFilter, intake: Intake
 ) -> Iterator[PreferencePair | Unpaired]:
@@ -154,12 +152,6 @@ def _made(rivals: Rivals, config: PairsConfig, data: PairData) -> list[Preferenc
     if data.source == "rso":
         return rejection_sampled(rivals, keep=config.keep, beta=config.beta, seed=config.seed)
     return [best_and_worst(rivals, tier=config.tier, noise=data.noise)]
-
-
-def _staying(numbers: PairNumbers, *, balance: bool) -> Mask:
-    if not balance:
-        return np.ones(numbers.margins.size, np.bool_)
-    return balanced(numbers.chosen - numbers.rejected, numbers.margins, numbers.keys)
 
 
 def _counts(numbers: PairNumbers, collector: Collector, intake: Intake) -> dict[str, Any]:

@@ -92,7 +92,10 @@ class _Finish:
             return self._finish_run(sum(sizes))
         # In turn: the last one to come has seen what all others wrote before they came.
         with turn_lock(self.job.run.path, "reflect"):
-            missing = sum(not _is_there(self.job.run, i, size) for i, size in enumerate(sizes))
+            missing = sum(
+                count_of(self.job.run.shard_path(index)) < len(CANDIDATES) * records
+                for index, records in enumerate(sizes)
+            )
             if not missing:
                 return self._finish_run(sum(sizes))
             counts = _counts(self.job.run, self.config.share)
@@ -160,11 +163,6 @@ class _Finish:
             cost=budget.cost,
             waiting=waiting,
         )
-
-
-def _is_there(run: RunDir, index: int, records: int) -> bool:
-    """Whether a shard, of another task perhaps, holds so many records; by its footer alone."""
-    return count_of(run.shard_path(index)) >= len(CANDIDATES) * records
 
 
 def _counts(run: RunDir, share: Share) -> Counter[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def _decide(
 
 def _index(sets: Sequence[Source], n: int) -> EvaluationIndex:
     """What the evaluation sets hold, ready to be compared with."""
-    index = EvaluationIndex((text for one in sets for text in evaluation_texts(one)), n=n)
+    index = EvaluationIndex(chain.from_iterable(map(evaluation_texts, sets)), n=n)
     if sets:
         say(
             f"decontaminating by {n} words in a row of {len(index)} evaluation texts; "

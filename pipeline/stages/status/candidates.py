@@ -80,9 +80,7 @@ def with_replies(known: StageStatus, journal: Growth, calls: int, total: int | N
 def _input_rows(run: RunDir) -> int | None:
     """How many rows the input has, within the limit."""
     rows, limit = count_rows(str(run.config.get("data"))), _option(run, "limit")
-    if limit is None:
-        return rows
-    return int(limit) if rows is None else min(rows, int(limit))
+    return min((int(number) for number in (rows, limit) if number is not None), default=None)
 
 
 def _option(run: RunDir, name: str) -> Any:

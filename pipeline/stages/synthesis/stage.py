@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def synthesize(config: SynthesizeConfig) -> SynthesizeResult:
         version=version,
         slots=SLOTS[config.method],
     ) as job:
-        evaluation = _index(sets, config.ngram)
+        texts = chain.from_iterable(map(evaluation_texts, sets))
+        evaluation = EvaluationIndex(texts, n=config.ngram) if sets else None
         with _published(job.run, config):
             job.complete(lambda: _make_rounds(config, job, seeds, evaluation))
         return _finished(config, job, seeds, intake)
@@ -108,11 +110,6 @@ def _create_run(
     identity |= {name: getattr(config, name) for name in OWN[config.method]}
     notes = {"data": source.name, "licence": source.licence}
     return RunDir.create(config.out, identity, **notes, options=recorded_options(config))
-
-
-def _index(sets: Sequence[Source], n: int) -> EvaluationIndex | None:
-    texts = (text for one in sets for text in evaluation_texts(one))
-    return EvaluationIndex(texts, n=n) if sets else None
 
 
 # --- rounds ---------------------------------------------------------------------------------------

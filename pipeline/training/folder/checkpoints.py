@@ -29,7 +29,8 @@ def check_claim(folder: Path, identity: Mapping[str, Any]) -> None:
     One that has left neither a checkpoint nor a result holds nothing that could be spoilt.
     """
     held = read_json(folder / CLAIM)
-    if held is None and folder.exists() and not _is_free(folder):
+    free = folder.is_dir() and all(path.name.startswith(".lock") for path in folder.iterdir())
+    if held is None and folder.exists() and not free:
         raise CurateError(f"{folder} holds something else than a training: give another --out")
     if last_complete(folder / CHECKPOINTS) is None and not (folder / MANIFEST).exists():
         return
@@ -46,10 +47,6 @@ def check_claim(folder: Path, identity: Mapping[str, Any]) -> None:
                 f"{folder} holds a training with {name} = {held.get(name)!r}, not {value!r}: "
                 "give another --out, or the same settings again"
             )
-
-
-def _is_free(folder: Path) -> bool:
-    return folder.is_dir() and all(path.name.startswith(".lock") for path in folder.iterdir())
 
 
 def claim(folder: Path, identity: Mapping[str, Any], begun: Mapping[str, Any]) -> None:

@@ -66,18 +66,16 @@ def checked_questions(config: PairwiseConfig, held_out: list[Example], source: s
     """What will be asked; what is wrong with it or the judge's options is told before training."""
     check_model(config.judge)
     if config.questions is None:
-        return _distinct(source, [_of_example(example) for example in held_out])
+        asked = [
+            Question(id=one.id, turns=(one.instruction,), input=one.input, system=one.system)
+            for one in held_out
+        ]
+        return _distinct(source, asked)
     data, intake = open_source(config.questions), Intake()
     found = read_questions(data, InputConfig(data=config.questions), intake)
     if intake.num_rejected:
         say(f"note: {intake.num_rejected} rows of {config.questions} ask nothing")
     return _distinct(data.name, found)
-
-
-def _of_example(example: Example) -> Question:
-    return Question(
-        id=example.id, turns=(example.instruction,), input=example.input, system=example.system
-    )
 
 
 def _distinct(source: str, questions: Sequence[Question]) -> Questions:

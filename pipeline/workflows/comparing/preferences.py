@@ -212,10 +212,16 @@ def pair_lines(found: PairComparison) -> Iterator[str]:
     )
     yield ""
     start = found.untrained
-    ends = (f"{start[f'{side}_log_probability']:.2f}" for side in ("chosen", "rejected"))
+    chosen, rejected = (start[f"{side}_log_probability"] for side in ("chosen", "rejected"))
     rows = [
         ("trained on", "c > r", "D > 0", "95 %", "difference", "95 %", "D", "95 %", "c", "r"),
-        ("nothing", f"{start['ranking_accuracy']:.3f}", *[""] * 6, *ends),
+        (
+            "nothing",
+            f"{start['ranking_accuracy']:.3f}",
+            *[""] * 6,
+            f"{chosen:.2f}",
+            f"{rejected:.2f}",
+        ),
     ]
     for name, row in found.sets.items():
         difference = row.difference.cells("+.3f") if row.difference else ("", "")

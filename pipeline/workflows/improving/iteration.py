@@ -229,8 +229,8 @@ def mix(loop: Loop, number: int) -> Entry:
     """Write what is trained on."""
     batch = loop.recipe.batch_size
     if loop.recipe.trains_on == "comparisons" and loop.config.batch_size is None:
-        most = _PER_DEMONSTRATION * loop.material.num_demonstrations()
-        batch = min(most, _MOST_COMPARISONS)
+        demonstrations = (loop.run.stage("data") or {})["demonstrations"]
+        batch = min(_PER_DEMONSTRATION * demonstrations, _MOST_COMPARISONS)
     return write_training(loop.run, loop.recipe, number, batch=batch, seed=loop.seed)
 
 

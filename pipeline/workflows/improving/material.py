@@ -13,7 +13,7 @@ from ...base.foreign_json import parse_json
 from ...base.progress import say
 from ...config import ImproveConfig, InputConfig
 from ...errors import CurateError
-from ...inputs.evaluation.questions import Question, read_questions
+from ...inputs.evaluation.questions import read_questions
 from ...inputs.examples import read_examples
 from ...inputs.ingest import Intake
 from ...inputs.readers import Source, open_source
@@ -99,10 +99,6 @@ class Material:
         Random(f"{seed}:prompts").shuffle(rows)
         return [rows[place % len(rows)] for place in range((number - 1) * take, number * take)]
 
-    def num_demonstrations(self) -> int:
-        """How many there are."""
-        return len(_read(self.demonstrations))
-
 
 def write_prompts(path: Path, rows: Sequence[Row]) -> None:
     """Write prompts as `generate` reads them; with a system turn they are messages."""
@@ -170,11 +166,11 @@ def _prompts_from(name: str) -> list[Row]:
     data = f"{name}/instructions" if is_run(name) else name
     intake = Intake()
     found = read_questions(open_source(data), InputConfig(data=data), intake)
-    return [_question_row(one) for one in found if len(one.turns) == 1]
-
-
-def _question_row(one: Question) -> Row:
-    return {"id": one.id, "instruction": one.turns[0], "input": one.input, "system": one.system}
+    return [
+        {"id": one.id, "instruction": one.turns[0], "input": one.input, "system": one.system}
+        for one in found
+        if len(one.turns) == 1
+    ]
 
 
 def _prompts_of(records: Iterable[Example]) -> list[Row]:
