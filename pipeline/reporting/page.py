@@ -16,7 +16,6 @@ from .difference import Piece
 from .figures.catalogue import Panels
 from .figures.panels import Panel
 from .numbers.contents import RunNumbers, StudentNumbers
-from .numbers.made import Made
 from .numbers.reading import StudentTables
 from .records import RecordsFile
 
@@ -40,24 +39,14 @@ class StudentPage:
     shared: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the page says of the run as a whole."""
-
-    name: str
-    config: Mapping[str, Any]
-    versions: Mapping[str, str]
-    unused_rows: Sequence[Mapping[str, str]]
-
-
 def page(
-    facts: Facts,
+    facts: Mapping[str, Any],
     about: RunNumbers,
     statuses: Panel | None,
     students: Sequence[StudentPage],
-    made: Made,
+    made: Mapping[str, Any],
 ) -> str:
-    """The whole page of a run, as text."""
+    """The whole page of a run, as text; `facts` are of the run as a whole, see `page.html`."""
     parts = {"facts": facts, "run": about, "statuses": statuses, "students": students, "made": made}
     script = _file("records.js")
     allowed = b64encode(sha256(script.encode()).digest()).decode()

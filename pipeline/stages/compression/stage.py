@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +151,7 @@ def _measured(config: BpcConfig, source: Source, settings: Settings, intake: Int
     """The corpus under the student; with `--out`, parts that are finished are not measured anew."""
 
     def rows(skip: int) -> Iterator[Row]:
-        found = _under(config.student, config.revision, config, source, settings, intake, skip)
-        return (row_of(measured) for measured in found)
+        return map(row_of, _under(config, source, settings, intake, skip))
 
     identity = _identity(source, config, settings)
     corpus = _Corpus()
@@ -162,15 +161,9 @@ def _measured(config: BpcConfig, source: Source, settings: Settings, intake: Int
 
 
 def _under(
-    model: str,
-    revision: str | None,
-    config: BpcConfig,
-    source: Source,
-    settings: Settings,
-    intake: Intake,
-    skip: int = 0,
+    config: BpcConfig, source: Source, settings: Settings, intake: Intake, skip: int = 0
 ) -> Iterator[Measured]:
-    """The documents under one model, without the first `skip`."""
+    """The documents under the student, without the first `skip`."""
     from ...models.devices import pick_device
     from ...models.loading import load_tokenizer
     from ...scoring.model import load_student
@@ -178,6 +171,7 @@ def _under(
     from ...scoring.tokens import Tokenization
     from ...templates import Template
 
+    model, revision = config.student, config.revision
     tokenizer = load_tokenizer(model, revision)
     no_prompt = Template("vicuna")  # documents have no prompt in front
     tokenization = Tokenization(
@@ -207,7 +201,8 @@ def _difference(
 ) -> Difference | None:
     if config.base is None:
         return None
-    base = _under(config.base, config.base_revision, config, source, settings, Intake())
+    other = replace(config, student=config.base, revision=config.base_revision)
+    base = _under(other, source, settings, Intake())
     return difference(corpus.documents, [measured.document() for measured in base])
 
 

@@ -20,7 +20,7 @@ from ...method.preferences.filters import PairFilter
 from ...method.preferences.lengths import balanced, length_auc
 from ...method.preferences.rivals import Rivals
 from ...pair_records import PairSource, PreferencePair, Unpaired
-from ...reporting.pairs import PairsPage
+from ...reporting.pairs import pairs_page
 from ...runs.directory import refuse_changes
 from ...runs.importing import unused_notes, write_unused
 from ...runs.lock import output_lock
@@ -30,6 +30,7 @@ from .collecting import Collector, PairNumbers
 from .sources import PairData, open_pair_data
 
 _OUT_OF_BALANCE = "--balance-length: of the more frequent kind it is among the smallest margins"
+_SIDES = ("chosen", "rejected")
 _RULES = ("min_margin", "max_length_ratio", "balance_length")
 _RULES_OF: dict[PairSource, tuple[str, ...]] = {
     "ratings": ("tier",),
@@ -112,13 +113,9 @@ class _Making:
         about: dict[str, Any] = {"name": data.name, "source": data.source, "settings": given}
         about |= {"origin": dict(data.origin), "counts": self.counts}
         write_text(folder / "README.md", pairs_card({**about, "licence": licence}))
-        page = PairsPage(
-            **about,
-            margins=numbers.margins,
-            chosen=numbers.chosen.astype(np.float64),
-            rejected=numbers.rejected.astype(np.float64),
-        )
-        write_text(folder / "report.html", page.text())
+        lengths = {name: getattr(numbers, name).astype(np.float64) for name in _SIDES}
+        page = pairs_page(about, margins=numbers.margins, **lengths)
+        write_text(folder / "report.html", page)
         options = recorded_options(self.config)
         write_manifest(folder, self.identity, options, **about, licence=licence)
 
