@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..base.files import write_json, write_json_lines
+from ..base.progress import say
 from ..config import InputConfig
 from ..inputs.candidates import candidate_groups, holds_candidates
 from ..inputs.examples import as_original, chunks, read_examples
@@ -75,10 +76,11 @@ def write_unused(folder: Path, intake: Intake) -> None:
             write_json_lines(folder / name, map(asdict, left_out))
 
 
-def unused_notes(counts: Mapping[str, int], prefix: str) -> Iterator[str]:
-    """What to say of input rows that were not used; the lists' names stand behind the prefix."""
+def say_unused(counts: Mapping[str, int], prefix: str) -> bool:
+    """Say which input rows were not used, if any; the lists' names stand behind the prefix."""
     unused, repeated = counts["rejected"], counts["duplicates"]
     if unused:
-        yield f"note: input rows not used: {unused}, see {prefix}{REJECTED_INPUT}"
+        say(f"note: input rows not used: {unused}, see {prefix}{REJECTED_INPUT}")
     if repeated:
-        yield f"note: input rows that repeat others: {repeated}, see {prefix}{DUPLICATES}"
+        say(f"note: input rows that repeat others: {repeated}, see {prefix}{DUPLICATES}")
+    return bool(unused or repeated)

@@ -12,7 +12,7 @@ from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..models.devices import pick_dtype
 from ..models.loading import context_of, load_config
-from ..runs.importing import unused_notes, write_unused
+from ..runs.importing import say_unused, write_unused
 from ..scoring.tokens import Tokenization
 from .chat_template import serving
 from .folder.publication import TrainingResult, claim_folder, publish
@@ -161,11 +161,10 @@ def _say_unused(job: Job, intakes: Mapping[str, Intake]) -> None:
     """Say which rows of what was read were not used, and list them; by what they were read for."""
     for name, intake in intakes.items():
         folder = job.out if name == "input" else job.out / name
-        for note in unused_notes(intake.counts(), f"{folder}/"):
+        if say_unused(intake.counts(), f"{folder}/"):
             folder.mkdir(exist_ok=True)
             if job.state.is_main_process:
                 write_unused(folder, intake)
-            say(note)
     if job.data.unlike:
         say(f"note: {job.data.unlike} earlier answers are not trained on: in a history the "
             "template writes them otherwise than as an answer")  # fmt: skip

@@ -32,8 +32,8 @@ from ..training.chat_template import trained_with
 from .improving import iteration as steps
 from .improving.calling import Calls
 from .improving.iteration import Loop, step
+from .improving.material import Material, samples_of
 from .improving.measuring import before_training, measure
-from .improving.sampled import samples_of
 
 _FREE = ("iterations", "min_pairs")
 """What of a recipe may change when a loop is taken up again."""
@@ -70,7 +70,13 @@ def improve(config: ImproveConfig) -> Improved:
     run = RunDir.create(config.out.resolve(), identity, **notes)
     calls = Calls.here(isolate=config.isolate, device=config.training.device)
     loop = Loop(
-        run=run, config=config, recipe=recipe, policy=policy, template=template, calls=calls
+        run=run,
+        config=config,
+        recipe=recipe,
+        policy=policy,
+        template=template,
+        calls=calls,
+        material=Material(run),
     )
     with run.discarded_if_empty(), run_lock(run.path, STAGE):
         step(run, "data", lambda: loop.material.write(source, config, recipe))

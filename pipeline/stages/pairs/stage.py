@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...base.files import replace_folder, write_text
-from ...base.progress import Progress, say
+from ...base.progress import Progress
 from ...config import PairsConfig, recorded_options
 from ...errors import CurateError
 from ...inputs.evaluation.evaluation_sets import evaluation_texts, open_sets
@@ -22,7 +22,7 @@ from ...method.preferences.rivals import Rivals
 from ...pair_records import PairSource, PreferencePair, Unpaired
 from ...reporting.pairs import pairs_page
 from ...runs.directory import refuse_changes
-from ...runs.importing import unused_notes, write_unused
+from ...runs.importing import say_unused, write_unused
 from ...runs.lock import output_lock
 from ...runs.published.pair_card import pairs_card
 from ...runs.published.pair_set import PairSet, is_pair_set, write_manifest
@@ -77,8 +77,7 @@ def pairs(config: PairsConfig) -> PairsResult:
         intake = Intake()
         making = _Making(config, data, identity, settings, intake)
         replace_folder(config.out, lambda folder: making.fill(folder, rules))
-    for note in unused_notes(intake.counts(), f"{config.out}/"):
-        say(note)
+    say_unused(intake.counts(), f"{config.out}/")
     return PairsResult(out=config.out, counts=making.counts)
 
 

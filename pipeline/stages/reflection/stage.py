@@ -16,7 +16,7 @@ from ...llm.job import Job, asking_job, spent_budget
 from ...llm.journal import Journal
 from ...records import CANDIDATES, REFLECTIONS, RETRYABLE
 from ...runs.directory import RunDir, is_run
-from ...runs.importing import NEAR_DUPLICATES, SHARD, unused_notes, write_unused
+from ...runs.importing import NEAR_DUPLICATES, SHARD, say_unused, write_unused
 from ...runs.lock import turn_lock
 from ...templates import teacher_prompts
 from .reflector import Reflector
@@ -133,8 +133,7 @@ class _Finish:
     def _report_unused(self) -> None:
         path, intake = self.job.run.path, self.intake
         write_unused(path, intake)
-        for note in unused_notes(intake.counts(), f"{path}/"):
-            say(note)
+        say_unused(intake.counts(), f"{path}/")
         if intake.near_duplicates:
             listed = path / NEAR_DUPLICATES
             say(f"note: {len(intake.near_duplicates)} near-duplicates were left out, see {listed}")

@@ -19,7 +19,7 @@ from ...inputs.readers import Source, open_source
 from ...method.corpus.decontamination import EvaluationIndex
 from ...runs.decisions import DecisionFiles
 from ...runs.directory import RunDir, is_run, selection_key
-from ...runs.importing import SHARD, import_candidates, unused_notes
+from ...runs.importing import SHARD, import_candidates, say_unused
 from ...runs.lock import run_lock, turn_lock
 from ...runs.published.baselines import baselines_of, write_baselines
 from ...runs.published.card import dataset_card
@@ -109,8 +109,7 @@ def _opened(config: SelectConfig, shard_size: int) -> Iterator[tuple[RunDir, Sco
         if source is not None:
             with turn_lock(run.path, "select"):  # of several tasks the first one imports
                 import_candidates(run, source, config.input, shard_size=shard_size)
-            for note in unused_notes((run.stage("import") or {})["input"], f"{run.path}/"):
-                say(note)
+            say_unused((run.stage("import") or {})["input"], f"{run.path}/")
         _say_if_unfinished(run)
         identity = identity or resolve(config.scoring, run.path / "scores")
         run.record_selection(selection_key(identity.key, config.name), recorded_options(config))

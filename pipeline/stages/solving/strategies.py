@@ -32,9 +32,9 @@ class Prompt:
         """The hash of the prompt's text, and of the shots in it: a part of each request's key."""
         return digest(shipped(_FILES[self.strategy]), self.shots)
 
-    def constant(self, task: str | None = None) -> str:
-        """What stands before the question, of one task for pseudo-code, else of all."""
-        return self._parts(task)[0]
+    def constant(self) -> str:
+        """What stands before the question, without a task's pseudo-code."""
+        return self._parts(None)[0]
 
     def messages(self, problem: Problem) -> tuple[Message, ...]:
         """The record's system turn, if it has one, and one user turn."""

@@ -20,7 +20,7 @@ from ...llm.job import Job, asking_job
 from ...llm.protocol import Engine
 from ...method.corpus.decontamination import EvaluationIndex
 from ...runs.directory import RunDir
-from ...runs.importing import unused_notes, write_unused
+from ...runs.importing import say_unused, write_unused
 from ...runs.instructions import outcomes, publish, read_round, rounds, write_round
 from ...templates import prompts_version
 from . import evol, self_instruct
@@ -186,8 +186,7 @@ def _counts(run: RunDir, config: SynthesizeConfig) -> dict[str, Any]:
 
 def _finished(config: SynthesizeConfig, job: Job, seeds: Seeds, intake: Intake) -> SynthesizeResult:
     write_unused(job.run.path, intake)
-    for note in unused_notes(intake.counts(), f"{job.run.path}/"):
-        say(note)
+    say_unused(intake.counts(), f"{job.run.path}/")
     if seeds.duplicates:
         say(f"note: {seeds.duplicates} seeds repeat others")
     counts, asker = _counts(job.run, config), job.asker

@@ -1,7 +1,6 @@
 """DATA and prompts -> what is fine-tuned on, demonstrated, answered, and held out."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,47 +16,29 @@ from ...inputs.evaluation.questions import read_questions
 from ...inputs.examples import read_examples
 from ...inputs.ingest import Intake
 from ...inputs.readers import Source, open_source
+from ...inputs.samples import read_samples
 from ...method.corpus.baseline_sampling import random_subset
 from ...method.loops.recipes import LoopRecipe
+from ...pair_records import Sample
 from ...records import Example, user_turn
 from ...runs.directory import RunDir, is_run
-from ...runs.importing import unused_notes
+from ...runs.importing import say_unused
 
 HELD_OUT_FROM = 10
 """Records of DATA from which a tenth is held out."""
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class Material:
     """The files of a loop's data."""
 
-    run: RunDir
-
-    @property
-    def tuning(self) -> Path:
-        """What the first fine-tuning is on."""
-        return self.run.path / "data" / "tuning.jsonl"
-
-    @property
-    def demonstrations(self) -> Path:
-        """All records that iterations may see."""
-        return self.run.path / "data" / "demonstrations.jsonl"
-
-    @property
-    def prompts(self) -> Path:
-        """What the iterations answer, a row a distinct text."""
-        return self.run.path / "data" / "prompts.jsonl"
-
-    @property
-    def held_out(self) -> Path:
-        """Records that no iteration sees; not there where none are held out."""
-        return self.run.path / "held_out" / "records.jsonl"
-
-    @property
-    def held_out_prompts(self) -> Path:
-        """Their distinct prompts."""
-        return self.run.path / "held_out" / "prompts.parquet"
+    def __init__(self, run: RunDir) -> None:
+        data, held_out = run.path / "data", run.path / "held_out"
+        self.tuning = data / "tuning.jsonl"  # what the first fine-tuning is on
+        self.demonstrations = data / "demonstrations.jsonl"  # all that iterations may see
+        self.prompts = data / "prompts.jsonl"  # what they answer, a row a distinct text
+        self.held_out = held_out / "records.jsonl"  # not there where none are held out
+        self.held_out_prompts = held_out / "prompts.parquet"  # the distinct ones of these
 
     def write(self, source: Source, config: ImproveConfig, recipe: LoopRecipe) -> Row:
         """Write all files; the counts. CurateError where nothing is left to learn from."""
@@ -100,6 +81,11 @@ class Material:
         return [rows[place % len(rows)] for place in range((number - 1) * take, number * take)]
 
 
+def samples_of(path: str | Path) -> list[Sample]:
+    """The samples of a file, with their ratings if any; CurateError where it holds none."""
+    return list(read_samples(open_source(str(path)), InputConfig(data=str(path)), Intake()))
+
+
 def write_prompts(path: Path, rows: Sequence[Row]) -> None:
     """Write prompts as `generate` reads them; with a system turn they are messages."""
     systems = any(row["system"] for row in rows)
@@ -119,8 +105,7 @@ def _records(source: Source, columns: InputConfig) -> tuple[list[Example], Row]:
     """The records without earlier turns, and how many have some."""
     intake = Intake()
     found = list(read_examples(source, columns, intake))
-    for note in unused_notes(intake.counts(), ""):
-        say(note)
+    say_unused(intake.counts(), "")
     single = [one for one in found if not one.history]
     if len(single) < len(found):
         say(f"note: {len(found) - len(single)} records with earlier turns are left out")

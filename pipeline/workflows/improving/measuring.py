@@ -13,7 +13,7 @@ from ...runs.directory import RunDir
 from ...runs.loop import ANSWERS, MEASURED, RATINGS, iteration_of
 from ...stages.judging import recompute
 from .iteration import Loop, answer, judge_options, own_judge, rate_by_rubric
-from .sampled import samples_of
+from .material import samples_of
 
 HELD_OUT_ANSWERS, SCORES = "held_out/answers.parquet", "held_out/scores.parquet"
 EXAM = "exam/rated.parquet"
