@@ -74,16 +74,13 @@ def say_differences(config: FinetuneConfig, scored: Mapping[str, Any]) -> None:
     name = choice if choice == "file" else student_template(choice, tokenizer).name
     if scored and name != scored["template"]:
         say(f"note: trained with the template {name}; {scored['template']} chose the records")
-    if scored and not _is_student(config, scored):
-        say(f"note: {config.model} is trained; {scored['student']} chose the records")
+    if scored:
+        own = (short_name(config.model), revision_of(config.model, config.revision))
+        if own != (scored["student"], scored["revision"]):
+            say(f"note: {config.model} is trained; {scored['student']} chose the records")
     if name != "chat" and tokenizer.chat_template:
         say(f"note: the tokenizer of {config.model} has a chat template of its own; the trained "
             f"model gets that of {name} (--template chat keeps its own)")  # fmt: skip
-
-
-def _is_student(config: FinetuneConfig, scored: Mapping[str, Any]) -> bool:
-    own = (short_name(config.model), revision_of(config.model, config.revision))
-    return own == (scored["student"], scored["revision"])
 
 
 def finetune_records(
