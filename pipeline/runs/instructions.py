@@ -5,6 +5,7 @@ order of its requests.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,6 +107,18 @@ def outcomes(run: RunDir, number: int) -> Iterator[Instruction]:
             else:
                 kept.add(row.own_id)
         yield row
+
+
+def counted(run: RunDir, number: int) -> tuple[list[str], Counter[str]]:
+    """The instruction of each row that is kept, and how many are left out, by reason."""
+    kept: list[str] = []
+    left_out: Counter[str] = Counter()
+    for row in outcomes(run, number):
+        if row.reason is None:
+            kept.append(row.own_id)
+        else:
+            left_out[row.reason] += 1
+    return kept, left_out
 
 
 def publish(run: RunDir, number: int, card: str) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from ...llm.protocol import Engine
 from ...method.corpus.decontamination import EvaluationIndex
 from ...runs.directory import RunDir
 from ...runs.importing import say_unused, write_unused
-from ...runs.instructions import outcomes, publish, read_round, rounds, write_round
+from ...runs.instructions import counted, publish, read_round, rounds, write_round
 from ...templates import prompts_version
 from . import evol, self_instruct
 from .card import synthesis_card
@@ -164,23 +163,17 @@ def _published(run: RunDir, config: SynthesizeConfig) -> Iterator[None]:
 
 
 def _counts(run: RunDir, config: SynthesizeConfig) -> dict[str, Any]:
-    left_out: Counter[str] = Counter()
-    kept: list[str] = []
-    without_reply = 0
-    for row in outcomes(run, config.number):
-        if row.reason is None:
-            kept.append(row.own_id)
-        else:
-            left_out[row.reason] += 1
-            without_reply += row.reason in NO_REPLY
+    kept, left_out = counted(run, config.number)
     instructions = len(set(kept))
-    evolves = config.method == "evol"
+    missing = config.number - instructions
+    if config.method == "evol":
+        missing = sum(left_out[reason] for reason in NO_REPLY)
     return {
         "rounds": len(rounds(run)) - 1,
         "instructions": instructions,
         "rows": len(kept),
         "left_out": dict(sorted(left_out.items())),
-        "missing": without_reply if evolves else config.number - instructions,
+        "missing": missing,
     }
 
 
