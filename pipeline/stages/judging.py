@@ -64,11 +64,7 @@ class Judged:
 
 
 def judge(config: JudgeConfig) -> Judged:
-    """Ask for every verdict that the journal does not hold, and count them.
-
-    Raises BudgetReached, or CurateError when the judge cannot be had, with all that was paid for
-    kept.
-    """
+    """Ask for every verdict that the journal does not hold, and count them."""
     matched = match_answers(config.first, config.second, config.columns, config.questions)
     with asking_job(
         config.judge,

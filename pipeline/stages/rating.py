@@ -64,11 +64,7 @@ class JudgeTasks:
 
 
 def rate(config: JudgeConfig) -> Rated:
-    """Ask for every rating that the journal does not hold, and write the answers with them.
-
-    Raises BudgetReached, or CurateError when the judge cannot be had, with all that was paid for
-    kept.
-    """
+    """Ask for every rating that the journal does not hold, and write the answers with them."""
     source, intake = open_source(config.first), Intake()
     columns = replace(config.columns, data=config.first)
     samples = list(_numbered(islice(read_samples(source, columns, intake), columns.limit)))

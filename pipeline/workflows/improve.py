@@ -198,13 +198,11 @@ def _iterate(loop: Loop) -> Improved:
 
 def _iteration(loop: Loop, number: int) -> str | None:
     """Do what is left of an iteration; why the loop ends with it."""
+    run = RunDir.create(iteration_of(loop.run, number).path, _own_identity(loop, number))
     if number == 0:
-        run = RunDir.create(iteration_of(loop.run, 0).path, _own_identity(loop, 0))
         step(run, "train", lambda: steps.first_model(loop))
-    else:
-        run = RunDir.create(iteration_of(loop.run, number).path, _own_identity(loop, number))
-        if (why := _trained(loop, run, number)) is not None:
-            return why
+    elif (why := _trained(loop, run, number)) is not None:
+        return why
     step(run, "measure", lambda: measure(loop, number))
     if loop.config.stop == "never":
         return None
@@ -228,12 +226,10 @@ def _trained(loop: Loop, run: RunDir, number: int) -> str | None:
 
 def _own_identity(loop: Loop, number: int) -> dict[str, Any]:
     """An iteration's, which names the weights that it begins with."""
-    before = iteration_of(loop.run, number - 1) if number else None
-    parent = (
-        folder_hash(loop.policy) if before is None else (before.stage("train") or {})["weights"]
-    )
     own = {"command": f"{STAGE} iteration", "recipe": loop.config.recipe, "iteration": number}
-    return {**own, "parent": parent}
+    if number == 0:
+        return {**own, "parent": folder_hash(loop.policy)}
+    return {**own, "parent": (iteration_of(loop.run, number - 1).stage("train") or {})["weights"]}
 
 
 def _note(loop: Loop, stopped: str | None) -> None:

@@ -46,11 +46,7 @@ class Generated:
 
 
 def generate(config: GenerateConfig) -> Generated:
-    """Ask what the journal does not hold, and write the file.
-
-    Raises BudgetReached, or CurateError when the model cannot be had, with all that was paid for
-    kept.
-    """
+    """Ask what the journal does not hold, and write the file."""
     source, intake = open_source(config.input.data), Intake()
     questions = read_questions(source, config.input, intake)
     form = _format(config, questions)

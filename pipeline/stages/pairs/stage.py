@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -74,49 +75,43 @@ def pairs(config: PairsConfig) -> PairsResult:
             max_length_ratio=config.max_length_ratio,
             evaluation=EvaluationIndex(texts, n=config.ngram) if sets else None,
         )
-        intake = Intake()
-        making = _Making(config, data, identity, settings, intake)
-        replace_folder(config.out, lambda folder: making.fill(folder, rules))
-    say_unused(intake.counts(), f"{config.out}/")
-    return PairsResult(out=config.out, counts=making.counts)
+        counts = {}
+        fill = partial(_fill, config=config, data=data, identity=identity, settings=settings)
+        replace_folder(config.out, lambda folder: counts.update(fill(folder, rules=rules)))
+    if "input" in counts:
+        say_unused(counts["input"], f"{config.out}/")
+    return PairsResult(out=config.out, counts=counts)
 
 
-@dataclass(slots=True)
-class _Making:
-    """A folder being made."""
-
-    config: PairsConfig
-    data: PairData
-    identity: dict[str, Any]
-    settings: dict[str, Any]
-    intake: Intake
-    counts: dict[str, Any] = field(default_factory=dict)
-
-    def fill(self, folder: Path, rules: PairFilter) -> None:
-        """Write both data sets, what of the input was not used, card, report and manifest."""
-        collector = Collector(folder)
-        for outcome in _outcomes(self.config, self.data, rules, self.intake):
-            collector.add(outcome)
-        numbers = collector.numbers()
-        stay = np.ones(numbers.margins.size, np.bool_)
-        if self.config.balance_length:
-            stay = balanced(numbers.chosen - numbers.rejected, numbers.margins, numbers.keys)
-        collector.write(folder, stay, _OUT_OF_BALANCE)
-        write_unused(folder, self.intake)
-        self.counts = _counts(numbers.of(stay), collector, self.intake)
-        self._describe(folder, numbers.of(stay))
-
-    def _describe(self, folder: Path, numbers: PairNumbers) -> None:
-        given = {name: v for name, v in self.settings.items() if v not in (None, False)}
-        data, licence = self.data, self.data.licence
-        about: dict[str, Any] = {"name": data.name, "source": data.source, "settings": given}
-        about |= {"origin": dict(data.origin), "counts": self.counts}
-        write_text(folder / "README.md", pairs_card({**about, "licence": licence}))
-        lengths = {name: getattr(numbers, name).astype(np.float64) for name in _SIDES}
-        page = pairs_page(about, margins=numbers.margins, **lengths)
-        write_text(folder / "report.html", page)
-        options = recorded_options(self.config)
-        write_manifest(folder, self.identity, options, **about, licence=licence)
+def _fill(
+    folder: Path,
+    config: PairsConfig,
+    data: PairData,
+    identity: dict[str, Any],
+    settings: dict[str, Any],
+    rules: PairFilter,
+) -> dict[str, Any]:
+    """Write both data sets, what of the input was not used, card, report, manifest; the counts."""
+    collector, intake = Collector(folder), Intake()
+    for outcome in _outcomes(config, data, rules, intake):
+        collector.add(outcome)
+    numbers = collector.numbers()
+    stay = np.ones(numbers.margins.size, np.bool_)
+    if config.balance_length:
+        stay = balanced(numbers.chosen - numbers.rejected, numbers.margins, numbers.keys)
+    collector.write(folder, stay, _OUT_OF_BALANCE)
+    write_unused(folder, intake)
+    numbers = numbers.of(stay)
+    given = {name: v for name, v in settings.items() if v not in (None, False)}
+    about: dict[str, Any] = {"name": data.name, "source": data.source, "settings": given}
+    about |= {"origin": dict(data.origin), "counts": _counts(numbers, collector, intake)}
+    about["licence"] = data.licence
+    write_text(folder / "README.md", pairs_card(about))
+    lengths = {name: getattr(numbers, name).astype(np.float64) for name in _SIDES}
+    write_text(folder / "report.html", pairs_page(about, margins=numbers.margins, **lengths))
+    write_manifest(folder, identity, recorded_options(config), **about)
+    counts: dict[str, Any] = about["counts"]
+    return counts
 
 
 def _known(out: Path, identity: dict[str, Any], name: str) -> dict[str, Any] | None:

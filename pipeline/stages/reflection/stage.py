@@ -52,11 +52,7 @@ def reflect(
     branches: Branches | None = None,
     shard_size: int = SHARD,
 ) -> ReflectResult:
-    """Make the candidates of every record; what a journal holds is not asked again.
-
-    Raises BudgetReached, or CurateError when the teacher cannot be had, with all that was paid for
-    kept.
-    """
+    """Make the candidates of every record; what a journal holds is not asked again."""
     begun, intake = time.monotonic(), Intake()
     prepared, prompts = prepare(config), teacher_prompts(config.teacher.prompts)
     with asking_job(

@@ -52,11 +52,7 @@ class SolveResult:
 
 
 def solve(config: SolveConfig) -> SolveResult:
-    """Ask for every sample that the run or its journal does not hold.
-
-    Raises BudgetReached, or CurateError when a model cannot be had, with all that was paid for
-    kept.
-    """
+    """Ask for every sample that the run or its journal does not hold."""
     source, intake, shots = open_source(config.input.data), Intake(), read_shots(config)
     prompt = Prompt(config.strategy, shot_block(shots.drawn, config.strategy))
     check_context(

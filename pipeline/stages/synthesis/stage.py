@@ -68,8 +68,7 @@ class SynthesizeResult:
 def synthesize(config: SynthesizeConfig) -> SynthesizeResult:
     """Make rounds until the number is reached; what finished rounds or the journal hold stays.
 
-    Raises BudgetReached, or CurateError when the teacher cannot be had, with all that was paid for
-    kept, and what finished rounds made published.
+    After an error what finished rounds made is published all the same.
     """
     source, intake = open_source(config.input.data), Intake()
     seeds = read_seeds(source, config, intake)
