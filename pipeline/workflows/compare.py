@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -13,31 +13,29 @@ from ..base.files import write_json
 from ..base.processes.ranks import is_first
 from ..base.progress import say
 from ..base.tables import aligned
-from ..config import InputConfig, recorded_options
+from ..config import recorded_options
 from ..config.comparison import BASELINE, CompareConfig
 from ..config.training import FinetuneConfig
 from ..errors import CurateError
 from ..method.statistics.intervals import Interval, t_interval
-from ..records import Example, user_turn
 from ..runs.directory import RunDir
 from ..runs.published.selected import finished_selections, scored_template
 from ..runs.selection_names import label_of
-from ..stages.finetuning import data_set, finetune_records, say_differences
+from ..stages.finetuning import finetune_records, say_differences
 from ..training.folder.checkpoints import OPTIONS
 from ..training.folder.loss_curve import draw_preference_curves
 from ..training.folder.publication import TrainingResult
 from ..training.preparation import RecordSource
-from ..training.rows import Record, as_example
+from ..training.rows import Record
 from .comparing.judging import Judgement, checked_questions, judge_models, judgement_lines
-from .comparing.preferences import LOSSES, PairComparison, PairTrainings, pair_lines
+from .comparing.preferences import LOSSES, PairComparison, PairTrainings, Trained, pair_lines
 from .comparing.training_sets import (
     Pool,
-    asking,
     chosen_answers,
+    held_out_records,
     pair_pool,
     pool_of,
     sets_of_like_length,
-    split_off,
     training_set,
 )
 
@@ -102,7 +100,7 @@ def compare(config: CompareConfig) -> CompareResult:
     selections = dict(finished_selections(run, config.selection))
     name, entry = next(iter(selections.items()))
     part = config.finetuning.recipe().held_out or HELD_OUT
-    source, held_out, held = _held_out(run, config.finetuning.held_out_data, part)
+    source, held_out, held = held_out_records(run, config.finetuning.held_out_data, part)
     pairs = config.pairs and pair_pool(run, config.pairs.data, part, examples=held_out, held=held)
     pool = pool_of(run, _folders(run, list(selections)), pairs.held if pairs else held)
     sets = _sets(config, pool)
@@ -117,62 +115,32 @@ def compare(config: CompareConfig) -> CompareResult:
     if is_first():
         begun = {"command": "compare", "options": recorded_options(config)}
         write_json(finetuning.out / OPTIONS, begun)
-    recipe = finetuning.recipe()
     on_pairs = PairTrainings.of(finetuning, config.pairs, pairs) if config.pairs and pairs else None
     others: RecordSource[Record] = RecordSource(records=held_out)
     trained = {
         (of_set, seed): _trained(finetuning, pool, on_pairs, others, of_set, seed)
         for of_set, seed in _in_turn(config, sets)
     }
-    first = next(iter(trained.values()))
-    assert first.held_out_before is not None
-    assert first.held_out_bits_per_character_before is not None
-    result = CompareResult(
-        out=finetuning.out,
-        run=run.config["id"],
-        selection=", ".join(selections),
-        model=finetuning.model,
-        steps=first.steps,
-        batch_size=recipe.batch_size,
-        seeds=config.seeds,
-        held_out=source,
-        held_out_rows=first.held_out_rows,
-        held_out_tokens=first.held_out_tokens,
-        held_out_characters=first.held_out_characters,
-        untrained=first.held_out_before,
-        untrained_bits_per_character=first.held_out_bits_per_character_before,
-        sets=tuple(_measured(config, sets, trained)),
-        pairs=on_pairs.compared(trained, config.seeds) if on_pairs else None,
-        judged=judge_models(
+    origin = {"run": run.config["id"], "selection": ", ".join(selections), "held_out": source}
+    result = _result(config, sets, trained, origin)
+    if on_pairs:
+        result = replace(result, pairs=on_pairs.compared(trained, config.seeds))
+    if config.pairwise and questions:
+        judged = judge_models(
             config.pairwise,
             {name: trained[name, config.seeds[0]].out for name in sets},
             questions,
             against=BASELINE,
             seed=config.seeds[0],
             out=finetuning.out,
-            device=recipe.device,
+            device=finetuning.recipe().device,
         )
-        if config.pairwise and questions
-        else None,
-    )
+        result = replace(result, judged=judged)
     if is_first():
         write_json(finetuning.out / "compare.json", result.as_dict())
         if result.pairs and result.pairs.curves:
             draw_preference_curves(result.pairs.curves, finetuning.out / PICTURE)
     return result
-
-
-def _held_out(run: RunDir, data: str | None, part: float) -> tuple[str, list[Example], set[str]]:
-    """What the loss is measured on, and the run's records that none may train on for that."""
-    if data is None:
-        held_out = split_off(run, part)
-        return "originals of the run, held out", held_out, {example.id for example in held_out}
-    read = data_set(InputConfig(data=data))
-    records = list(map(as_example, read.records))
-    held = asking(run, {user_turn(example.instruction, example.input) for example in records})
-    if held:
-        say(f"note: {len(held)} records ask what a held-out one asks; no set has them")
-    return data, records, held
 
 
 def _same_steps(config: FinetuneConfig, rows: int) -> FinetuneConfig:
@@ -231,9 +199,30 @@ def _trained(
     return result
 
 
-def _measured(
-    config: CompareConfig, sets: Sequence[str], trained: dict[tuple[str, int], TrainingResult]
-) -> Iterator[Measured]:
+def _result(
+    config: CompareConfig, sets: Sequence[str], trained: Trained, origin: Mapping[str, Any]
+) -> CompareResult:
+    """The held-out losses of all sets."""
+    first, finetuning = next(iter(trained.values())), config.finetuning
+    assert first.held_out_before is not None
+    assert first.held_out_bits_per_character_before is not None
+    return CompareResult(
+        **origin,
+        out=finetuning.out,
+        model=finetuning.model,
+        steps=first.steps,
+        batch_size=finetuning.recipe().batch_size,
+        seeds=config.seeds,
+        held_out_rows=first.held_out_rows,
+        held_out_tokens=first.held_out_tokens,
+        held_out_characters=first.held_out_characters,
+        untrained=first.held_out_before,
+        untrained_bits_per_character=first.held_out_bits_per_character_before,
+        sets=tuple(_measured(config, sets, trained)),
+    )
+
+
+def _measured(config: CompareConfig, sets: Sequence[str], trained: Trained) -> Iterator[Measured]:
     for name in sets:
         results = [trained[name, seed] for seed in config.seeds]
         losses = _known(r.held_out_after for r in results)
