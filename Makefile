@@ -6,6 +6,8 @@ DEV := .venv/.dev
 VLLM := .venv-vllm
 RAY := .venv-ray
 export TOKENIZERS_PARALLELISM := false
+# Tests start Python a hundred times, which would compile the house anew each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test torture test-vllm test-ray check format clean
 

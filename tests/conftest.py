@@ -1,5 +1,7 @@
 """What all tests stand on: no network, a tiny student, and the shared data where it is."""
 
+import atexit
+import gc
 import os
 import signal
 
@@ -18,6 +20,8 @@ from hypothesis import settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("no deadline", deadline=None)  # other work may hold the cores
 settings.load_profile("no deadline")
+gc.disable()  # until libraries are loaded
+atexit.register(gc.unfreeze)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -32,6 +36,14 @@ def shared(place: str) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What trains comes first, so that no worker is left with it at the end."""
     items.sort(key=lambda item: not {"workflows", "training"} & {*item.path.parts})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_apart() -> None:
+    """Leave libraries out of collections: the product collects after each model that it frees."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -714,6 +715,7 @@ def test_interrupted_is_130(place: Path) -> None:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             while not server.requests:
                 assert process.poll() is None
+                time.sleep(0.01)
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=20)
     assert process.returncode == 130

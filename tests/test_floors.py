@@ -165,3 +165,29 @@ def test_help_loads_no_heavy_library_and_names_each_command() -> None:
     for name in COMMANDS:
         assert re.search(rf"^  {name} +\S", overview, re.MULTILINE), name
         assert f"Usage: curate {name} " in done.stdout
+
+
+REPLIES = "data/demo/replies.jsonl"
+WITHOUT = """
+import sys
+absent, *sys.argv[1:] = sys.argv[1:]
+sys.modules.update(dict.fromkeys(absent.split(",")))
+from curate.cli import main
+main()
+"""
+
+
+def without(absent: str, *arguments: str) -> None:
+    """`curate` where these libraries are not installed."""
+    command = [sys.executable, "-c", WITHOUT, absent, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_recorded_replies_and_scores_take_few_libraries(tmp_path: Path) -> None:
+    run, replies = str(tmp_path / "run"), ("--engine", "recorded", "--replies", REPLIES)
+    reflected = ("reflect", "data/demo/records.jsonl", *replies, "--limit", "2", "--out", run)
+    without("httpx2,datasets", *reflected)
+    # transformers itself takes httpx2.
+    without("datasets", "select", run, "--student", "data/demo/student", "--shard", "0/2")
+    assert len(list((tmp_path / "run" / "scores").rglob("*.parquet"))) == 1

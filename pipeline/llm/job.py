@@ -18,8 +18,7 @@ from ..runs.lock import run_lock
 from .ask import Asker, Interrupted, Stopped
 from .budget import Budget
 from .engines.choose import is_sold, make_engine, model_prices
-from .engines.servers.batch_jobs import BatchEngine, submitted
-from .engines.servers.openai_server import OpenAIEngine
+from .engines.servers.batch_notes import submitted
 from .journal import Journal
 from .protocol import Engine
 
@@ -159,7 +158,11 @@ def _batched(
 ) -> Engine:
     """The engine behind batch jobs, where they are asked for; CurateError where some are left."""
     id = run.config["id"]
-    if config.batch_api and isinstance(engine, OpenAIEngine):
+    if config.batch_api and is_sold(config):
+        from .engines.servers.batch_jobs import BatchEngine
+        from .engines.servers.openai_server import OpenAIEngine
+
+        assert isinstance(engine, OpenAIEngine)
         return BatchEngine(engine, journal, notes, run=id, longest=config.batch_poll)
     if waiting := sum(len(job.requests) for job in submitted(notes, id)):
         raise CurateError(

@@ -10,6 +10,7 @@ from typing import Any
 from ..base.files import write_atomically, write_text
 from ..method.loops.measures import Measures
 from .figures.panels import HEIGHT, WIDTH, Panel
+from .figures.picture import panels
 from .figures.svg import COLOUR, figure, inline
 from .page import rendered
 
@@ -49,17 +50,11 @@ def write_curves(folder: Path, found: Sequence[Measures]) -> None:
 
 
 def _draw(found: Sequence[Measures], path: Path) -> None:
-    # No pyplot: it looks for a display and keeps every figure.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 2.2 * len(PANELS)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (label, names) in zip(figure.subplots(len(PANELS)), PANELS.items(), strict=True):
-        _lines(axes, found, dict.fromkeys(names))
-        axes.grid(alpha=0.3)
-        axes.set(ylabel=label, xlabel="iteration")
-    figure.savefig(path, format="png")
+    with panels(len(PANELS), path, height=2.2) as drawn:
+        for axes, (label, names) in zip(drawn, PANELS.items(), strict=True):
+            _lines(axes, found, dict.fromkeys(names))
+            axes.grid(alpha=0.3)
+            axes.set(ylabel=label, xlabel="iteration")
 
 
 def _lines(axes: Any, found: Sequence[Measures], colours: Mapping[str, str | None]) -> None:

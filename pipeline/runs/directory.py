@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from os.path import exists, isdir  # unlike Path's, False for a name that is too long
 from pathlib import Path
@@ -297,6 +298,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+@cache
 def versions(*more: str) -> dict[str, str]:
     """The versions that numbers may depend on, and more of libraries that are installed."""
     found = {"python": platform.python_version()}

@@ -17,6 +17,7 @@ from .forward.attention import AMPERE, NAME, register
 from .forward.head import Head
 from .forward.hidden_states import alone_states, packed_states, to_device
 from .forward.packing import Pack
+from .forward.products import speed_up
 from .proof import (
     Probe,
     Proof,
@@ -122,6 +123,8 @@ def student_of(model: Any, dtype: torch.dtype, *, max_length: int | None = None)
         own = own_way(model)
         check_causal(model, own)
         probe = probe_of(model, own, max_length)
+        if device.type == "cpu":
+            speed_up(model)
         proof = _prove_packed(model, head, probe)
         if head is not None and not proof.reason:
             states = packed_states(model)

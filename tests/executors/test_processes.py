@@ -7,7 +7,6 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from torch import OutOfMemoryError
 
 from curate.pipeline.errors import CurateError
 from curate.pipeline.executors.processes import ATTEMPTS, WorkerFailed, over_processes
@@ -61,6 +60,8 @@ def a_bug(device: str, folder: Path) -> Callable[[str], None]:
 
 
 def too_large(device: str, folder: Path) -> Callable[[str], None]:
+    from torch import OutOfMemoryError  # here: the others' workers need no torch
+
     with (folder / "begun").open("a") as file:
         file.write(".")
     raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words.")

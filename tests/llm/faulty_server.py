@@ -125,6 +125,9 @@ def reflect(request: Received) -> str:
     )
 
 
+TLS_HANDSHAKE = b"\x16"
+
+
 class FaultyServer:
     """The server, in a thread; `url` ends in /v1. `kill` drops all connections, `start` is back."""
 
@@ -210,7 +213,12 @@ class FaultyServer:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False when the connection is to be broken."""
-        request = await self._receive(reader)
+        opening = await reader.readexactly(1)
+        if opening == TLS_HANDSHAKE:  # answered as real servers do
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await asyncio.sleep(0.01)
+            return False
+        request = await self._receive(opening, reader)
         self.requests.append(request)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
@@ -226,8 +234,8 @@ class FaultyServer:
             await asyncio.sleep(0.01)  # what was written goes out before the reset
         return answer.sent is None
 
-    async def _receive(self, reader: asyncio.StreamReader) -> Received:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    async def _receive(self, opening: bytes, reader: asyncio.StreamReader) -> Received:
+        head = (opening + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))

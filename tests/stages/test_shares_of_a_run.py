@@ -67,7 +67,7 @@ def waiting_for(go: Path) -> str:
 
 def ended(task: Task) -> tuple[int, str]:
     """The exit code and all that was said."""
-    out, err = task.communicate(timeout=120)
+    out, err = task.communicate(timeout=240)
     return task.returncode, (out + err).decode()
 
 
@@ -197,7 +197,7 @@ def test_tasks_score_side_by_side_one_killed_and_the_decision_runs_no_model(
     go = tmp_path / "go"
     command = select_command(data, run, tiny_student, go)
     tasks = together([[*command, "--shard", f"{i}/{TASKS}"] for i in range(TASKS)], go)
-    assert wait_until((run / ".lock-1-of-3").exists, tasks[1], seconds=120)
+    assert wait_until((run / ".lock-1-of-3").exists, tasks[1], seconds=240)
     tasks[1].kill()
     for index in (0, 2):
         code, said = ended(tasks[index])

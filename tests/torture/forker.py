@@ -7,6 +7,7 @@ takes orders on standard input, a JSON object a line: {"words", "shard", "said",
 are seconds, with a server that is lost and with a request.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -38,6 +39,7 @@ def main(modules: Sequence[str]) -> None:
     """Import, then fork a child for each order; it has one thread until then."""
     for name in modules:
         importlib.import_module(name)
+    gc.freeze()  # else each child copies what it only looks through
     print(len(os.listdir("/proc/self/task")), flush=True)
     for line in sys.stdin:
         order = json.loads(line)

@@ -94,8 +94,10 @@ def test_two_processes_train_what_one_does_and_one_speaks(
     # 11 rows in batches of 4 leave 3 for the last step of an epoch: no row is taken twice.
     assert done.stdout.splitlines()[0] == f"trained on 11 rows in 6 steps: {out}"
     assert len(done.stdout.splitlines()) == 3
-    said = [line.split()[0] for line in done.stderr.splitlines()]
+    lines = done.stderr.splitlines()
+    said = list(dict.fromkeys(line.split()[0] for line in lines))  # of progress as many as it takes
     assert said == ["finetune:", "note:", "loading", "finetune", "next:"], done.stderr
+    assert len(lines) == len({*lines}), done.stderr
     assert_same(alone, out)
 
 

@@ -1,4 +1,4 @@
-"""`curate improve`: each recipe end to end, killed and taken up, its rewards, bad input."""
+"""`curate improve` with data alone: spin and ditto end to end, killed and taken up, bad input."""
 
 import json
 import shutil
@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,75 +15,29 @@ import pytest
 from curate.pipeline import api
 from curate.pipeline.base.foreign_json import read_object
 from curate.pipeline.errors import CurateError
-from curate.pipeline.pair_records import Prompt, Sample
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.runs.loop import history, iteration_of, loop_state
 from curate.pipeline.stages.explaining import explain, in_words
 from curate.pipeline.stages.status.stage import status
-from curate.pipeline.workflows.improve import Improved
 from curate.pipeline.workflows.improving.calling import child_command
-from curate.pipeline.workflows.improving.rewards import Program, rate_by_program
 
-from ..llm.faulty_server import FaultyServer, Received
-from ..stages.synthesis.teachers import seeds
+from ..llm.faulty_server import FaultyServer
 from ..torture.forker import HEAVY, Forker, forking
-from ..training.byte_student import save_rater
 from ..training.data import write_jsonl
 from .loop_results import result_of
+from .loops import FAST, REWARDED, ROWS, Row, accounted_for, improve, stages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Row = dict[str, Any]
-ROWS: list[Row] = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": f"{n}!"} for n in range(6)]
-HELD_OUT: list[Row] = [{"instruction": f"Say {n} now.", "output": f"{n}!"} for n in range(2)]
-FAST: Row = {
-    "preset": "demo", "max_tokens": 12, "min_pairs": 1, "template": "wizardlm", "stop": "never",
-    "learning_rate": 1e-3, "batch_size": 4, "progress": False,
-}  # fmt: skip
 SPIN: Row = {"recipe": "spin", "iterations": 2, "temperature": 0.0, "max_steps": 1}
-
-
-@pytest.fixture(scope="module")
-def talker(byte_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that answers, and rates, with a score."""
-    return save_rater(byte_student, tmp_path_factory.mktemp("talkers") / "talker")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_jsonl(folder / "held-out.jsonl", HELD_OUT)
-    return write_jsonl(folder / "data.jsonl", ROWS)
-
-
-def improve(data: Path, model: Path, out: Path, **options: Any) -> Improved:
-    held_out = {"held_out": str(data.with_name("held-out.jsonl"))}
-    found = api.improve(
-        str(data), model=str(model), out=str(out), **{**FAST, **held_out, **options}
-    )
-    assert isinstance(found, Improved)
-    return found
-
-
-def stages(run: Path, number: int) -> Row:
-    found: Row = iteration_of(RunDir(run), number).manifest["stages"]
-    return found
-
-
-def accounted_for(run: Path, number: int) -> None:
-    """Each prompt is one pair or one reason."""
-    entry = stages(run, number)
-    pairs, left_out = entry["pair"]["pairs"], entry["pair"]["left_out"]
-    assert pairs + sum(left_out.values()) == entry["prompts"]["prompts"]
-
 
 # --- spin -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def spun(data: Path, talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def spun(loop_data: Path, talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished loop, which tests copy."""
     out = tmp_path_factory.mktemp("spin") / "run"
-    improve(data, talker, out, keep_models="all", **SPIN)
+    improve(loop_data, talker, out, keep_models="all", **SPIN)
     return out
 
 
@@ -110,17 +63,17 @@ def test_spin_pairs_the_data_with_samples_of_this_iteration_and_the_one_before(s
 
 
 def test_a_finished_loop_is_not_done_again_and_a_larger_number_goes_on_with_a_judge(
-    spun: Path, data: Path, talker: Path, tmp_path: Path
+    spun: Path, loop_data: Path, talker: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(spun, tmp_path / "run", symlinks=True)
     before = {
         path: path.stat().st_mtime_ns for path in run.glob("iterations/*/*/*") if path.is_file()
     }
-    improve(data, talker, run, keep_models="all", **SPIN)
+    improve(loop_data, talker, run, keep_models="all", **SPIN)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     with FaultyServer(reply=lambda _: "8 6") as server:
         judge: Row = {"held_out_judge": "J", "held_out_judge_base_url": server.url}
-        found = improve(data, talker, run, **{**SPIN, **judge, "iterations": 3})
+        found = improve(loop_data, talker, run, **{**SPIN, **judge, "iterations": 3})
     assert [one.iteration for one in found.measured] == [0, 1, 2, 3]
     last = found.measured[-1]
     assert last.wins_first and last.wins_previous
@@ -160,12 +113,12 @@ KILLED_AT = ("iterations/01/answers/answers.parquet", "iterations/02/training.pa
 
 
 def test_a_loop_killed_again_and_again_ends_as_an_undisturbed_one(
-    spun: Path, data: Path, talker: Path, tmp_path: Path, forker: Forker
+    spun: Path, loop_data: Path, talker: Path, tmp_path: Path, forker: Forker
 ) -> None:
     """Greedy samples: which are asked for together must not decide what they are."""
     run = tmp_path / "run"
-    words: list[str | Path] = ["improve", data, "--model", talker, "--out", run]
-    words += ["--held-out", data.with_name("held-out.jsonl"), "--keep-models", "all"]
+    words: list[str | Path] = ["improve", loop_data, "--model", talker, "--out", run]
+    words += ["--held-out", loop_data.with_name("held-out.jsonl"), "--keep-models", "all"]
     for name, value in {**FAST, **SPIN}.items():
         words += [] if name == "progress" else [f"--{name.replace('_', '-')}", str(value)]
     killed = 0
@@ -235,142 +188,7 @@ def test_few_demonstrations(number: int, says: str | None, talker: Path, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-# --- self-rewarding -------------------------------------------------------------------------------
-
-CHECK = """
-import json, sys
-asked = json.loads(sys.stdin.readline())
-assert set(asked) == {"id", "prompt", "answer"}
-print(len(asked["answer"]) + len(asked["answer"].split()) / 100)
-"""
-REWARDED: Row = {"recipe": "self-rewarding", "iterations": 1, "max_steps": 1, "samples": 3,
-                 "temperature": 1.5, "top_p": 1.0}  # fmt: skip
-
-
-def program(folder: Path, text: str) -> str:
-    path = folder / "check.py"
-    path.write_text(text, "utf-8")
-    return f"{sys.executable} {path}"
-
-
-def test_self_rewarding_with_a_program_as_reward(data: Path, talker: Path, tmp_path: Path) -> None:
-    command, run = program(tmp_path, CHECK), tmp_path / "run"
-    improve(data, talker, run, reward="command", reward_command=command, **REWARDED)
-    accounted_for(run, 1)
-    counts = stages(run, 0) | RunDir(run).manifest["stages"]["data"]
-    assert counts["tuning"] == counts["prompts"] == 3 and counts["train"]["fine_tuned"]
-    rated = pq.read_table(run / "iterations/01/ratings/ratings.parquet").to_pylist()
-    for row in rated:
-        if row["rating"] is None:
-            assert row["rating_reason"]
-        else:
-            assert int(row["rating"]) == len(row["output"])
-    ratings = {(row["id"], row["sample"]): row["rating"] for row in rated}
-    for row in pq.read_table(run / "iterations/01/training.parquet").to_pylist():
-        of = [ratings[row["id"], row[f"{side}_from"]["sample"]] for side in ("chosen", "rejected")]
-        assert None not in of and of[0] > of[1]
-    (noted,) = run.glob("iterations/01/ratings/program.jsonl")
-    lines = filter(None, noted.read_text("utf-8").splitlines())
-    assert len(list(lines)) == len(rated)
-    other = write_jsonl(tmp_path / "other.jsonl", ROWS[:4])
-    write_jsonl(tmp_path / "held-out.jsonl", HELD_OUT)
-    with pytest.raises(CurateError, match="holds other records"):
-        improve(other, talker, run, reward="command", reward_command=command, **REWARDED)
-
-
-def test_self_rewarding_by_r_ifd(data: Path, talker: Path, tmp_path: Path) -> None:
-    run, prompts = tmp_path / "run", write_jsonl(tmp_path / "prompts.jsonl", ROWS[:4])
-    improve(data, talker, run, reward="rifd", prompts=str(prompts), no_sft=True, **REWARDED)
-    accounted_for(run, 1)
-    rated = pq.read_table(run / "iterations/01/ratings/ratings.parquet").to_pylist()
-    known = [row for row in rated if row["rating"] is not None]
-    scored = api.score(
-        [{key: row[key] for key in ("instruction", "input", "output")} for row in known[:1]],
-        student=str(talker), template="wizardlm", device="cpu", progress=False,
-    )[0]  # fmt: skip
-    told = scored["nll_instruction"] - scored["nll_instruction_given_response"]
-    assert known[0]["rating"] == pytest.approx(told, abs=1e-5)
-
-
-def test_a_model_that_rates_itself_and_is_examined(
-    talker: Path, data: Path, tmp_path: Path
-) -> None:
-    """Prompts are a run's of `synthesize`; one judge task would be fine-tuned on."""
-    run, reply = tmp_path / "run", "9. Say 3 and 4.\n10. Say no more than 5."
-    replies = write_jsonl(
-        tmp_path / "replies.jsonl",
-        [{"id": "r1-q0", "candidate": "instructions", "reply": reply}],
-    )
-    made: Any = api.synthesize(
-        str(write_jsonl(tmp_path / "seeds.jsonl", seeds())), out=str(tmp_path / "new"),
-        method="self-instruct", number=2, engine="recorded", replies=str(replies), progress=False,
-    )  # fmt: skip
-    assert made.instructions == 2
-    ranked = [
-        {"id": "e", "instruction": "Say 1.", "output": text, "rank": n}
-        for n, text in enumerate("12")
-    ]
-    task = {"id": "t", "instruction": "Rate it.", "output": "Score: 3"}
-    eft = str(write_jsonl(tmp_path / "eft.jsonl", [task]))
-    options: Row = {
-        "prompts": str(tmp_path / "new"), "exam": str(write_jsonl(tmp_path / "exam.jsonl", ranked)),
-        "times": 2,
-        "judge_max_tokens": 12, **REWARDED,
-    }  # fmt: skip
-    said = api.improve(
-        str(data),
-        model=str(talker),
-        out=str(run),
-        dry_run=True,
-        eft=eft,
-        **{**FAST, **options},
-    )
-    assert "7 records to fine-tune on" in said and "6 answers to 2 prompts, 12 ratings" in said
-    assert not run.exists()
-    found = improve(data, talker, run, no_sft=True, **options)
-    accounted_for(run, 1)
-    rated = pq.read_table(run / "iterations/01/ratings/ratings.parquet").to_pylist()
-    assert sum(row["rating"] is not None for row in rated) == stages(run, 1)["rate"]["rated"] > 0
-    assert {row["instruction"] for row in rated} == {"Say 3 and 4.", "Say no more than 5."}
-    for one in found.measured:
-        assert one.exam is not None and (one.exam.unrated or one.exam.pairs == 1)
-    assert history(RunDir(run)) == found.measured
-
-
-def test_a_judge_that_always_says_the_same_ends_the_loop(
-    data: Path, talker: Path, tmp_path: Path
-) -> None:
-    def same(_: Received) -> str:
-        return "It answers.\nScore: 4"
-
-    with FaultyServer(reply=same) as server:
-        found = improve(
-            data, talker, tmp_path / "run", reward="judge", judge="J", base_url=server.url, times=2,
-            no_sft=True, **{**REWARDED, "stop": "worse"},
-        )  # fmt: skip
-    assert found.stopped is not None and "ties" in found.stopped and found.best == 0
-    assert RunDir(tmp_path / "run").manifest["stages"]["improve"]["stopped"] == found.stopped
-    assert status(str(tmp_path / "run")).stages[0].state == "finished"
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("import sys; sys.exit(3)", "exit code 3"),
-        ("print('good')", "no number but 'good'"),
-        ("pass", "no number"),
-        ("print('nan')", "nan"),
-        ("import time; time.sleep(60)", "more than 0.3 s"),
-    ],
-    ids=["fails", "text", "nothing", "nan", "hangs"],
-)
-def test_a_program_that_gives_no_number(text: str, says: str, tmp_path: Path) -> None:
-    sample = Sample(id="1", prompt=Prompt(instruction="Say 1."), output="1", sample=0)
-    run = Program(words=program(tmp_path, text).split(), timeout=0.3 if "sleep" in text else 30)
-    rated = run.rated(sample)
-    assert rated.rating is None and says in (rated.rating_reason or "")
-    with pytest.raises(CurateError, match="no answer has a reward"):
-        rate_by_program(run, [sample], tmp_path / "noted.jsonl")
+# --- what is refused, and processes of their own --------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -385,21 +203,12 @@ def test_a_program_that_gives_no_number(text: str, says: str, tmp_path: Path) ->
     ids=str,
 )
 def test_what_no_iteration_could_use_is_said_before_all(
-    options: Row, says: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: Row, says: str, loop_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(data.parent)
+    monkeypatch.chdir(loop_data.parent)
     with pytest.raises(CurateError, match=says):
-        improve(data, Path("/nowhere/model"), tmp_path / "run", **REWARDED, **options)
+        improve(loop_data, Path("/nowhere/model"), tmp_path / "run", **REWARDED, **options)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
-    sample = Sample(id="1", prompt=Prompt(instruction="Say 1."), output="1", sample=0)
-    with pytest.raises(CurateError, match="cannot be started"):
-        Program(words=["/nowhere/check"], timeout=1).rated(sample)
-
-
-# --- as processes of their own --------------------------------------------------------------------
 
 
 def test_the_command_of_an_isolated_stage() -> None:

@@ -1,4 +1,4 @@
-"""Chooses and makes the engine of a model that is asked."""
+"""Chooses and makes the engine of a model that is asked; those at servers import httpx2."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -10,10 +10,7 @@ from ..prices import Prices, prices_of
 from ..protocol import Engine
 from ..rates import Rates
 from .local.in_process import InProcessEngine
-from .local.vllm_server import VLLMEngine
 from .recorded import RecordedEngine
-from .servers.endpoints import PATIENCE, EndpointsEngine
-from .servers.openai_server import OpenAIEngine
 
 DOES: dict[Role, str] = {
     "teacher": "that reflects",
@@ -84,6 +81,8 @@ def make_engine(config: ModelConfig, *, slots: Sequence[str] = REFLECTIONS) -> E
             role=config.role,
         )
     if engine == "vllm":
+        from .local.vllm_server import VLLMEngine
+
         return VLLMEngine(
             config.model,
             ceiling=config.concurrency,
@@ -96,6 +95,9 @@ def make_engine(config: ModelConfig, *, slots: Sequence[str] = REFLECTIONS) -> E
 
 
 def _at_servers(config: ModelConfig, model: str) -> Engine:
+    from .servers.endpoints import PATIENCE, EndpointsEngine
+    from .servers.openai_server import OpenAIEngine
+
     rates = Rates(rpm=config.rpm, tpm=config.tpm)
 
     def make(url: str, patience: float) -> OpenAIEngine:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .products import linear
+
 ROW_BLOCK = {"cpu": 512, "cuda": 2048}
 VOCABULARY_TILE = {"cpu": 1536, "cuda": 1 << 30}
 # BLAS takes another kernel, with other last bits, for a handful of rows.
@@ -44,28 +46,25 @@ class Head:
         total = torch.zeros_like(maximum)
         size = self.weight.shape[0]
         tile = min(VOCABULARY_TILE.get(hidden.device.type, 1 << 30), size)
-        room = torch.empty(0)
-        if hidden.device.type == "cpu":  # one buffer for all tiles stays in the cache
-            hidden, room = hidden.float(), torch.empty(hidden.shape[0] * tile)
+        if hidden.device.type == "cpu":
+            hidden = hidden.float()
         for begin in range(0, size, tile):
-            logits = self._logits(hidden, slice(begin, min(begin + tile, size)), room)
+            logits = self._logits(hidden, slice(begin, min(begin + tile, size)))
             higher = torch.maximum(maximum, logits.amax(dim=1))
             total *= torch.exp(maximum - higher)
             total += logits.sub_(higher[:, None]).exp_().sum(dim=1)
             maximum = higher
         return maximum + total.log()
 
-    def _logits(self, hidden: Tensor, columns: slice, room: Tensor) -> Tensor:
-        """Float32 logits [r, v] of a tile of the vocabulary; on a CPU they lie in `room`."""
+    def _logits(self, hidden: Tensor, columns: slice) -> Tensor:
+        """Float32 logits [r, v] of a tile of the vocabulary."""
         weight = self.weight[columns]
         if hidden.device.type == "cpu":  # which would round half-precision logits
-            shape = (hidden.shape[0], weight.shape[0])
-            logits = room[: shape[0] * shape[1]].view(shape)
-            torch.mm(hidden, weight.float().T, out=logits)
-        elif hidden.dtype != torch.float32:
+            weight = weight.float()
+        if hidden.dtype != torch.float32:
             logits = torch.mm(hidden, weight.T, out_dtype=torch.float32)
         else:
-            logits = torch.mm(hidden, weight.T)
+            logits = linear(hidden, weight)
         return self._shape(logits, None if self.bias is None else self.bias[columns])
 
     def _target_logits(self, hidden: Tensor, targets: Tensor) -> Tensor:

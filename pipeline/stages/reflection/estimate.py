@@ -11,7 +11,7 @@ from ...inputs.ingest import Intake
 from ...llm.ask import Asker
 from ...llm.budget import Budget
 from ...llm.engines.choose import is_sold, make_engine, model_prices
-from ...llm.engines.servers.batch_jobs import Job, submitted
+from ...llm.engines.servers.batch_notes import Job, submitted
 from ...llm.journal import Journal
 from ...llm.protocol import Reply
 from ...records import NO_PAIR, Candidate, CandidateKind

@@ -2,12 +2,12 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import CurateError
+from ...reporting.figures.picture import panels
 
 HELD_OUT = "eval_loss"  # the name that trackers show apart from training's
 COLUMNS = {"loss": "training_loss", HELD_OUT: "held_out_loss"}
@@ -53,7 +53,7 @@ def loss_curve(history: Iterable[Mapping[str, Any]], columns: Mapping[str, str] 
 def draw_preference_curves(curves: Mapping[str, Curve], path: Path) -> None:
     """Draw the curves of several preference trainings into one picture, a colour each."""
     columns = [name for name in PREFERENCE_COLUMNS.values() if name != "training_loss"]
-    with _figure(len(columns), path) as found:
+    with panels(len(columns), path) as found:
         for axes, column in zip(found, columns, strict=True):
             for (name, curve), color in zip(curves.items(), COLORS, strict=False):
                 _draw_column(axes, curve, column, "-", color=color, label=name)
@@ -84,26 +84,13 @@ def write_curve(curve: Curve, folder: Path) -> None:
 
 
 def _draw(curve: Curve, path: Path) -> None:
-    panels = PREFERENCE_PANELS if curve and "margin" in curve[0] else PANELS
-    with _figure(len(panels), path) as found:
-        for axes, (label, columns) in zip(found, panels, strict=True):
+    shown = PREFERENCE_PANELS if curve and "margin" in curve[0] else PANELS
+    with panels(len(shown), path) as found:
+        for axes, (label, columns) in zip(found, shown, strict=True):
             for (column, name), color in zip(columns.items(), COLORS, strict=False):
                 line = "o-" if column == "held_out_loss" else "-"
                 _draw_column(axes, curve, column, line, color=color, label=name)
             _finish_panel(axes, label)
-
-
-@contextmanager
-def _figure(panels: int, path: Path) -> Iterator[Sequence[Any]]:
-    """The axes of so many panels below one another, which are then written as a PNG."""
-    # No pyplot: it looks for a display and keeps every figure.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 1 + 3 * panels), layout="constrained")
-    yield list(figure.subplots(panels, squeeze=False)[:, 0])
-    FigureCanvasAgg(figure)
-    figure.savefig(path, format="png")
 
 
 def _draw_column(axes: Any, curve: Curve, column: str, line: str, **style: Any) -> None:

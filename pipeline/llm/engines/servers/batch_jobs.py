@@ -9,12 +9,11 @@ import asyncio
 import json
 import secrets
 from collections.abc import Coroutine, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ....base.files import writable, write_text
-from ....base.foreign_json import parse_json
 from ....base.progress import say
 from ....errors import CurateError, RequestFailed
 from ...budget import prompt_ceiling
@@ -22,37 +21,12 @@ from ...flow_control import Trouble
 from ...journal import Journal
 from ...protocol import Engine, Reply, Request
 from .batch_api import MOST_BYTES, MOST_REQUESTS, Batch, BatchAPI, Line
+from .batch_notes import Job, submitted
 from .openai_server import OpenAIEngine
 
 QUIET = 0.25  # seconds without a new request, twice in a row, after which the gathered ones go
 LEAST = 50  # requests of a job that is not halved any more
 FIRST_WAIT = 1.0  # seconds before the first look at a batch; then doubling
-
-
-@dataclass(slots=True, kw_only=True)
-class Job:
-    """One batch job as it is noted: `requests` by key, as (id, slot, max_tokens, ceiling)."""
-
-    name: str
-    run: str
-    file: str
-    batch: str | None = None
-    requests: dict[str, tuple[str, Any, int, int]]
-    found: bool = field(default=False, compare=False)
-    """Taken up from an earlier invocation."""
-
-
-def submitted(folder: Path, run: str) -> list[Job]:
-    """The jobs of a run that were noted and not collected; CurateError for a damaged note."""
-    jobs = []
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        try:
-            note = parse_json(path.read_bytes())
-            requests = {key: tuple(about) for key, about in note.pop("requests").items()}
-            jobs.append(Job(**note, requests=requests, found=True))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CurateError(f"cannot read the note of a batch job, {path}: {error}") from error
-    return [job for job in jobs if job.run == run]
 
 
 class BatchEngine(Engine):
