@@ -44,6 +44,7 @@ def prepared(args, student, folder, rows):
     from curate.pipeline.inputs.pairs import read_pairs
     from curate.pipeline.inputs.readers import open_source
     from curate.pipeline.stages import aligning
+    from curate.pipeline.training.preparation import RecordSource
 
     folder.mkdir(parents=True)
     data = folder / "pairs.jsonl"
@@ -55,8 +56,8 @@ def prepared(args, student, folder, rows):
     config = AlignConfig(
         pairs=str(data), model=str(student), out=folder / "out", template="vicuna", training=recipe
     )
-    given = aligning.PairInput(pairs=read_pairs(open_source(str(data)), Intake()), origin={})
-    job, _ = aligning.pair_job(config, given)
+    given = RecordSource(records=read_pairs(open_source(str(data)), Intake()))
+    job = aligning.pair_job(config, given)
     return job, aligning._alignment(config)
 
 

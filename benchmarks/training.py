@@ -109,7 +109,7 @@ def jobs(args, student):
 
     def job(folder):
         return Job(
-            model=str(student), revision=None, recipe=recipe, data=data, serving=served, out=folder,
+            model=str(student), revision=None, template=template.name, recipe=recipe, data=data, serving=served, out=folder,
             state=PartialState(cpu=cpu), bf16=not cpu, cpu=cpu,
         )  # fmt: skip
 

@@ -4,59 +4,20 @@ The functions take data as a path, a hub id, a `datasets.Dataset` or a list of d
 options of the command of the same name as keywords. They are loaded when they are used.
 """
 
+# ruff: noqa: F403, F405 - what is listed below is in api.py
+
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import (
-        CurateError,
-        align,
-        bpc,
-        check,
-        compare,
-        evaluate,
-        explain,
-        export,
-        finetune,
-        generate,
-        improve,
-        judge,
-        pairs,
-        reflect,
-        report,
-        run,
-        score,
-        select,
-        solve,
-        status,
-        synthesize,
-    )
+    from .api import *
 
     __version__: str
 
 __all__ = [
-    "CurateError",
-    "__version__",
-    "align",
-    "bpc",
-    "check",
-    "compare",
-    "evaluate",
-    "explain",
-    "export",
-    "finetune",
-    "generate",
-    "improve",
-    "judge",
-    "pairs",
-    "reflect",
-    "report",
-    "run",
-    "score",
-    "select",
-    "solve",
-    "status",
-    "synthesize",
-]
+    "CurateError", "__version__", "align", "bpc", "check", "compare", "evaluate", "explain",
+    "export", "finetune", "generate", "improve", "judge", "pairs", "reflect", "report", "run",
+    "score", "select", "solve", "status", "synthesize",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

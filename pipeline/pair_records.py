@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from .records import MESSAGES_TYPE, Message, user_turn
+from .records import MESSAGES_TYPE, Message, system_turns, typed, user_turn
 
 PairSource = Literal["selection", "verdicts", "ratings", "rso", "demonstrations"]
 NoPair = Literal[
@@ -48,8 +48,8 @@ class Prompt:
     @property
     def messages(self) -> list[Message]:
         """All turns."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, *self.history, {"role": "user", "content": self.turn}]
+        last = {"role": "user", "content": self.turn}
+        return [*system_turns(self.system), *self.history, last]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,37 +136,38 @@ class Unpaired:
         return {name: getattr(self, name) for name in UNPAIRED_SCHEMA.names}
 
 
-def _text(*names: str) -> list[pa.Field]:
-    return [pa.field(name, pa.string()) for name in names]
-
-
 SAMPLE_SCHEMA = pa.schema(
     [
-        *_text("id"),
-        pa.field("sample", pa.int64()),
-        *_text("instruction", "input", "output", "system", "model", "finish_reason", "reply_key"),
-        pa.field("rating", pa.float64()),
+        *typed(pa.string(), "id"),
+        *typed(pa.int64(), "sample"),
+        *typed(pa.string(), "instruction", "input", "output", "system", "model", "finish_reason"),
+        *typed(pa.string(), "reply_key"),
+        *typed(pa.float64(), "rating"),
         pa.field("ratings", pa.list_(pa.float64())),
-        *_text("rating_reason"),
+        *typed(pa.string(), "rating_reason"),
     ]
 )
 _ORIGIN_TYPE = pa.struct(
-    [*_text("candidate"), pa.field("sample", pa.int64()), *_text("model", "reply_key")]
+    [
+        *typed(pa.string(), "candidate"),
+        *typed(pa.int64(), "sample"),
+        *typed(pa.string(), "model", "reply_key"),
+    ]
 )
 PAIR_SCHEMA = pa.schema(
     [
-        *_text("id"),
+        *typed(pa.string(), "id"),
         *(pa.field(name, MESSAGES_TYPE) for name in ("prompt", "chosen", "rejected")),
-        *_text("source"),
-        *(pa.field(name, pa.float64()) for name in ("margin", "chosen_score", "rejected_score")),
+        *typed(pa.string(), "source"),
+        *typed(pa.float64(), "margin", "chosen_score", "rejected_score"),
         *(pa.field(name, _ORIGIN_TYPE) for name in ("chosen_from", "rejected_from")),
         pa.field("near_tie", pa.bool_()),
     ]
 )
 UNPAIRED_SCHEMA = pa.schema(
     [
-        *_text("id", "reason", "detail", "source"),
+        *typed(pa.string(), "id", "reason", "detail", "source"),
         pa.field("answers", pa.list_(pa.string())),
-        pa.field("margin", pa.float64()),
+        *typed(pa.float64(), "margin"),
     ]
 )

@@ -27,6 +27,11 @@ def user_turn(instruction: str, input: str) -> str:
     return f"{instruction}\n{input}" if input else instruction
 
 
+def system_turns(system: str | None) -> list[Message]:
+    """The system turn, if there is one."""
+    return [{"role": "system", "content": system}] if system else []
+
+
 def conversation(
     turns: Sequence[str],
     answers: Sequence[str],
@@ -36,8 +41,7 @@ def conversation(
     history: Sequence[Message] = (),
 ) -> list[Message]:
     """The questions so far as chat messages behind the history; the input is the first one's."""
-    messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    messages += history
+    messages = [*system_turns(system), *history]
     for number, turn in enumerate(turns):
         text = user_turn(turn, input if number == 0 else "")
         messages.append({"role": "user", "content": text})
@@ -134,78 +138,68 @@ class Decision:
     """A comparison was closer than rounding in half precision explains."""
 
 
-def _text(*names: str) -> list[pa.Field]:
-    return [pa.field(name, pa.string()) for name in names]
+def typed(type: pa.DataType, *names: str) -> list[pa.Field]:
+    """Arrow fields of one type."""
+    return [pa.field(name, type) for name in names]
 
 
-MESSAGES_TYPE = pa.list_(pa.struct(_text("role", "content")))
+MESSAGES_TYPE = pa.list_(pa.struct(typed(pa.string(), "role", "content")))
 CANDIDATE_SCHEMA = pa.schema(
-    _text("id", "candidate", "instruction", "input", "output", "status", "reason")
-    + _text("teacher", "reply_key", "system", "extra")
-    + [pa.field("input_row", pa.int64()), pa.field("history", MESSAGES_TYPE)]
+    [
+        *typed(
+            pa.string(), "id", "candidate", "instruction", "input", "output", "status", "reason"
+        ),
+        *typed(pa.string(), "teacher", "reply_key", "system", "extra"),
+        *typed(pa.int64(), "input_row"),
+        pa.field("history", MESSAGES_TYPE),
+    ]
 )
 SCORE_SCHEMA = pa.schema(
-    _text("id", "candidate")
-    + [
-        pa.field(name, pa.float64())
-        for name in (
-            "nll_response",
-            "nll_response_given_instruction",
-            "nll_instruction",
-            "nll_instruction_given_response",
-        )
-    ]
-    + [pa.field("num_response_tokens", pa.int64()), pa.field("num_instruction_tokens", pa.int64())]
-    + [pa.field("ifd", pa.float64()), pa.field("rifd", pa.float64())]
-    + _text("ifd_status", "rifd_status", "ifd_reason", "rifd_reason")
-    + [
-        pa.field(name, pa.float64())
-        for name in ("nll_first_response_token", "nll_first_instruction_token")
+    [
+        *typed(pa.string(), "id", "candidate"),
+        *typed(pa.float64(), "nll_response", "nll_response_given_instruction"),
+        *typed(pa.float64(), "nll_instruction", "nll_instruction_given_response"),
+        *typed(pa.int64(), "num_response_tokens", "num_instruction_tokens"),
+        *typed(pa.float64(), "ifd", "rifd"),
+        *typed(pa.string(), "ifd_status", "rifd_status", "ifd_reason", "rifd_reason"),
+        *typed(pa.float64(), "nll_first_response_token", "nll_first_instruction_token"),
     ]
 )
 DECISION_TYPE = pa.struct(
-    _text("instruction_rule", "response_rule", "filter_rule")
-    + [
-        pa.field(name, pa.string() if name.endswith("_status") else pa.float64())
-        for name in Decision.__slots__
-        if name.startswith(("ifd", "rifd"))
+    [
+        *typed(pa.string(), "instruction_rule", "response_rule", "filter_rule"),
+        *(
+            pa.field(name, pa.string() if name.endswith("_status") else pa.float64())
+            for name in Decision.__slots__
+            if name.startswith(("ifd", "rifd"))
+        ),
+        pa.field("near_tie", pa.bool_()),
     ]
-    + [pa.field("near_tie", pa.bool_())]
 )
 DECISIONS_SCHEMA = pa.schema(
-    _text("id", "candidate", "reason", "ifd_status", "rifd_status")
-    + [
-        pa.field(name, pa.int64())
-        for name in (
-            "row",
-            "original_row",
-            "instruction_chars",
-            "response_chars",
-            "original_response_chars",
-        )
+    [
+        *typed(pa.string(), "id", "candidate", "reason", "ifd_status", "rifd_status"),
+        *typed(pa.int64(), "row", "original_row", "instruction_chars", "response_chars"),
+        *typed(pa.int64(), "original_response_chars"),
+        *typed(pa.float64(), "ifd", "rifd", "log_ifd", "log_rifd", "original_ifd", "original_rifd"),
+        *DECISION_TYPE,
     ]
-    + [
-        pa.field(name, pa.float64())
-        for name in ("ifd", "rifd", "log_ifd", "log_rifd", "original_ifd", "original_rifd")
-    ]
-    + list(DECISION_TYPE)
 )
 """A row a record. `row` and `original_row` are the places of its final pair and of its original in
 the shard of candidates, the latter's length null without texts. No `reason`: it is kept."""
 SELECTED_SCHEMA = pa.schema(
     [
-        *_text("id", "instruction", "input", "output"),
+        *typed(pa.string(), "id", "instruction", "input", "output"),
         pa.field("messages", MESSAGES_TYPE),
-        pa.field("candidate", pa.string()),
-        pa.field("ifd", pa.float64()),
-        pa.field("rifd", pa.float64()),
+        *typed(pa.string(), "candidate"),
+        *typed(pa.float64(), "ifd", "rifd"),
         pa.field("decision", DECISION_TYPE),
     ]
 )
 REJECTED_SCHEMA = SELECTED_SCHEMA.append(pa.field("reason", pa.string()))
 
 
-def to_table(given: Iterable[Candidate | Score], schema: pa.Schema) -> pa.Table:
+def to_table(given: Iterable[Any], schema: pa.Schema) -> pa.Table:
     """Dataclass rows as an Arrow table; the schema's names are the attributes' names."""
     rows = list(given)
     return pa.table(

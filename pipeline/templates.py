@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -12,7 +12,7 @@ from typing import Any
 from .base.foreign_text import regular
 from .chat_template import ChatTemplate, chat_template
 from .errors import CurateError
-from .records import Message, conversation, user_turn
+from .records import Message, conversation, system_turns, user_turn
 
 PROMPTS = ("reflect_instruction", "reflect_response")
 SEPARATORS = {"vicuna": " ", "alpaca": "\n", "wizardlm": "\n"}
@@ -25,15 +25,13 @@ def fill(template: str, **values: str) -> str:
     >>> fill("{a}-{b}", a="{b}", b="1")
     '{b}-1'
     """
-    return re.sub("|".join(rf"\{{{name}\}}" for name in values), _value(values), template)
-
-
-def _value(values: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
-    return lambda match: values[match.group()[1:-1]]
+    places = "|".join(rf"\{{{name}\}}" for name in values)
+    return re.sub(places, lambda match: values[match[0][1:-1]], template)
 
 
 @cache
-def _shipped(name: str) -> str:
+def shipped(name: str) -> str:
+    """A prompt or a template that comes with the package."""
     # The newline that ends the file is the file's, not the format's.
     return (
         resources.files("curate.prompts")
@@ -71,12 +69,12 @@ class Template:
 
     @property
     def version(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the template's text and separator."""
+        """The digest of the template's text and separator."""
         if self.chat is None:
-            texts = [*map(_shipped, (self.name, f"{self.name}.input", "guess")), self.separator]
+            texts = [*map(shipped, (self.name, f"{self.name}.input", "guess")), self.separator]
         else:
-            texts = [self.chat.source, _shipped("guess")]
-        return _digest(*texts)
+            texts = [self.chat.source, shipped("guess")]
+        return digest(*texts)
 
     def prompt(
         self,
@@ -97,7 +95,7 @@ class Template:
             return self.next_turn(user_turn(instruction, input))
         if system:
             instruction = f"{system}\n\n{instruction}"
-        wire = _shipped(f"{self.name}.input" if input else self.name)
+        wire = shipped(f"{self.name}.input" if input else self.name)
         return fill(wire, instruction=instruction, input=input)
 
     def context(self, history: Sequence[Message], *, system: str | None = None) -> tuple[str, ...]:
@@ -105,7 +103,7 @@ class Template:
         if not history:
             return ()
         if self.chat is not None:
-            return (self.chat.closed([*([_system(system)] if system else []), *history]),)
+            return (self.chat.closed([*system_turns(system), *history]),)
         questions, answers = history[::2], history[1::2]
         first = self.prompt(questions[0]["content"], system=system)
         prompts = [first, *(self.next_turn(turn["content"]) for turn in questions[1:])]
@@ -118,7 +116,7 @@ class Template:
 
     def next_turn(self, instruction: str) -> str:
         """What follows an answer and its end where a wire format is asked a further question."""
-        return fill(_shipped(f"{self.name}.next"), instruction=instruction)
+        return fill(shipped(f"{self.name}.next"), instruction=instruction)
 
     def guess(
         self, response: str, *, system: str | None = None, history: Sequence[Message] = ()
@@ -127,7 +125,7 @@ class Template:
 
         T(h, G(y)) behind a history. A system turn alone is none.
         """
-        request = fill(_shipped("guess"), response=response)
+        request = fill(shipped("guess"), response=response)
         return self.prompt(request, system=system if history else None, history=history)
 
     def headers(self) -> tuple[str, str, str]:
@@ -138,15 +136,11 @@ class Template:
         return plain, with_input, guess
 
 
-def _system(text: str) -> Message:
-    return {"role": "system", "content": text}
-
-
 def with_history(instruction: str, history: Sequence[Message]) -> str:
     """An instruction behind the turns before it, as a teacher is shown them."""
     names = {"user": "User", "assistant": "Assistant"}
     turns = "\n\n".join(f"{names[turn['role']]}: {turn['content']}" for turn in history)
-    return fill(_shipped("history"), history=turns, instruction=instruction)
+    return fill(shipped("history"), history=turns, instruction=instruction)
 
 
 def student_template(choice: str, tokenizer: Any) -> Template:
@@ -175,32 +169,6 @@ def student_template(choice: str, tokenizer: Any) -> Template:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgePrompt:
-    """The request to judge answers; `version` is the hash of its text."""
-
-    text: str
-
-    @property
-    def version(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the text."""
-        return _digest(self.text)
-
-    def messages(self, **parts: str) -> tuple[Message, ...]:
-        """One user turn, its constant part first; `parts` are the prompt's places."""
-        return ({"role": "user", "content": fill(self.text, **parts)},)
-
-
-def judge_prompt() -> JudgePrompt:
-    """The shipped prompt that compares two answers."""
-    return JudgePrompt(_shipped("judge_pair"))
-
-
-def rating_prompt() -> JudgePrompt:
-    """The shipped prompt that rates one answer from 0 to 5."""
-    return JudgePrompt(_shipped("rate"))
-
-
-@dataclass(frozen=True, slots=True)
 class TeacherPrompts:
     """The two reflection prompts. `version` is the hash of both texts, part of a request's key."""
 
@@ -209,18 +177,19 @@ class TeacherPrompts:
 
     @property
     def version(self) -> str:
-        """The first 16 hex digits of the SHA-256 of both texts."""
-        return _digest(self.reflect_instruction, self.reflect_response)
+        """The digest of both texts."""
+        return digest(self.reflect_instruction, self.reflect_response)
 
 
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+def digest(*texts: str) -> str:
+    """The first 16 hex digits of the SHA-256 of some texts."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def teacher_prompts(folder: Path | None = None) -> TeacherPrompts:
     """The shipped prompts, or those of a folder that holds files of the same names."""
     if folder is None:
-        return TeacherPrompts(*(_shipped(name) for name in PROMPTS))
+        return TeacherPrompts(*(shipped(name) for name in PROMPTS))
     return TeacherPrompts(*(_own_prompt(folder / f"{name}.txt") for name in PROMPTS))
 
 
@@ -244,16 +213,11 @@ def _read(path: Path) -> str:
         raise CurateError(f"cannot read the prompt {path}: {error}") from None
 
 
-def solving_prompt(name: str) -> str:
-    """A shipped prompt of `curate solve`."""
-    return _shipped(name)
+def asking_turn(prompt: str, **values: str) -> tuple[Message, ...]:
+    """A shipped prompt, filled, as one user turn."""
+    return ({"role": "user", "content": fill(shipped(prompt), **values)},)
 
 
-def synthesis_prompt(name: str, **values: str) -> tuple[Message, ...]:
-    """A shipped prompt of `curate synthesize`, filled, as one user turn."""
-    return ({"role": "user", "content": fill(_shipped(name), **values)},)
-
-
-def prompts_version(names: Sequence[str]) -> str:
-    """The first 16 hex digits of the SHA-256 of shipped prompts."""
-    return _digest(*map(_shipped, names))
+def prompts_version(*names: str) -> str:
+    """The digest of shipped prompts."""
+    return digest(*map(shipped, names))

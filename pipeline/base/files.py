@@ -134,6 +134,14 @@ def read_parquet(
         return None
 
 
+def intact_parquet(path: Path, columns: list[str] | None = None, *, remedy: str) -> pa.Table:
+    """The table alone; CurateError, which says the remedy, where it is absent or damaged."""
+    found = read_parquet(path, columns)
+    if found is None:
+        raise CurateError(f"{path} is damaged: {remedy}")
+    return found[0]
+
+
 def read_notes(path: Path) -> dict[str, Any] | None:
     """The notes of a Parquet file by its footer alone; None if it is absent or damaged."""
     try:

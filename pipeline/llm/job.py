@@ -42,7 +42,8 @@ def asking_job(
     """Make the engine, and the run that it answers for; lock that and open its journal and budget.
 
     `version` is the prompts', `slots` what a file of recorded replies may hold. An error leaves no
-    run behind for which nothing was paid.
+    run behind for which nothing was paid. Raises BudgetReached, or CurateError when the model
+    cannot be had, with all that was paid for kept.
     """
     engine = make_engine(config, slots=slots)
     run: RunDir | None = None

@@ -16,7 +16,6 @@ from .difference import Piece
 from .figures.catalogue import Panels
 from .figures.panels import Panel
 from .numbers.contents import RunNumbers, StudentNumbers
-from .numbers.made import Made
 from .numbers.reading import StudentTables
 from .records import RecordsFile
 
@@ -40,24 +39,14 @@ class StudentPage:
     shared: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the page says of the run as a whole."""
-
-    name: str
-    config: Mapping[str, Any]
-    versions: Mapping[str, str]
-    unused_rows: Sequence[Mapping[str, str]]
-
-
 def page(
-    facts: Facts,
+    facts: Mapping[str, Any],
     about: RunNumbers,
     statuses: Panel | None,
     students: Sequence[StudentPage],
-    made: Made,
+    made: Mapping[str, Any],
 ) -> str:
-    """The whole page of a run, as text."""
+    """The whole page of a run, as text; `facts` are of the run as a whole, see `page.html`."""
     parts = {"facts": facts, "run": about, "statuses": statuses, "students": students, "made": made}
     script = _file("records.js")
     allowed = b64encode(sha256(script.encode()).digest()).decode()
@@ -103,7 +92,8 @@ def visible(text: str) -> Markup:
     parts, done = [], 0
     for found in _UNSEEN.finditer(text):
         parts.append(escape(text[done : found.start()]))
-        parts.append(_box(found[0]))
+        sign = {"\0": "\u2400", "\r": "&#13;"}.get(found[0], found[0])
+        parts.append(Markup(f'<bdi class="unseen" title="U+{ord(found[0]):04X}">{sign}</bdi>'))
         done = found.end()
     return Markup("").join([*parts, escape(text[done:])])
 
@@ -125,11 +115,6 @@ def setting(value: Any) -> str:
         return ", ".join(map(setting, value)) or "none"
     words = {None: "not given", True: "yes", False: "no"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _box(sign: str) -> Markup:
-    shown = {"\0": "\u2400", "\r": "&#13;"}.get(sign, sign)
-    return Markup(f'<bdi class="unseen" title="U+{ord(sign):04X}">{shown}</bdi>')
 
 
 def folded(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece], int]:

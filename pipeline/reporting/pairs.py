@@ -1,7 +1,6 @@
 """The page of a set of preference pairs: margins, lengths, what length alone tells, reasons."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,31 +31,20 @@ MARGINS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairsPage:
-    """What the page shows; `margins` has NaN where there is no score."""
-
-    name: str
-    source: str
-    origin: Mapping[str, str]
-    settings: Mapping[str, Any]
-    counts: Mapping[str, Any]
-    margins: Numbers
-    chosen: Numbers
-    rejected: Numbers
-
-    def text(self) -> str:
-        """The page, self-contained."""
-        margins = self.margins[~np.isnan(self.margins)]
-        lengths = {"chosen": self.chosen, "rejected": self.rejected}
-        return rendered(
-            "pairs.html",
-            page=self,
-            reasons=REASONS,
-            panels=[*_margins(self.source, margins), *_lengths(lengths)],
-            distributions={name: distribution(values) for name, values in lengths.items()},
-            margin=distribution(margins),
-        )
+def pairs_page(
+    about: Mapping[str, Any], *, margins: Numbers, chosen: Numbers, rejected: Numbers
+) -> str:
+    """The page, self-contained; `about` is of the manifest, `margins` has NaN without a score."""
+    margins = margins[~np.isnan(margins)]
+    lengths = {"chosen": chosen, "rejected": rejected}
+    return rendered(
+        "pairs.html",
+        page=about,
+        reasons=REASONS,
+        panels=[*_margins(about["source"], margins), *_lengths(lengths)],
+        distributions={name: distribution(values) for name, values in lengths.items()},
+        margin=distribution(margins),
+    )
 
 
 def _margins(source: str, margins: Numbers) -> list[Panel]:

@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..base.files import read_parquet, replace_folder, write_parquet
-from ..errors import CurateError
+from ..base.files import intact_parquet, replace_folder, write_parquet
 from ..records import DECISIONS_SCHEMA
 from .directory import RunDir
+
+_REMEDY = "run `curate select` again, which scores nothing anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,7 @@ class DecisionFiles:
         for shard in self.run.shard_paths():
             path = self.folder / shard.name
             if path.exists():
-                found = read_parquet(path, columns)
-                if found is None:
-                    raise CurateError(
-                        f"the decisions {path} are damaged: run `curate select` again, which "
-                        "scores nothing anew"
-                    )
-                yield shard, found[0]
+                yield shard, intact_parquet(path, columns, remedy=_REMEDY)
 
     def table(self, columns: list[str]) -> pa.Table:
         """These columns of all decisions."""

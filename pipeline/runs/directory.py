@@ -6,7 +6,7 @@ import platform
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..base.checksums import checksum_holds, with_checksum
-from ..base.files import create_json, read_parquet, write_json, write_parquet
+from ..base.files import create_json, intact_parquet, write_json, write_parquet
 from ..base.foreign_json import read_object
 from ..base.foreign_text import whole
 from ..base.nearest import nearest_path
@@ -201,13 +201,13 @@ class RunDir:
 
     def shard_table(self, path: Path, columns: list[str] | None = None) -> pa.Table:
         """The same as a table, of all columns or of some."""
-        found = read_parquet(path, columns)
-        if found is None:
-            _ = self.config
-            raise CurateError(
-                f"the shard {path} is damaged: remove it and run the command that made it again"
+        try:
+            return intact_parquet(
+                path, columns, remedy="remove it and run the command that made it again"
             )
-        return found[0]
+        except CurateError:
+            _ = self.config  # in a run that was moved away all is absent
+            raise
 
     def records(self) -> Iterator[list[Candidate]]:
         """All candidates, a record at a time, in input order."""
@@ -299,12 +299,10 @@ def _shown(value: Any) -> str:
 
 
 @cache
-def versions() -> dict[str, str]:
-    """The versions that numbers may depend on."""
+def versions(*more: str) -> dict[str, str]:
+    """The versions that numbers may depend on, and more of libraries that are installed."""
     found = {"python": platform.python_version()}
-    for name in ("curate-reflection", "torch", "transformers", "datasets", "pyarrow", "trl"):
-        try:
+    for name in ("curate-reflection", "torch", "transformers", "datasets", "pyarrow", "trl", *more):
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 from ..base.files import write_json, write_json_lines
+from ..base.progress import say
 from ..config import InputConfig
 from ..inputs.candidates import candidate_groups, holds_candidates
 from ..inputs.examples import as_original, chunks, read_examples
@@ -46,7 +48,7 @@ def import_candidates(
     intake = Intake()
     if holds_candidates(source):
         groups = candidate_groups(source, intake, strict=config.strict)
-        groups = _limited(groups, config.limit)
+        groups = islice(groups, config.limit)
     else:
         groups = ([as_original(e)] for e in read_examples(source, config, intake))
     records = shards = 0
@@ -59,13 +61,6 @@ def import_candidates(
     write_unused(run.path, intake)
     entry = {"from": source.name, "input": intake.counts(), "records": records}
     run.finish_stage("import", {**entry, "limit": config.limit})
-
-
-def _limited(groups: Iterator[list[Candidate]], limit: int | None) -> Iterator[list[Candidate]]:
-    for number, group in enumerate(groups):
-        if limit is not None and number >= limit:
-            return
-        yield group
 
 
 def write_unused(folder: Path, intake: Intake) -> None:
@@ -81,10 +76,11 @@ def write_unused(folder: Path, intake: Intake) -> None:
             write_json_lines(folder / name, map(asdict, left_out))
 
 
-def unused_notes(counts: Mapping[str, int], prefix: str) -> Iterator[str]:
-    """What to say of input rows that were not used; the lists' names stand behind the prefix."""
+def say_unused(counts: Mapping[str, int], prefix: str) -> bool:
+    """Say which input rows were not used, if any; the lists' names stand behind the prefix."""
     unused, repeated = counts["rejected"], counts["duplicates"]
     if unused:
-        yield f"note: input rows not used: {unused}, see {prefix}{REJECTED_INPUT}"
+        say(f"note: input rows not used: {unused}, see {prefix}{REJECTED_INPUT}")
     if repeated:
-        yield f"note: input rows that repeat others: {repeated}, see {prefix}{DUPLICATES}"
+        say(f"note: input rows that repeat others: {repeated}, see {prefix}{DUPLICATES}")
+    return bool(unused or repeated)

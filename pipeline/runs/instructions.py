@@ -5,16 +5,18 @@ order of its requests.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from ..base.files import replace_folder, write_parquet, write_text
+from ..base.files import write_parquet
+from ..inputs.examples import chunks
+from ..records import to_table
 from .directory import RunDir
-from .published.arrow_set import write_tables
+from .published.selected import write_set
 
 ROUNDS, INSTRUCTIONS, LEFT_OUT = "rounds", "instructions", "left_out"
 ABOVE_NUMBER = "above_number"
@@ -56,6 +58,7 @@ def _schema(*names: str) -> pa.Schema:
 
 
 _ABOUT = ("method", "operation", "round", "parents", "reply_key", "answer_key")
+_ATTRIBUTES = {"text": "instruction"}
 ROUND_SCHEMA = _schema(*Instruction.__slots__)
 INSTRUCTION_SCHEMA = _schema("id", "instruction", "input", "output", *_ABOUT)
 LEFT_OUT_SCHEMA = _schema("id", "text", "input", "output", "reason", "detail", *_ABOUT)
@@ -106,20 +109,28 @@ def outcomes(run: RunDir, number: int) -> Iterator[Instruction]:
         yield row
 
 
+def counted(run: RunDir, number: int) -> tuple[list[str], Counter[str]]:
+    """The instruction of each row that is kept, and how many are left out, by reason."""
+    kept: list[str] = []
+    left_out: Counter[str] = Counter()
+    for row in outcomes(run, number):
+        if row.reason is None:
+            kept.append(row.own_id)
+        else:
+            left_out[row.reason] += 1
+    return kept, left_out
+
+
 def publish(run: RunDir, number: int, card: str) -> None:
     """Put `instructions/`, with its card, and `left_out/` in place of what was there."""
-
-    def fill(folder: Path) -> None:
-        kept = (row for row in outcomes(run, number) if row.reason is None)
-        write_tables(folder, _tables(kept, INSTRUCTION_SCHEMA), INSTRUCTION_SCHEMA)
-        write_text(folder / "README.md", card)
-
-    def fill_left_out(folder: Path) -> None:
-        left_out = (row for row in outcomes(run, number) if row.reason is not None)
-        write_tables(folder, _tables(left_out, LEFT_OUT_SCHEMA), LEFT_OUT_SCHEMA)
-
-    replace_folder(run.path / INSTRUCTIONS, fill)
-    replace_folder(run.path / LEFT_OUT, fill_left_out)
+    kept = (row for row in outcomes(run, number) if row.reason is None)
+    left_out = (row for row in outcomes(run, number) if row.reason is not None)
+    for name, rows, schema, text in (
+        (INSTRUCTIONS, kept, INSTRUCTION_SCHEMA, card),
+        (LEFT_OUT, left_out, LEFT_OUT_SCHEMA, None),
+    ):
+        tables = (_table(chunk, schema) for chunk in chunks(rows, _ROWS))
+        write_set(run.path / name, tables, schema, text)
 
 
 def family(run: RunDir, id: str) -> list[Instruction]:
@@ -135,13 +146,5 @@ def family(run: RunDir, id: str) -> list[Instruction]:
 
 
 def _table(rows: Iterable[Instruction], schema: pa.Schema) -> pa.Table:
-    columns: dict[str, list[object]] = {name: [] for name in schema.names}
-    for row in rows:
-        for name, column in columns.items():
-            column.append(getattr(row, "instruction" if name == "text" else name))
-    return pa.table(columns, schema=schema)
-
-
-def _tables(rows: Iterator[Instruction], schema: pa.Schema) -> Iterator[pa.Table]:
-    while len(table := _table(islice(rows, _ROWS), schema)):
-        yield table
+    own = pa.schema([field.with_name(_ATTRIBUTES.get(field.name, field.name)) for field in schema])
+    return to_table(rows, own).rename_columns(schema.names)

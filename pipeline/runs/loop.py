@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.files import read_parquet
+from ..base.files import intact_parquet
 from ..base.foreign_json import read_object
 from ..errors import CurateError
 from ..method.loops.measures import Measures, Wins
@@ -175,8 +175,6 @@ def _rows(path: Path, id: str | None = None) -> list[dict[str, Any]]:
     """The rows of a Parquet file, of one id or of all; none where there is no file."""
     if not path.exists():
         return []
-    found = read_parquet(path)
-    if found is None:
-        raise CurateError(f"{path} is damaged: remove it and run the same command again")
-    rows: list[dict[str, Any]] = found[0].to_pylist()
+    table = intact_parquet(path, remedy="remove it and run the same command again")
+    rows: list[dict[str, Any]] = table.to_pylist()
     return [row for row in rows if id is None or row["id"] == id]

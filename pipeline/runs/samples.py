@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 from ..base.files import count_of, write_parquet
+from ..records import to_table, typed
 from .directory import RunDir
 
 SampleStatus = Literal["ok", "truncated", "refused", "failed"]
@@ -53,12 +54,16 @@ class Attempted:
     samples: tuple[Sample, ...]
 
 
-def _schema(row: type, **other: pa.DataType) -> pa.Schema:
-    names: tuple[str, ...] = row.__slots__  # type: ignore[attr-defined]
-    return pa.schema([(name, other.get(name, pa.string())) for name in names])
-
-
-SCHEMAS = {PROBLEMS: _schema(Problem), SAMPLES: _schema(Sample, sample=pa.int64())}
+SCHEMAS = {
+    PROBLEMS: pa.schema(typed(pa.string(), *Problem.__slots__)),
+    SAMPLES: pa.schema(
+        [
+            *typed(pa.string(), "id"),
+            *typed(pa.int64(), "sample"),
+            *typed(pa.string(), "reply", "status", "reason", "reply_key"),
+        ]
+    ),
+}
 
 
 def sample_status(status: str) -> SampleStatus:
@@ -73,10 +78,8 @@ def shards(run: RunDir, kind: str = PROBLEMS) -> list[Path]:
 
 def write_shard(run: RunDir, kind: str, index: int, rows: Sequence[Problem | Sample]) -> None:
     """Write a shard of problems, or the samples of one, problem by problem."""
-    schema = SCHEMAS[kind]
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
     path = run.path / kind / f"part-{index:05d}.parquet"
-    write_parquet(path, pa.table(columns, schema=schema))
+    write_parquet(path, to_table(rows, SCHEMAS[kind]))
 
 
 def num_problems(run: RunDir) -> int:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,11 @@ def value_counts(
 
 def newest(paths: Iterable[Path]) -> float:
     """When the last of the files was written, in seconds of the epoch; 0 where there is none."""
-    return max((written for path in paths if (written := _written(path))), default=0.0)
-
-
-def _written(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
+    found = 0.0
+    for path in paths:
+        with suppress(OSError):
+            found = max(found, path.stat().st_mtime)
+    return found
 
 
 def per_second(paths: Sequence[Path], records: Sequence[int]) -> float | None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from ..base.files import read_parquet
+from ..base.files import intact_parquet
 from ..base.foreign_json import parse_json
+from ..base.tables import shown
 from ..errors import CurateError
 from ..llm.journal import Journal
 from ..method.preferences.explanation import explained, outcomes_of
-from ..records import Candidate, Decision, Score, candidates_from
+from ..records import Candidate, Decision, Score, candidates_from, system_turns
 from ..reporting.labels import RuleStep, rule_label
 from ..runs.decisions import DecisionFiles
 from ..runs.directory import RunDir, student_of
@@ -38,9 +39,9 @@ class Explanation:
     """
 
     id: str
-    candidates: list[Candidate]
-    replies: dict[str, str]
-    students: dict[str, dict[str, Any]]
+    candidates: list[Candidate] = field(default_factory=list)
+    replies: dict[str, str] = field(default_factory=dict)
+    students: dict[str, dict[str, Any]] = field(default_factory=dict)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, Any] | None = None
     family: list[dict[str, Any]] = field(default_factory=list)
@@ -58,12 +59,18 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
     Raises CurateError for an unknown id, naming near ones.
     """
     if is_loop(path):
-        return _in_loop(RunDir(Path(path)), id)
+        loop = RunDir(Path(path))
+        whole = _whole_id(ids_of(loop), id)
+        return Explanation(id=whole, iterations=pairs_of(loop, whole))
     if is_pair_set(path):
-        return _in_pairs(PairSet(Path(path)), id)
+        pairs = PairSet(Path(path))
+        whole = _whole_id(list(dict.fromkeys(pairs.ids())), id)
+        return Explanation(id=whole, pairs=pairs.of(whole))
     run = RunDir.open(path)
     if rounds(run):
-        return _in_family(run, id)
+        ids = dict.fromkeys(known for row in all_rows(run) for known in (row.own_id, row.id))
+        whole = _whole_id(list(ids), id)
+        return Explanation(id=whole, family=list(map(asdict, family(run, whole))))
     if not run.shard_paths():
         raise CurateError(f"{path} has no candidates yet")
     left_out = _left_out(run)
@@ -74,9 +81,7 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
     }
     whole = _whole_id([*shard_of, *left_out], id)
     if whole in left_out:
-        return Explanation(
-            id=whole, candidates=[], replies={}, students={}, left_out=left_out[whole]
-        )
+        return Explanation(id=whole, left_out=left_out[whole])
     table = run.shard_table(shard_of[whole])
     candidates = candidates_from(table.filter(pc.equal(table["id"], whole)))
     students = dict(_selections(run, whole))
@@ -92,24 +97,6 @@ def explain(path: str, id: str, *, journal: Path | None = None) -> Explanation:
             for row in _pairs(candidates, about["scores"])
         ],
     )
-
-
-def _in_loop(run: RunDir, id: str) -> Explanation:
-    whole = _whole_id(ids_of(run), id)
-    found = pairs_of(run, whole)
-    return Explanation(id=whole, candidates=[], replies={}, students={}, iterations=found)
-
-
-def _in_pairs(found: PairSet, id: str) -> Explanation:
-    whole = _whole_id(list(dict.fromkeys(found.ids())), id)
-    return Explanation(id=whole, candidates=[], replies={}, students={}, pairs=found.of(whole))
-
-
-def _in_family(run: RunDir, id: str) -> Explanation:
-    ids = dict.fromkeys(known for row in all_rows(run) for known in (row.own_id, row.id))
-    whole = _whole_id(list(ids), id)
-    found = [asdict(row) for row in family(run, whole)]
-    return Explanation(id=whole, candidates=[], replies={}, students={}, family=found)
 
 
 def _pairs(candidates: list[Candidate], scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -175,11 +162,9 @@ def _selection(run: RunDir, key: str, id: str, *, scores: bool) -> dict[str, Any
 
 def _rows_of(path: Path, id: str) -> list[dict[str, Any]]:
     """The scores of a record in a shard; CurateError when it is damaged."""
-    found = read_parquet(path)
-    if found is None:
-        raise CurateError(f"the scores {path} are damaged: run `curate select` again")
-    scores = found[0].filter(pc.equal(found[0]["id"], id))
-    rows: list[dict[str, Any]] = scores.drop(["texts"]).to_pylist()
+    scores = intact_parquet(path, remedy="run `curate select` again")
+    own = scores.filter(pc.equal(scores["id"], id))
+    rows: list[dict[str, Any]] = own.drop(["texts"]).to_pylist()
     return rows
 
 
@@ -236,8 +221,7 @@ def _relative(row: dict[str, Any]) -> Iterator[str]:
 
 def _history(candidate: Candidate) -> Iterator[str]:
     """What came before the record's instruction, the same for all its candidates."""
-    system = [{"role": "system", "content": candidate.system}] if candidate.system else []
-    turns = [*system, *candidate.history]
+    turns = [*system_turns(candidate.system), *candidate.history]
     if turns:
         yield "\n== before the instruction"
     for turn in turns:
@@ -258,10 +242,10 @@ def _outcome(student: str, about: dict[str, Any]) -> Iterator[str]:
         ("response", "r-IFD", "before", "rifd_incumbent", "after", "rifd_challenger"),
     )
     for step, score, old, old_score, new, new_score in steps:
-        scores = f"{old} {_number(decision[old_score])}, {new} {_number(decision[new_score])}"
-        yield f"  {_rule(step, decision)} ({score} {scores})"
-    scores = f"IFD {_number(row['ifd'])}, r-IFD {_number(row['rifd'])}"
-    yield f"  {_rule('filter', decision)} ({scores})"
+        before, after = (shown(decision[name], ".4f") for name in (old_score, new_score))
+        yield f"  {_rule(step, decision)} ({score} {old} {before}, {new} {after})"
+    ifd, rifd = (shown(row[name], ".4f") for name in ("ifd", "rifd"))
+    yield f"  {_rule('filter', decision)} (IFD {ifd}, r-IFD {rifd})"
 
 
 def _rule(step: RuleStep, decision: dict[str, Any]) -> str:
@@ -279,8 +263,4 @@ def _scores(kind: str, students: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def _side(score: dict[str, Any], side: str, name: str) -> str:
-    return f"{name} {_number(score[side])} ({score[f'{side}_status'] or 'not asked'})"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return f"{name} {shown(score[side], '.4f')} ({score[f'{side}_status'] or 'not asked'})"

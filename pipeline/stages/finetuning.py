@@ -1,8 +1,8 @@
 """Stage 3: selected records -> a fine-tuned model in a folder that can be taken up again."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..base.files import writable
@@ -18,30 +18,14 @@ from ..runs.directory import RunDir, is_run
 from ..runs.published.arrow_set import read_rows
 from ..runs.published.selected import finished_selection, scored_template
 from ..scoring.tokens import Tokenization
-from ..templates import Template, student_template
-from ..training.chat_template import serving
-from ..training.folder.publication import TrainingResult, claim_folder, publish, pushed
-from ..training.job import Job, Report, Training
+from ..templates import student_template
+from ..training.chat_template import training_tokens
+from ..training.folder.publication import TrainingResult, pushed
+from ..training.job import Report
 from ..training.launch import lost_process, without_library_output
-from ..training.preparation import (
-    counted,
-    identity_of,
-    prepared_job,
-    say_unused,
-    shown_progress,
-    within_context,
-)
-from ..training.rows import Records, RowFormat, training_data
-from ..training.trainer import sft_trainer, train
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordSource:
-    """Records, where they come from (for manifest and card), and what counts their input's rows."""
-
-    records: Records
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    intake: Intake | None = None
+from ..training.preparation import RecordSource, prepared_job, shown_progress, train_and_publish
+from ..training.rows import Record, training_data
+from ..training.trainer import sft_trainer
 
 
 def finetune_run(config: FinetuneConfig) -> TrainingResult:
@@ -61,7 +45,7 @@ def _finetune_run(config: FinetuneConfig) -> TrainingResult:
         return finetune_records(config, data_set(config.input), held_out=held_out)
     run = RunDir.open(config.input.data)
     name, entry = finished_selection(run, config.selection)
-    source = RecordSource(
+    source: RecordSource[Record] = RecordSource(
         records=read_rows(run.path / "selected" / name),
         origin={"run": run.config["id"], "selection": name},
     )
@@ -70,7 +54,7 @@ def _finetune_run(config: FinetuneConfig) -> TrainingResult:
     return finetune_records(config, source, held_out=held_out)
 
 
-def data_set(config: InputConfig) -> RecordSource:
+def data_set(config: InputConfig) -> RecordSource[Record]:
     """A data set's records."""
     source, intake = open_source(config.data), Intake()
     return RecordSource(
@@ -90,104 +74,61 @@ def say_differences(config: FinetuneConfig, scored: Mapping[str, Any]) -> None:
     name = choice if choice == "file" else student_template(choice, tokenizer).name
     if scored and name != scored["template"]:
         say(f"note: trained with the template {name}; {scored['template']} chose the records")
-    if scored and not _is_student(config, scored):
-        say(f"note: {config.model} is trained; {scored['student']} chose the records")
+    if scored:
+        own = (short_name(config.model), revision_of(config.model, config.revision))
+        if own != (scored["student"], scored["revision"]):
+            say(f"note: {config.model} is trained; {scored['student']} chose the records")
     if name != "chat" and tokenizer.chat_template:
         say(f"note: the tokenizer of {config.model} has a chat template of its own; the trained "
             f"model gets that of {name} (--template chat keeps its own)")  # fmt: skip
 
 
-def _is_student(config: FinetuneConfig, scored: Mapping[str, Any]) -> bool:
-    own = (short_name(config.model), revision_of(config.model, config.revision))
-    return own == (scored["student"], scored["revision"])
-
-
 def finetune_records(
     config: FinetuneConfig,
-    source: RecordSource,
+    source: RecordSource[Record],
     *,
-    held_out: RecordSource | None = None,
+    held_out: RecordSource[Record] | None = None,
     title: str = "finetune",
 ) -> TrainingResult:
     """Fine-tune on records with the tokens that scoring uses, and show the progress."""
     tokenizer = load_tokenizer(config.model, config.revision)
-    template = student_template(config.template or "auto", tokenizer)
-    if template.date:
-        say(f"note: the chat template writes the date {template.date} in place of today's")
-    # Rows are cut by the recipe, not by the tokenization.
-    tokens = Tokenization(tokenizer, template, name="exact", max_length=1)
+    tokens = training_tokens(tokenizer, config.template or "auto")
+    if date := tokens.template.date:
+        say(f"note: the chat template writes the date {date} in place of today's")
     with shown_progress(title) as report:
-        return finetune(
-            config, source, template=template, tokens=tokens, held_out=held_out, progress=report
-        )
+        return finetune(config, source, tokens=tokens, held_out=held_out, progress=report)
 
 
 def finetune(
     config: FinetuneConfig,
-    source: RecordSource,
+    source: RecordSource[Record],
     *,
-    template: Template,
     tokens: Tokenization,
-    held_out: RecordSource | None = None,
+    held_out: RecordSource[Record] | None = None,
     progress: Report | None = None,
 ) -> TrainingResult:
     """Train, and publish the model into `config.out`; a finished training is read, not repeated.
 
     Raises CurateError for bad input, another run's folder, a loss that is no number, no memory.
     """
-    with without_library_output(), writable(config.out), lost_process(), ExitStack() as locks:
-        job, intakes = _prepared(config, source, held_out, template, tokens)
-        identity = identity_of(job, template.name)
-        finished = claim_folder(job, identity, locks, command="finetune", config=config)
-        if finished is not None:
-            return finished
-        say_unused(job, intakes)
-        if job.data.unlike:
-            say(f"note: {job.data.unlike} earlier answers are not trained on: in a history the "
-                "template writes them otherwise than as an answer")  # fmt: skip
-        training = Training(report=progress or (lambda _: None))
-        trainer = train(job, training, sft_trainer)
-        about = {"preset": config.preset, "template": template.name, "source": dict(source.origin)}
-        about["measured_on"] = "records of the same data, held out"
-        if held_out is not None:
-            about["measured_on"] = str(
-                held_out.origin.get("data", "originals of the run, held out")
-            )
-        counts = {name: intake.counts() for name, intake in intakes.items()}
-        return publish(job, trainer, training, {**about, "rows": counts})
-
-
-def _prepared(
-    config: FinetuneConfig,
-    source: RecordSource,
-    held_out: RecordSource | None,
-    template: Template,
-    tokens: Tokenization,
-) -> tuple[Job, dict[str, Intake]]:
-    """The job, and what became of all rows that were read for it, by what they were read for."""
-    recipe = within_context(config.recipe(), config.model, config.revision)
-    served = serving(template, tokens)
-    form = RowFormat(
-        template=template,
-        tokens=tokens,
-        end=served.end,
-        max_length=recipe.row_tokens,
-        overlong=recipe.overlong,
-        loss_on=recipe.loss_on,
-    )
-    data = training_data(
+    recipe, measured_on = config.recipe(), "records of the same data, held out"
+    if held_out is not None:
+        measured_on = str(held_out.origin.get("data", "originals of the run, held out"))
+    read = partial(
+        training_data,
         source.records,
-        form,
         held_out=recipe.held_out,
         seed=recipe.seed,
         held_out_records=held_out.records if held_out else None,
     )
-    rows = len(data.rows) + (0 if held_out else len(data.held_out))
-    intakes = {"input": counted(source.intake, rows, data.left_out)}
-    if held_out:
-        others = len(data.held_out)
-        intakes["held_out"] = counted(held_out.intake, others, data.held_out_left_out)
-    job = prepared_job(
-        config.model, config.revision, recipe=recipe, data=data, serving=served, out=config.out
-    )
-    return job, intakes
+    with without_library_output(), writable(config.out), lost_process():
+        return train_and_publish(
+            prepared_job(config, recipe, tokens, read),
+            sft_trainer,
+            source,
+            held_out,
+            command="finetune",
+            config=config,
+            report=progress or (lambda _: None),
+            measured_on=measured_on,
+        )

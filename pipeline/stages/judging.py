@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.progress import say
+from ..base.tables import aligned, shown
 from ..config import JudgeConfig
 from ..errors import RequestFailed
 from ..inputs.evaluation.answers import AnswerPair, Matched, match_answers
@@ -29,8 +30,9 @@ from ..method.statistics.judge_results import (
 )
 from ..records import user_turn
 from ..runs.directory import RunDir, folder_beside
-from ..templates import JudgePrompt, judge_prompt
+from ..templates import asking_turn, prompts_version
 
+PROMPT = "judge_pair"
 SLOTS = {"": "forward", "_reverse": "reverse"}
 """What a request in either order is called in the journal and in recorded replies."""
 
@@ -62,22 +64,16 @@ class Judged:
 
 
 def judge(config: JudgeConfig) -> Judged:
-    """Ask for every verdict that the journal does not hold, and count them.
-
-    Raises BudgetReached, or CurateError when the judge cannot be had, with all that was paid for
-    kept.
-    """
+    """Ask for every verdict that the journal does not hold, and count them."""
     matched = match_answers(config.first, config.second, config.columns, config.questions)
-    prompt = judge_prompt()
-    create_run = partial(_create_run, config, matched, prompt)
     with asking_job(
         config.judge,
         "judge",
-        create_run=create_run,
-        version=prompt.version,
+        create_run=partial(_create_run, config, matched),
+        version=prompts_version(PROMPT),
         slots=tuple(SLOTS.values()),
     ) as job:
-        rows = job.for_each(matched.pairs, _Judge(job.asker, prompt).row, unit="pairs")
+        rows = job.for_each(matched.pairs, _Judge(job.asker).row, unit="pairs")
         file = job.run.path / VERDICTS if _is_folder(config.out) else config.out
         assert file is not None
         about = {"model_1": matched.models[0], "model_2": matched.models[1], "scale": ASKED}
@@ -105,9 +101,7 @@ def recompute(path: Path) -> Outcome:
     return pair_outcome(log.rows, recorded_scale(log.about))
 
 
-def _create_run(
-    config: JudgeConfig, matched: Matched, prompt: JudgePrompt, engine: Engine
-) -> RunDir:
+def _create_run(config: JudgeConfig, matched: Matched, engine: Engine) -> RunDir:
     columns = config.columns
     identity = {
         "command": "judge",
@@ -115,7 +109,7 @@ def _create_run(
         "columns": [columns.instruction_column, columns.input_column, columns.output_column],
         "judge": engine.name,
         "revision": engine.revision,
-        "prompt": prompt.version,
+        "prompt": prompts_version(PROMPT),
         **config.judge.sampling,
     }
     return RunDir.create(_folder(config, identity), identity)
@@ -139,8 +133,8 @@ def _is_folder(out: Path | None) -> bool:
 class _Judge:
     """Asks for both orders of a pair."""
 
-    def __init__(self, asker: Asker, prompt: JudgePrompt) -> None:
-        self._asker, self._prompt = asker, prompt
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
 
     async def row(self, pair: AnswerPair) -> dict[str, Any]:
         """The pair with its two reviews, as the log has it."""
@@ -156,8 +150,8 @@ class _Judge:
         first, second = pair.answers
         answers = (second, first) if order else (first, second)
         instruction = user_turn(pair.instruction, pair.input)
-        messages = self._prompt.messages(
-            instruction=instruction, answer_1=answers[0], answer_2=answers[1]
+        messages = asking_turn(
+            PROMPT, instruction=instruction, answer_1=answers[0], answer_2=answers[1]
         )
         part: dict[str, Any]
         try:
@@ -189,25 +183,22 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
 
 
 def _pair_lines(outcome: PairOutcome) -> Iterator[str]:
-    rows = {"all": outcome.tally, **outcome.categories}
-    width = max(map(len, rows))
-    yield f"{'':{width}}  {'wins':>5} {'ties':>5} {'losses':>6}  winning score"
-    for name, tally in rows.items():
-        interval = _interval(outcome.interval, ".3f") if name == "all" else ""
-        counts = f"{tally.wins:5} {tally.ties:5} {tally.losses:6}"
-        yield f"{name:{width}}  {counts}  {_number(tally.winning_score, '.3f')}{interval}"
+    rows = [["", "wins", "ties", "losses", "winning score"]]
+    for name, tally in {"all": outcome.tally, **outcome.categories}.items():
+        score = shown(tally.winning_score, ".3f", outcome.interval if name == "all" else None)
+        rows.append([name, str(tally.wins), str(tally.ties), str(tally.losses), score])
+    yield from aligned(rows)
     yield from _missing("pairs without both verdicts", outcome.unparsed, outcome.reasons)
 
 
 def _preference_lines(outcome: PreferenceOutcome) -> Iterator[str]:
-    error = _number(outcome.standard_error, ".3f")
+    rate, tally = shown(outcome.win_rate, ".3f", outcome.interval), outcome.tally
     yield (
-        f"win rate {_number(outcome.win_rate, '.3f')} % (standard error {error})"
-        f"{_interval(outcome.interval, '.3f')}: {outcome.tally.wins} wins, "
-        f"{outcome.tally.losses} losses, {outcome.tally.ties} draws"
+        f"win rate in %: {rate}, standard error {shown(outcome.standard_error, '.3f')}: "
+        f"{tally.wins} wins, {tally.losses} losses, {tally.ties} draws"
     )
-    for name, rate in outcome.categories.items():
-        yield f"  {name}: {rate:.3f} %"
+    for name, part in outcome.categories.items():
+        yield f"  {name}: {part:.3f} %"
     yield from _missing("annotations without a preference", outcome.unparsed, {})
 
 
@@ -215,18 +206,10 @@ def _rating_lines(outcome: RatingOutcome) -> Iterator[str]:
     for name, rating in outcome.models.items():
         turns = ", ".join(f"turn {turn} {mean:.3f}" for turn, mean in rating.turns.items())
         yield (
-            f"{name}: mean {rating.mean:.3f}{_interval(rating.interval, '.3f')} of "
-            f"{rating.rated} ratings; {turns}"
+            f"{name}: mean {shown(rating.mean, '.3f', rating.interval)} of {rating.rated} "
+            f"ratings; {turns}"
         )
     yield from _missing("judgements without a rating", outcome.unparsed, outcome.reasons)
-
-
-def _interval(interval: tuple[float, float] | None, form: str) -> str:
-    return f" [95 %: {interval[0]:{form}} to {interval[1]:{form}}]" if interval else ""
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"
 
 
 def _missing(what: str, number: int, reasons: dict[str, int]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..base.files import write_json_lines
 from ..base.progress import say
+from ..base.tables import shown
 from ..config import InputConfig, JudgeConfig
 from ..errors import RequestFailed, UsageError
 from ..inputs.ingest import Intake
@@ -25,9 +26,10 @@ from ..method.statistics.judge_exam import JudgeExam, judge_exam
 from ..pair_records import Sample
 from ..records import Message
 from ..runs.directory import RunDir, folder_beside
-from ..templates import JudgePrompt, rating_prompt
+from ..templates import asking_turn, prompts_version
 
 CUT = "the answer is not whole"
+PROMPT = "rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +64,7 @@ class JudgeTasks:
 
 
 def rate(config: JudgeConfig) -> Rated:
-    """Ask for every rating that the journal does not hold, and write the answers with them.
-
-    Raises BudgetReached, or CurateError when the judge cannot be had, with all that was paid for
-    kept.
-    """
+    """Ask for every rating that the journal does not hold, and write the answers with them."""
     source, intake = open_source(config.first), Intake()
     columns = replace(config.columns, data=config.first)
     samples = list(_numbered(islice(read_samples(source, columns, intake), columns.limit)))
@@ -75,15 +73,15 @@ def rate(config: JudgeConfig) -> Rated:
             f"--eft needs answers that people ranked, and {source.name} has no column 'rank', nor "
             "'chosen' and 'rejected'"
         )
-    prompt, out = rating_prompt(), _out(config)
+    out = _out(config)
     with asking_job(
         config.judge,
         "judge",
-        create_run=partial(_create_run, config, source, prompt, folder_beside(out)),
-        version=prompt.version,
+        create_run=partial(_create_run, config, source, folder_beside(out)),
+        version=prompts_version(PROMPT),
         slots=tuple(map(_slot, range(config.times))),
     ) as job:
-        rater = _Rater(job.asker, prompt, config.times)
+        rater = _Rater(job.asker, config.times)
         answers = job.for_each(samples, rater.rated, unit="answers")
         rated = [answer.sample for answer in answers]
         write_samples(out, rated)
@@ -129,9 +127,7 @@ def _out(config: JudgeConfig) -> Path:
     return out
 
 
-def _create_run(
-    config: JudgeConfig, source: Source, prompt: JudgePrompt, folder: Path, engine: Engine
-) -> RunDir:
+def _create_run(config: JudgeConfig, source: Source, folder: Path, engine: Engine) -> RunDir:
     columns: InputConfig = config.columns
     identity = {
         "command": "judge --rate",
@@ -139,7 +135,7 @@ def _create_run(
         "columns": [columns.instruction_column, columns.input_column, columns.output_column],
         "judge": engine.name,
         "revision": engine.revision,
-        "prompt": prompt.version,
+        "prompt": prompts_version(PROMPT),
         **config.judge.sampling,
     }
     return RunDir.create(folder, identity)
@@ -153,15 +149,15 @@ def _slot(number: int) -> str:
 class _Rater:
     """Asks for all ratings of an answer."""
 
-    def __init__(self, asker: Asker, prompt: JudgePrompt, times: int) -> None:
-        self._asker, self._prompt, self._times = asker, prompt, times
+    def __init__(self, asker: Asker, times: int) -> None:
+        self._asker, self._times = asker, times
 
     async def rated(self, sample: Sample) -> RatedAnswer:
         """The answer with the mean of its valid ratings; one that was cut is not asked about."""
         if incomplete(sample.finish_reason):
             cut = replace(sample, rating=None, ratings=(), rating_reason=CUT)
             return RatedAnswer(sample=cut)
-        messages = self._prompt.messages(instruction=_asked(sample), answer=sample.output)
+        messages = asking_turn(PROMPT, instruction=_asked(sample), answer=sample.output)
         reviews = await together(
             self._review(sample, messages, number) for number in range(self._times)
         )
@@ -201,9 +197,9 @@ def _verdict(reply: Reply) -> Verdict:
 
 def rating_lines(result: Rated) -> Iterator[str]:
     """How many answers are rated, how well, and why the others are not."""
-    mean = "-" if result.mean is None else f"{result.mean:.3f}"
     yield (
-        f"rated {result.rated} of {result.answers} answers, mean {mean} of 0 to 5: {result.out}; "
+        f"rated {result.rated} of {result.answers} answers, mean {shown(result.mean, '.3f')} of "
+        f"0 to 5: {result.out}; "
         f"{result.asked} replies asked for, {result.reused} taken from the journal"
     )
     for reason, number in result.unrated.items():
@@ -220,12 +216,10 @@ def rating_lines(result: Rated) -> Iterator[str]:
 
 def _exam_line(exam: JudgeExam) -> str:
     """The judge against the ranks."""
-
-    def shown(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
-
+    found = (exam.pairwise_accuracy, exam.exact, exam.five_best, exam.spearman, exam.kendall)
+    pairwise, exact, best, spearman, kendall = (shown(value, ".3f") for value in found)
     return (
-        f"exam of {exam.prompts} ranked prompts: pairwise accuracy {shown(exam.pairwise_accuracy)} "
-        f"of {exam.pairs} pairs ({exam.tied} rated alike), exact {shown(exam.exact)}, 5-best "
-        f"{shown(exam.five_best)}, Spearman {shown(exam.spearman)}, Kendall {shown(exam.kendall)}"
+        f"exam of {exam.prompts} ranked prompts: pairwise accuracy {pairwise} of {exam.pairs} "
+        f"pairs ({exam.tied} rated alike), exact {exact}, 5-best {best}, Spearman {spearman}, "
+        f"Kendall {kendall}"
     )

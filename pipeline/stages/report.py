@@ -14,7 +14,7 @@ from ..reporting.loop import loop_page
 from ..reporting.numbers.contents import run_numbers, student_numbers
 from ..reporting.numbers.made import made_of
 from ..reporting.numbers.reading import StudentTables, candidate_rows, read_student, student_keys
-from ..reporting.page import Facts, StudentPage, page
+from ..reporting.page import StudentPage, page
 from ..reporting.records import write_records
 from ..runs.directory import RunDir
 from ..runs.loop import history, is_loop, loop_state
@@ -41,7 +41,7 @@ def report(path: str, *, out: Path | None = None, selections: Sequence[str] = ()
         raise CurateError(f"--out {out} is a folder: name a file")
     if is_loop(path):
         return _of_loop(run, out)
-    keys, facts = student_keys(run, selections), _facts(run)
+    keys = student_keys(run, selections)
     candidates = candidate_rows(run)
     about = run_numbers(run, candidates)
     parts: list[StudentPage] = []
@@ -58,6 +58,12 @@ def report(path: str, *, out: Path | None = None, selections: Sequence[str] = ()
             )
         )
     statuses = status_bars(about) if about.records else None
+    facts = {
+        "name": run.path.resolve().name,
+        "config": run.config,
+        "versions": run.manifest.get("versions", {}),
+        "unused_rows": _unused(run.path / "rejected_input.json"),
+    }
     write_text(out, page(facts, about, statuses, parts, made_of(run)))
     notices = [*about.notices, *(f"{p.student.key}: {n}" for p in parts for n in p.numbers.notices)]
     if about.records and not keys:
@@ -79,15 +85,6 @@ def _of_loop(run: RunDir, out: Path) -> ReportResult:
     notices = [] if state.step is None else ["The loop has not ended."]
     records = run.stage("data") or {}
     return ReportResult(out=out, records=records.get("records", 0), students=[], notices=notices)
-
-
-def _facts(run: RunDir) -> Facts:
-    return Facts(
-        name=run.path.resolve().name,
-        config=run.config,
-        versions=run.manifest.get("versions", {}),
-        unused_rows=_unused(run.path / "rejected_input.json"),
-    )
 
 
 def _unused(path: Path) -> list[dict[str, str]]:

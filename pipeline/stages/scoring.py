@@ -21,7 +21,7 @@ from ..inputs.readers.files import format_of
 from ..method.first_token import FirstTokens
 from ..records import SCORE_SCHEMA, Score, to_table
 from ..runs.directory import RunDir, is_run, work_folder
-from ..runs.importing import DUPLICATES, REJECTED_INPUT, SHARD, import_candidates, unused_notes
+from ..runs.importing import DUPLICATES, REJECTED_INPUT, SHARD, import_candidates, say_unused
 from ..runs.lock import output_lock
 from ..scoring.engine import ScoringEngine
 from ..scoring.identity import ScoringIdentity, resolve
@@ -137,5 +137,4 @@ def _list_unused(run: RunDir, out: Path) -> None:
             beside.unlink(missing_ok=True)
             if (run.path / name).exists():
                 (run.path / name).rename(beside)
-    for note in unused_notes((run.stage("import") or {})["input"], f"{out}."):
-        say(note)
+    say_unused((run.stage("import") or {})["input"], f"{out}.")

@@ -10,7 +10,7 @@ from ..base.progress import say
 from ..chat_template import ChatTemplate
 from ..errors import CurateError
 from ..scoring.tokens import Tokenization
-from ..templates import SEPARATORS, Template, fill
+from ..templates import SEPARATORS, Template, fill, student_template
 
 # A wire format in Jinja: a user's turn, and in front of each answer what leads to it.
 JINJA = (
@@ -57,14 +57,16 @@ def _rendered_end(chat: ChatTemplate, tokenizer: Any) -> tuple[int, ...]:
         [{"role": "user", "content": "\x01"}, {"role": "assistant", "content": "\x02"}]
     )
     ids: list[int] = tokenizer(text.rpartition("\x02")[2], add_special_tokens=False)["input_ids"]
-    special = _special_ids(tokenizer)
+    added = (id for id, token in tokenizer.added_tokens_decoder.items() if token.special)
+    special = {*tokenizer.all_special_ids, *added}
     place = next((place for place, id in enumerate(ids) if id in special), -1)
     return tuple(ids[: place + 1])
 
 
-def _special_ids(tokenizer: Any) -> set[int]:
-    added = tokenizer.added_tokens_decoder.items()
-    return {*tokenizer.all_special_ids, *(id for id, token in added if token.special)}
+def training_tokens(tokenizer: Any, choice: str) -> Tokenization:
+    """The tokens of the template that is chosen; rows are cut by the recipe, not by these."""
+    template = student_template(choice, tokenizer)
+    return Tokenization(tokenizer, template, name="exact", max_length=1)
 
 
 def trained_with(model: str) -> str | None:

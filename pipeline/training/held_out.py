@@ -53,16 +53,14 @@ def _batches(rows: Sequence[TrainingRow], batch_tokens: int) -> Iterator[list[Tr
 def _padded(batch: list[TrainingRow]) -> tuple[Any, Any, Any]:
     """ids, attention mask, labels: [rows, longest], filled on the right."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    width = len(batch[0].input_ids)
-
-    def filled(values: list[int], filler: int) -> list[int]:
-        return values + [filler] * (width - len(values))
-
+    ids = [torch.tensor(row.input_ids) for row in batch]
+    labels = [torch.tensor(row.labels) for row in batch]
     return (
-        torch.tensor([filled(row.input_ids, 0) for row in batch]),
-        torch.tensor([filled([1] * len(row.input_ids), 0) for row in batch]),
-        torch.tensor([filled(row.labels, IGNORED) for row in batch]),
+        pad_sequence(ids, batch_first=True),
+        pad_sequence(list(map(torch.ones_like, ids)), batch_first=True),
+        pad_sequence(labels, batch_first=True, padding_value=IGNORED),
     )
 
 

@@ -31,6 +31,7 @@ class Job:
 
     model: str
     revision: str | None
+    template: str
     recipe: Recipe
     data: TrainingData[Any]
     serving: Serving

@@ -16,6 +16,8 @@ def check_rows_apart(trainer: Any, rows: Sequence[TrainingRow]) -> None:
 
     Some architectures read no position ids, or not as the beginning of another sequence.
     """
+    from torch.nn import Dropout
+
     first, second = (_feature(row) for row in (rows[0], rows[-1]))
     together = _log_probs(trainer, [first, second])
     alone = _log_probs(trainer, [second])
@@ -25,17 +27,11 @@ def check_rows_apart(trainer: Any, rows: Sequence[TrainingRow]) -> None:
             f"in a {trainer.model.config.model_type} model rows without padding between them see "
             f"each other (by {difference:.2g} nats): train without --packing and --padding-free"
         )
-    if _drops_out(trainer.model):
+    if any(isinstance(part, Dropout) and part.p > 0 for part in trainer.model.modules()):
         say(
             "note: the model has dropout, which rows without padding draw otherwise: their losses "
             "differ from padded rows' by chance"
         )
-
-
-def _drops_out(model: Any) -> bool:
-    from torch.nn import Dropout
-
-    return any(isinstance(part, Dropout) and part.p > 0 for part in model.modules())
 
 
 def _feature(row: TrainingRow) -> dict[str, Any]:

@@ -101,7 +101,8 @@ class TrainingData(Generic[R]):
         return digest.hexdigest()[:16]
 
 
-Records = Iterable[Example | Mapping[str, Any]]
+Record = Example | Mapping[str, Any]
+Records = Iterable[Record]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,9 @@
 
 import gc
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -11,44 +12,30 @@ from typing import Any
 from ..base.files import write_json
 from ..base.processes.ranks import is_first
 from ..base.progress import say
-from ..config import InputConfig, recorded_options
+from ..base.tables import aligned
+from ..config import recorded_options
 from ..config.comparison import BASELINE, CompareConfig
 from ..config.training import FinetuneConfig
 from ..errors import CurateError
 from ..method.statistics.intervals import Interval, t_interval
-from ..records import Example, user_turn
 from ..runs.directory import RunDir
 from ..runs.published.selected import finished_selections, scored_template
 from ..runs.selection_names import label_of
-from ..stages.finetuning import RecordSource, data_set, finetune_records, say_differences
+from ..stages.finetuning import finetune_records, say_differences
 from ..training.folder.checkpoints import OPTIONS
 from ..training.folder.loss_curve import draw_preference_curves
 from ..training.folder.publication import TrainingResult
-from ..training.rows import as_example
-from .comparing.judging import (
-    Judgement,
-    Questions,
-    checked_questions,
-    judge_models,
-    judgement_lines,
-)
-from .comparing.preferences import (
-    LOSSES,
-    HeldOutPairs,
-    PairComparison,
-    compare_pairs,
-    pair_lines,
-    train_on_pairs,
-)
+from ..training.preparation import RecordSource
+from ..training.rows import Record
+from .comparing.judging import Judgement, checked_questions, judge_models, judgement_lines
+from .comparing.preferences import LOSSES, PairComparison, PairTrainings, Trained, pair_lines
 from .comparing.training_sets import (
-    PairPool,
     Pool,
-    asking,
     chosen_answers,
+    held_out_records,
     pair_pool,
     pool_of,
     sets_of_like_length,
-    split_off,
     training_set,
 )
 
@@ -104,16 +91,6 @@ class CompareResult:
         return {name: value for name, value in found.items() if name not in absent}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Material:
-    """What there is to train on and to measure."""
-
-    run: RunDir
-    pool: Pool
-    pairs: PairPool | None
-    held_out: Sequence[Example]
-
-
 def compare(config: CompareConfig) -> CompareResult:
     """Train on each set with each seed for the same number of steps; finished ones are not redone.
 
@@ -122,8 +99,9 @@ def compare(config: CompareConfig) -> CompareResult:
     run = RunDir.open(config.run)
     selections = dict(finished_selections(run, config.selection))
     name, entry = next(iter(selections.items()))
-    source, held_out, held = _held_out(run, config.finetuning)
-    pairs = _pairs(config, run, held_out, held)
+    part = config.finetuning.recipe().held_out or HELD_OUT
+    source, held_out, held = held_out_records(run, config.finetuning.held_out_data, part)
+    pairs = config.pairs and pair_pool(run, config.pairs.data, part, examples=held_out, held=held)
     pool = pool_of(run, _folders(run, list(selections)), pairs.held if pairs else held)
     sets = _sets(config, pool)
     if not pool.wanted:
@@ -134,67 +112,35 @@ def compare(config: CompareConfig) -> CompareResult:
     template = finetuning.template or scored_template(run, name, entry)
     finetuning = replace(finetuning, template=template)
     config = replace(config, finetuning=finetuning)
-    held_out_pairs = (
-        HeldOutPairs.of(finetuning, config.pairs, pairs) if config.pairs and pairs else None
-    )
-    material = _Material(run=run, pool=pool, pairs=pairs, held_out=held_out)
     if is_first():
         begun = {"command": "compare", "options": recorded_options(config)}
         write_json(finetuning.out / OPTIONS, begun)
+    on_pairs = PairTrainings.of(finetuning, config.pairs, pairs) if config.pairs and pairs else None
+    others: RecordSource[Record] = RecordSource(records=held_out)
     trained = {
-        (of_set, seed): _trained(config, material, of_set, seed)
+        (of_set, seed): _trained(finetuning, pool, on_pairs, others, of_set, seed)
         for of_set, seed in _in_turn(config, sets)
     }
-    first = next(iter(trained.values()))
-    assert first.held_out_before is not None
-    assert first.held_out_bits_per_character_before is not None
-    result = CompareResult(
-        out=finetuning.out,
-        run=run.config["id"],
-        selection=", ".join(selections),
-        model=finetuning.model,
-        steps=first.steps,
-        batch_size=finetuning.recipe().batch_size,
-        seeds=config.seeds,
-        held_out=source,
-        held_out_rows=first.held_out_rows,
-        held_out_tokens=first.held_out_tokens,
-        held_out_characters=first.held_out_characters,
-        untrained=first.held_out_before,
-        untrained_bits_per_character=first.held_out_bits_per_character_before,
-        sets=tuple(_measured(config, sets, trained)),
-    )
-    if pairs and held_out_pairs:
-        result = replace(result, pairs=compare_pairs(config, pairs, held_out_pairs, trained))
+    origin = {"run": run.config["id"], "selection": ", ".join(selections), "held_out": source}
+    result = _result(config, sets, trained, origin)
+    if on_pairs:
+        result = replace(result, pairs=on_pairs.compared(trained, config.seeds))
     if config.pairwise and questions:
-        result = replace(result, judged=_judged(config, sets, questions, trained))
+        judged = judge_models(
+            config.pairwise,
+            {name: trained[name, config.seeds[0]].out for name in sets},
+            questions,
+            against=BASELINE,
+            seed=config.seeds[0],
+            out=finetuning.out,
+            device=finetuning.recipe().device,
+        )
+        result = replace(result, judged=judged)
     if is_first():
         write_json(finetuning.out / "compare.json", result.as_dict())
         if result.pairs and result.pairs.curves:
             draw_preference_curves(result.pairs.curves, finetuning.out / PICTURE)
     return result
-
-
-def _held_out(run: RunDir, config: FinetuneConfig) -> tuple[str, list[Example], set[str]]:
-    """What the loss is measured on, and the run's records that none may train on for that."""
-    if config.held_out_data is None:
-        held_out = split_off(run, config.recipe().held_out or HELD_OUT)
-        return "originals of the run, held out", held_out, {example.id for example in held_out}
-    read = data_set(InputConfig(data=config.held_out_data))
-    records = list(map(as_example, read.records))
-    held = asking(run, {user_turn(example.instruction, example.input) for example in records})
-    if held:
-        say(f"note: {len(held)} records ask what a held-out one asks; no set has them")
-    return config.held_out_data, records, held
-
-
-def _pairs(
-    config: CompareConfig, run: RunDir, held_out: Sequence[Example], held: Collection[str]
-) -> PairPool | None:
-    if config.pairs is None:
-        return None
-    part = config.finetuning.recipe().held_out or HELD_OUT
-    return pair_pool(run, config.pairs.data, part, examples=held_out, held=held)
 
 
 def _same_steps(config: FinetuneConfig, rows: int) -> FinetuneConfig:
@@ -218,36 +164,34 @@ def _sets(config: CompareConfig, pool: Pool) -> tuple[str, ...]:
 
 def _in_turn(config: CompareConfig, sets: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Seed after seed, so that what is there after an interrupt can be compared."""
-    number = len(config.seeds) * len(sets)
-    turns = [(name, seed) for seed in config.seeds for name in sets]
-    for place, (name, seed) in enumerate(turns, 1):
-        say(f"training {place} of {number}: {name}, seed {seed}")
+    turns = list(product(config.seeds, sets))
+    for place, (seed, name) in enumerate(turns, 1):
+        say(f"training {place} of {len(turns)}: {name}, seed {seed}")
         yield name, seed
 
 
-def _trained(config: CompareConfig, material: _Material, name: str, seed: int) -> TrainingResult:
-    finetuning, pool, pairs = config.finetuning, material.pool, material.pairs
-    finetuning = replace(finetuning, out=finetuning.out / f"{name}-seed{seed}", seed=seed)
-    origin = {
-        "run": material.run.config["id"],
-        "selection": _selection(pool, name),
-        "set": name,
-    }
-    held_out = material.held_out
-    if config.pairs and pairs and name in LOSSES:
-        result = train_on_pairs(
-            finetuning, config.pairs, pairs, name, origin=origin, held_out=held_out
-        )
+def _trained(
+    config: FinetuneConfig,
+    pool: Pool,
+    on_pairs: PairTrainings | None,
+    held_out: RecordSource[Record],
+    name: str,
+    seed: int,
+) -> TrainingResult:
+    config = replace(config, out=config.out / f"{name}-seed{seed}", seed=seed)
+    # The selection that a set is, or is as large as.
+    selection = pool.selected.get(name, next(iter(pool.selected.values()))).name
+    origin = {"run": pool.run.config["id"], "selection": selection, "set": name}
+    if on_pairs and name in LOSSES:
+        result = on_pairs.train(config, name, origin=origin, held_out=held_out)
     else:
         records = training_set(pool, name, seed)
-        if pairs and name == "sft-chosen":
+        if on_pairs and name == "sft-chosen":
+            pairs = on_pairs.pool
             records, origin = chosen_answers(pairs.training), {**origin, "pairs": pairs.source}
-        result = finetune_records(
-            finetuning,
-            RecordSource(records=records, origin=origin),
-            held_out=RecordSource(records=held_out),
-            title=f"{name}, seed {seed}",
-        )
+        given = RecordSource(records=records, origin=origin)
+        title = f"{name}, seed {seed}"
+        result = finetune_records(config, given, held_out=held_out, title=title)
     gc.collect()  # a trainer is in reference cycles: its memory would stay taken
     if result.held_out_after is None:
         raise CurateError("no held-out record fits into --max-length, so no loss can be measured")
@@ -255,57 +199,49 @@ def _trained(config: CompareConfig, material: _Material, name: str, seed: int) -
     return result
 
 
-def _selection(pool: Pool, name: str) -> str:
-    """The selection that a set is, or is as large as."""
-    return pool.selected.get(name, next(iter(pool.selected.values()))).name
-
-
-def _judged(
-    config: CompareConfig,
-    sets: Sequence[str],
-    questions: Questions,
-    trained: dict[tuple[str, int], TrainingResult],
-) -> Judgement:
-    assert config.pairwise is not None
-    seed = config.seeds[0]
-    return judge_models(
-        config.pairwise,
-        {name: trained[name, seed].out for name in sets},
-        questions,
-        against=BASELINE,
-        seed=seed,
-        out=config.finetuning.out,
-        device=config.finetuning.recipe().device,
+def _result(
+    config: CompareConfig, sets: Sequence[str], trained: Trained, origin: Mapping[str, Any]
+) -> CompareResult:
+    """The held-out losses of all sets."""
+    first, finetuning = next(iter(trained.values())), config.finetuning
+    assert first.held_out_before is not None
+    assert first.held_out_bits_per_character_before is not None
+    return CompareResult(
+        **origin,
+        out=finetuning.out,
+        model=finetuning.model,
+        steps=first.steps,
+        batch_size=finetuning.recipe().batch_size,
+        seeds=config.seeds,
+        held_out_rows=first.held_out_rows,
+        held_out_tokens=first.held_out_tokens,
+        held_out_characters=first.held_out_characters,
+        untrained=first.held_out_before,
+        untrained_bits_per_character=first.held_out_bits_per_character_before,
+        sets=tuple(_measured(config, sets, trained)),
     )
 
 
-def _measured(
-    config: CompareConfig, sets: Sequence[str], trained: dict[tuple[str, int], TrainingResult]
-) -> Iterator[Measured]:
+def _measured(config: CompareConfig, sets: Sequence[str], trained: Trained) -> Iterator[Measured]:
     for name in sets:
         results = [trained[name, seed] for seed in config.seeds]
-        losses = _losses(results)
+        losses = _known(r.held_out_after for r in results)
         difference = None
         if BASELINE in sets and name != BASELINE:
-            base = _losses([trained[BASELINE, seed] for seed in config.seeds])
+            base = _known(trained[BASELINE, seed].held_out_after for seed in config.seeds)
             difference = t_interval([a - b for a, b in zip(losses, base, strict=True)])
         yield Measured(
             name=name,
             rows=results[0].rows,
             losses=losses,
             loss=t_interval(losses),
-            bits_per_character=_mean_bits(results),
+            bits_per_character=mean(_known(r.held_out_bits_per_character_after for r in results)),
             difference=difference,
         )
 
 
-def _losses(results: Sequence[TrainingResult]) -> tuple[float, ...]:
-    return tuple(r.held_out_after for r in results if r.held_out_after is not None)
-
-
-def _mean_bits(results: Sequence[TrainingResult]) -> float:
-    bits = [r.held_out_bits_per_character_after for r in results]
-    return mean(value for value in bits if value is not None)
+def _known(values: Iterable[float | None]) -> tuple[float, ...]:
+    return tuple(value for value in values if value is not None)
 
 
 def in_words(result: CompareResult) -> Iterator[str]:
@@ -318,24 +254,18 @@ def in_words(result: CompareResult) -> Iterator[str]:
     )
     several = f"95 % intervals: Student's t over the seeds ({seeds})"
     intervals = several if len(result.seeds) > 1 else f"one seed ({seeds}) gives no interval"
-    yield (f"{intervals}; each difference is from `{BASELINE}` with the same seed; lower is better")
+    yield f"{intervals}; each difference is from `{BASELINE}` with the same seed; lower is better"
     yield ""
-    form = "{:12}{:>6}{:>11}{:>9}  {:19}{:>12}  {}"
-    head = ("trained on", "rows", "bits/char", "loss", "95 %", "difference", "95 %")
-    yield form.format(*head).rstrip()
-    untrained = (f"{result.untrained_bits_per_character:.4f}", f"{result.untrained:.4f}")
-    yield form.format("nothing", "", *untrained, "", "", "").rstrip()
+    untrained = (result.untrained_bits_per_character, result.untrained)
+    rows = [
+        ("trained on", "rows", "bits/char", "loss", "95 %", "difference", "95 %"),
+        ("nothing", "", *(f"{value:.4f}" for value in untrained), "", "", ""),
+    ]
     for row in result.sets:
-        difference = f"{row.difference.mean:+.4f}" if row.difference else ""
-        yield form.format(
-            row.name,
-            row.rows,
-            f"{row.bits_per_character:.4f}",
-            f"{row.loss.mean:.4f}",
-            row.loss.bounds(".4f"),
-            difference,
-            row.difference.bounds("+.4f") if row.difference else "",
-        ).rstrip()
+        difference = row.difference.cells("+.4f") if row.difference else ("", "")
+        bits = f"{row.bits_per_character:.4f}"
+        rows.append((row.name, str(row.rows), bits, *row.loss.cells(".4f"), *difference))
+    yield from aligned(rows)
     if result.pairs is not None:
         yield ""
         yield from pair_lines(result.pairs)

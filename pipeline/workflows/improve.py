@@ -3,6 +3,7 @@
 An iteration is a run directory, whose identity names the weights that it begins with.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.progress import say
+from ..base.tables import aligned, shown
 from ..config import ImproveConfig, recorded_options
 from ..errors import CurateError
 from ..inputs.examples import input_identity
@@ -30,8 +32,8 @@ from ..training.chat_template import trained_with
 from .improving import iteration as steps
 from .improving.calling import Calls
 from .improving.iteration import Loop, step
+from .improving.material import Material, samples_of
 from .improving.measuring import before_training, measure
-from .improving.sampled import samples_of
 
 _FREE = ("iterations", "min_pairs")
 """What of a recipe may change when a loop is taken up again."""
@@ -68,7 +70,13 @@ def improve(config: ImproveConfig) -> Improved:
     run = RunDir.create(config.out.resolve(), identity, **notes)
     calls = Calls.here(isolate=config.isolate, device=config.training.device)
     loop = Loop(
-        run=run, config=config, recipe=recipe, policy=policy, template=template, calls=calls
+        run=run,
+        config=config,
+        recipe=recipe,
+        policy=policy,
+        template=template,
+        calls=calls,
+        material=Material(run),
     )
     with run.discarded_if_empty(), run_lock(run.path, STAGE):
         step(run, "data", lambda: loop.material.write(source, config, recipe))
@@ -153,12 +161,8 @@ def _identity(
     }
     if recipe.pairs == "ratings":
         identity["reward"] = config.reward or "self"
-    return {name: _plain(value) for name, value in identity.items()}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    return list(value) if isinstance(value, tuple) else value
+    found: dict[str, Any] = json.loads(json.dumps(identity))  # as it will be read
+    return found
 
 
 def _fingerprint(name: str | None) -> str | None:
@@ -194,13 +198,11 @@ def _iterate(loop: Loop) -> Improved:
 
 def _iteration(loop: Loop, number: int) -> str | None:
     """Do what is left of an iteration; why the loop ends with it."""
+    run = RunDir.create(iteration_of(loop.run, number).path, _own_identity(loop, number))
     if number == 0:
-        run = RunDir.create(iteration_of(loop.run, 0).path, _own_identity(loop, 0))
         step(run, "train", lambda: steps.first_model(loop))
-    else:
-        run = RunDir.create(iteration_of(loop.run, number).path, _own_identity(loop, number))
-        if (why := _trained(loop, run, number)) is not None:
-            return why
+    elif (why := _trained(loop, run, number)) is not None:
+        return why
     step(run, "measure", lambda: measure(loop, number))
     if loop.config.stop == "never":
         return None
@@ -224,12 +226,10 @@ def _trained(loop: Loop, run: RunDir, number: int) -> str | None:
 
 def _own_identity(loop: Loop, number: int) -> dict[str, Any]:
     """An iteration's, which names the weights that it begins with."""
-    before = iteration_of(loop.run, number - 1) if number else None
-    parent = (
-        folder_hash(loop.policy) if before is None else (before.stage("train") or {})["weights"]
-    )
     own = {"command": f"{STAGE} iteration", "recipe": loop.config.recipe, "iteration": number}
-    return {**own, "parent": parent}
+    if number == 0:
+        return {**own, "parent": folder_hash(loop.policy)}
+    return {**own, "parent": (iteration_of(loop.run, number - 1).stage("train") or {})["weights"]}
 
 
 def _note(loop: Loop, stopped: str | None) -> None:
@@ -267,26 +267,25 @@ def _remove_weights(loop: Loop, *, ended: bool) -> None:
 
 def in_words(result: Improved) -> Iterator[str]:
     """The table, why the loop ended, and which model is the best."""
-    head = ("iteration", "pairs", "ties", "reward", "loss", "length", "cut", "taken up", "wins")
-    form = "{:>9}{:>7}{:>7}{:>8}{:>8}{:>8}{:>6}{:>9}  {}"
-    yield form.format(*head)
+    head: tuple[str, ...] = (
+        "iteration",
+        "pairs",
+        "ties",
+        "reward",
+        "loss",
+        "length",
+        "cut",
+        "taken up",
+        "wins",
+    )
+    forms = ("d", ".0%", ".3f", ".4f", ".0f", ".0%", ".0%", ".3f")
+    rows = [head]
     for one in result.measured:
-        wins = one.wins_first
-        yield form.format(
-            one.iteration,
-            _shown(one.pairs, "d"),
-            _shown(one.ties, ".0%"),
-            _shown(one.reward, ".3f"),
-            _shown(one.held_out_loss, ".4f"),
-            _shown(one.length, ".0f"),
-            _shown(one.cut, ".0%"),
-            _shown(one.taken_up, ".0%"),
-            _shown(wins.score if wins else None, ".3f"),
-        ).rstrip()
+        score = one.wins_first.score if one.wins_first else None
+        found = (one.pairs, one.ties, one.reward, one.held_out_loss, one.length, one.cut)
+        values = zip((*found, one.taken_up, score), forms, strict=True)
+        rows.append((str(one.iteration), *(shown(value, form) for value, form in values)))
+    yield from aligned(rows)
     if result.stopped is not None:
         yield f"stopped: {result.stopped}"
     yield f"the best is iteration {result.best}: {result.model}"
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"

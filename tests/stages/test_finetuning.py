@@ -26,17 +26,14 @@ from curate.pipeline.config import InputConfig
 from curate.pipeline.config.training import Recipe
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.model_files import folder_hash
-from curate.pipeline.stages.finetuning import (
-    RecordSource,
-    finetune_records,
-    finetune_run,
-    say_differences,
-)
+from curate.pipeline.stages.finetuning import finetune_records, finetune_run, say_differences
 from curate.pipeline.templates import Template
 from curate.pipeline.training.folder.publication import TrainingResult
 from curate.pipeline.training.held_out import response_loss
 from curate.pipeline.training.job import TrainingProgress
 from curate.pipeline.training.launch import memory_advice
+from curate.pipeline.training.preparation import RecordSource
+from curate.pipeline.training.rows import Record
 
 from ..training.byte_student import CHAT, RECORDS, config_of, data_of, train
 
@@ -397,7 +394,8 @@ def test_a_chat_model_is_served_as_it_was_trained(byte_student: Path, tmp_path: 
         {row.input_ids[-1] for row in data.rows} == {row.labels[-1] for row in data.rows} == {end}
     )
     config = config_of(model, tmp_path / "out", template="chat", max_steps=1)
-    finetune_records(config, RecordSource(records=RECORDS))
+    source: RecordSource[Record] = RecordSource(records=RECORDS)
+    finetune_records(config, source)
     trained: Any = AutoModelForCausalLM.from_pretrained(config.out)
     assert trained.generation_config.eos_token_id == [1, end]
     assert AutoTokenizer.from_pretrained(config.out).chat_template == tokenizer.chat_template

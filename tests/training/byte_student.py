@@ -11,11 +11,18 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from curate.pipeline.config.training import FinetuneConfig
 from curate.pipeline.records import Example
 from curate.pipeline.scoring.tokens import Tokenization
-from curate.pipeline.stages.finetuning import RecordSource, finetune
+from curate.pipeline.stages.finetuning import finetune
 from curate.pipeline.templates import Template, student_template
 from curate.pipeline.training.chat_template import answer_end
 from curate.pipeline.training.folder.publication import TrainingResult
-from curate.pipeline.training.rows import RowFormat, TrainingData, TrainingRow, training_data
+from curate.pipeline.training.preparation import RecordSource
+from curate.pipeline.training.rows import (
+    Record,
+    RowFormat,
+    TrainingData,
+    TrainingRow,
+    training_data,
+)
 
 CHAT = (
     "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}"
@@ -91,9 +98,9 @@ def config_of(student: Path, out: Path, **settings: Any) -> FinetuneConfig:
 def train(config: FinetuneConfig, records: Any = RECORDS, **options: Any) -> TrainingResult:
     student = Path(config.model)
     template = options.pop("template", Template("wizardlm"))
-    source = RecordSource(records=records, origin=options.pop("origin", {}))
+    source: RecordSource[Record] = RecordSource(records=records, origin=options.pop("origin", {}))
     tokens = tokens_of(student, template.name)
-    return finetune(config, source, template=template, tokens=tokens, **options)
+    return finetune(config, source, tokens=tokens, **options)
 
 
 def save_talker(student: Path, out: Path) -> Path:

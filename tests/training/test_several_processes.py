@@ -162,7 +162,7 @@ def _failing(config: StatusConfig) -> Output:
     tokens = Tokenization(load_tokenizer(model, None), template, name="exact", max_length=1)
     finetune(
         replace(base, out=out / "failing"), data_set(InputConfig(data=data)),
-        template=template, tokens=tokens, progress=full,
+        tokens=tokens, progress=full,
     )
 
 app(["failing", "here"])

@@ -22,6 +22,10 @@ class Interval(NamedTuple):
         """The two bounds in this format; empty where there are none."""
         return "" if self.low is None else f"{self.low:{form}} to {self.high:{form}}"
 
+    def cells(self, form: str) -> tuple[str, str]:
+        """The mean and its bounds, as a table has them."""
+        return f"{self.mean:{form}}", self.bounds(form)
+
 
 def t_interval(values: Sequence[float]) -> Interval:
     """mean ± t · s / √n, with n - 1 degrees of freedom."""

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ...records import CANDIDATE_STATUSES, CANDIDATES
 from ..labels import CANDIDATES as CANDIDATE_WORDS
 from ..numbers.contents import RunNumbers, StudentNumbers, groups_of, lengths_of, points
 from ..numbers.reading import StudentTables
-from ..numbers.summaries import frame, histogram, linear_edges, numbers
+from ..numbers.summaries import by_origin, frame, histogram, linear_edges, numbers
 from .panels import Axis, Panel, bars, cloud, distributions, length_axis
 from .record_flow_figure import ribbons, stacked
 
@@ -35,7 +34,10 @@ def student_panels(
 ) -> Panels:
     """All figures of one student, by the chapter they stand in; `prefix` makes names unique."""
     panels = {"scores": list(_scores(student, found, prefix))}
-    ends = {side: _end(student, found, side) for side in NAMES}
+    ends = {
+        side: frame(list(groups_of(student, side).values()), at_least=found.limits[side])
+        for side in NAMES
+    }
     panels["clouds"] = list(_clouds(student, found, ends, prefix))
     if found.flow is not None:
         panels["flow"] = [
@@ -45,11 +47,6 @@ def student_panels(
         panels["by_length"] = list(_by_length(student, found, ends, prefix))
         panels["lengths"] = list(_lengths(candidates, student, prefix))
     return panels
-
-
-def _end(student: StudentTables, found: StudentNumbers, side: str) -> float:
-    groups = list(groups_of(student, side).values())
-    return frame(groups, at_least=found.limits[side])
 
 
 def _scores(student: StudentTables, found: StudentNumbers, prefix: str) -> Iterator[Panel]:
@@ -66,10 +63,10 @@ def _clouds(
 ) -> Iterator[Panel]:
     """IFD against r-IFD of originals, reflections and final pairs, in the same frame."""
     x, y = (Axis(label, ends[side], found.limits[side]) for side, label in NAMES.items())
-    is_original = pc.equal(student.scores.column("candidate"), "original")
+    scored = by_origin(student.scores)
     tables = {
-        "original": ("Originals", student.scores.filter(is_original), "original"),
-        "reflected": ("Reflections", student.scores.filter(pc.invert(is_original)), "both"),
+        "original": ("Originals", scored["original"], "original"),
+        "reflected": ("Reflections", scored["reflected"], "both"),
     }
     if student.decided:
         tables["final"] = ("Final pairs", student.rows, "kept")

@@ -16,6 +16,7 @@ from .record_flow import Flow, Step, flow_of, input_step, versions_step
 from .summaries import (
     Distribution,
     Numbers,
+    by_origin,
     counted,
     distinct_2,
     distribution,
@@ -102,7 +103,7 @@ def run_numbers(run: RunDir, candidates: pa.Table) -> RunNumbers:
     records = number_of_records(candidates)
     reflected = run.stage("reflect")
     stage = reflected or run.stage("import") or {}
-    reflections = candidates.filter(pc.not_equal(candidates.column("candidate"), "original"))
+    reflections = by_origin(candidates)["reflected"]
     with_reason = reflections.filter(pc.is_valid(reflections.column("reason")))
     reasons = list(counted(with_reason, "status", "reason").items())
     tokens = stage.get("tokens", {})
@@ -134,11 +135,7 @@ def _unfinished(run: RunDir, stage: Mapping[str, Any], records: int) -> list[str
 
 def groups_of(student: StudentTables, side: str) -> dict[str, Numbers]:
     """The known values of one score: of originals, of reflections, of kept and dropped pairs."""
-    is_original = pc.equal(student.scores.column("candidate"), "original")
-    found = {
-        "original": numbers(student.scores.column(side).filter(is_original)),
-        "reflected": numbers(student.scores.column(side).filter(pc.invert(is_original))),
-    }
+    found = {name: numbers(part.column(side)) for name, part in by_origin(student.scores).items()}
     if student.decided:
         found["kept"] = numbers(student.kept.column(side))
         found["dropped"] = numbers(student.dropped.column(side))
@@ -147,7 +144,7 @@ def groups_of(student: StudentTables, side: str) -> dict[str, Numbers]:
 
 def lengths_of(candidates: pa.Table, student: StudentTables) -> dict[tuple[str, str], Numbers]:
     """Lengths of instructions and responses: of all originals (before) and of kept rows (after)."""
-    originals = candidates.filter(pc.equal(candidates.column("candidate"), "original"))
+    originals = by_origin(candidates)["original"]
     found = {}
     for text in ("instruction", "response"):
         found[text, "before"] = numbers(originals.column(f"{text}_chars"))
@@ -156,17 +153,12 @@ def lengths_of(candidates: pa.Table, student: StudentTables) -> dict[tuple[str, 
     return found
 
 
-def limits_of(student: StudentTables) -> dict[str, float]:
-    """The thresholds of the filter."""
-    settings = student.entry.get("settings", {})
-    return {side: float(settings.get(f"max_{side}", 1.0)) for side in SIDES}
-
-
 def student_numbers(
     run: RunDir, candidates: pa.Table, about: RunNumbers, student: StudentTables
 ) -> StudentNumbers:
     """Everything about one student."""
-    rows, kept, limits = student.rows, student.kept, limits_of(student)
+    rows, kept, settings = student.rows, student.kept, student.entry.get("settings", {})
+    limits = {side: float(settings.get(f"max_{side}", 1.0)) for side in SIDES}
     before = (versions_step(about.statuses),)
     return StudentNumbers(
         selected=len(kept),
@@ -182,8 +174,8 @@ def student_numbers(
             for group, values in groups_of(student, side).items()
         },
         bits=response_bits(candidates, student),
-        statuses=_statuses(student.scores),
-        failures=_failures(student.scores),
+        statuses=_by_side(student.scores, "candidate", "{}_status"),
+        failures=_by_side(student.scores, "{}_status", "{}_reason"),
         lengths={k: distribution(v) for k, v in lengths_of(candidates, student).items()},
         sets=[_set(name, student) for name in student.sets],
         examples=examples(run, candidates, rows),
@@ -204,8 +196,7 @@ def _whole(candidates: pa.Table, student: StudentTables) -> dict[str, pa.Table]:
     lengths = candidates.select([*pair, "response_chars"])
     rows = whole.select([*pair, *RESPONSE_NLLS]).join(lengths, keys=pair, join_type="inner")
     rows = rows.drop_null()
-    is_original = pc.equal(rows.column("candidate"), "original")
-    found = {"original": rows.filter(is_original), "reflected": rows.filter(pc.invert(is_original))}
+    found = by_origin(rows)
     if student.decided:
         for name, table in (("kept", student.kept), ("dropped", student.dropped)):
             found[name] = rows.join(table.select(pair), keys=pair, join_type="left semi")
@@ -227,23 +218,16 @@ def _drops(dropped: pa.Table) -> dict[tuple[str, ...], int]:
     return counted(dropped.set_column(place, "reason", reasons), "filter_rule", "reason")
 
 
-def _statuses(scores: pa.Table) -> dict[tuple[str, ...], int]:
-    """(`ifd` or `rifd`, candidate, status) -> number, of the scores that were asked for."""
-    return {
-        (side, kind, status): number
-        for side in SIDES
-        for (kind, status), number in counted(scores, "candidate", f"{side}_status").items()
-        if status
-    }
+def _by_side(scores: pa.Table, *columns: str) -> dict[tuple[str, ...], int]:
+    """(`ifd` or `rifd`, the columns' values) -> number, where the last column has a value.
 
-
-def _failures(scores: pa.Table) -> dict[tuple[str, ...], int]:
-    """(`ifd` or `rifd`, status, reason) -> number, of the scores that have a reason."""
+    `{}` in a column's name stands for the side.
+    """
     return {
-        (side, status, reason): number
+        (side, *values): number
         for side in SIDES
-        for (status, reason), number in counted(scores, f"{side}_status", f"{side}_reason").items()
-        if reason
+        for values, number in counted(scores, *(name.format(side) for name in columns)).items()
+        if values[-1]
     }
 
 

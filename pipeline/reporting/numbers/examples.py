@@ -14,7 +14,7 @@ from .reading import candidate_texts
 from .record_flow import REFLECTED
 
 _RULES = ["selected", "instruction_rule", "response_rule", "filter_rule"]
-Winner = Literal["old", "new"]
+StepName = Literal["instruction", "response"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +24,11 @@ class Comparison:
     `texts` is empty where the teacher gave no pair; `missing` says why.
     """
 
-    step: Literal["instruction", "response"]
+    step: StepName
     texts: Mapping[str, Difference]
     old_score: float | None
     new_score: float | None
-    winner: Winner
+    winner: Literal["old", "new"]
     missing: str | None = None
 
 
@@ -76,39 +76,23 @@ def _comparisons(
 ) -> Iterator[Comparison]:
     """Both steps, as far as the record's candidates are there."""
     reflected = row["candidate"] in REFLECTED
-    branch: CandidateKind = "instruction" if reflected else "original"
-    challenger: CandidateKind = "both" if reflected else "response"
-    yield _comparison(
-        "instruction",
-        record.get("original"),
-        record.get("instruction"),
-        (row["ifd_original"], row["ifd_instruction"]),
-        "new" if reflected else "old",
+    pair: tuple[CandidateKind, CandidateKind] = ("original", "response")
+    if reflected:
+        pair = ("instruction", "both")
+    steps: tuple[tuple[StepName, CandidateKind, CandidateKind, str, str, bool], ...] = (
+        ("instruction", "original", "instruction", "ifd_original", "ifd_instruction", reflected),
+        ("response", *pair, "rifd_incumbent", "rifd_challenger", row["candidate"] == pair[1]),
     )
-    yield _comparison(
-        "response",
-        record.get(branch),
-        record.get(challenger),
-        (row["rifd_incumbent"], row["rifd_challenger"]),
-        "new" if row["candidate"] == challenger else "old",
-    )
-
-
-def _comparison(
-    step: Literal["instruction", "response"],
-    old: Candidate | None,
-    new: Candidate | None,
-    scores: tuple[float | None, float | None],
-    winner: Winner,
-) -> Comparison:
-    return Comparison(
-        step=step,
-        texts=dict(_texts(step, old, new)),
-        old_score=scores[0],
-        new_score=scores[1],
-        winner=winner,
-        missing=_missing(new),
-    )
+    for step, before, after, old_score, new_score, replaced in steps:
+        old, new = record.get(before), record.get(after)
+        yield Comparison(
+            step=step,
+            texts=dict(_texts(step, old, new)),
+            old_score=row[old_score],
+            new_score=row[new_score],
+            winner="new" if replaced else "old",
+            missing=_missing(new),
+        )
 
 
 def _missing(new: Candidate | None) -> str | None:
@@ -118,7 +102,7 @@ def _missing(new: Candidate | None) -> str | None:
 
 
 def _texts(
-    step: Literal["instruction", "response"], old: Candidate | None, new: Candidate | None
+    step: StepName, old: Candidate | None, new: Candidate | None
 ) -> Iterator[tuple[str, Difference]]:
     """What the step may change: the response, and in the first step all three texts."""
     names = ("instruction", "input", "output") if step == "instruction" else ("output",)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...base.checksums import read_checked
-from ...base.files import read_parquet
+from ...base.files import intact_parquet
 from ...errors import CurateError
-from ...records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA
+from ...records import DECISION_TYPE, SCORE_SCHEMA, SELECTED_SCHEMA, typed
 from ...runs.decisions import DecisionFiles
 from ...runs.directory import RunDir, student_of
 from ...runs.published.arrow_set import batches
@@ -19,8 +20,8 @@ from ...runs.selection_names import found_key, selection_keys
 
 _TEXTS = ["instruction", "input", "output"]
 _CANDIDATES = pa.schema(
-    [(name, pa.string()) for name in ("id", "candidate", "status", "reason")]
-    + [("instruction_chars", pa.int64()), ("response_chars", pa.int64()), ("shard", pa.int64())]
+    typed(pa.string(), "id", "candidate", "status", "reason")
+    + typed(pa.int64(), "instruction_chars", "response_chars", "shard")
 )
 RESPONSE_NLLS = ("nll_response", "nll_response_given_instruction", "num_response_tokens")
 _SCORES = pa.schema(
@@ -33,7 +34,7 @@ _SCORES = pa.schema(
 )
 _SET = pa.schema(
     [SELECTED_SCHEMA.field(n) for n in ("id", "candidate", "ifd", "rifd", "instruction", "input")]
-    + [("instruction_chars", pa.int64()), ("response_chars", pa.int64())]
+    + typed(pa.int64(), "instruction_chars", "response_chars")
 )
 _DECIDED = [
     *("id", "candidate", "reason", "ifd", "rifd", "instruction_chars", "response_chars"),
@@ -119,13 +120,10 @@ def _sets(run: RunDir, key: str) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _scores(folder: Path) -> pa.Table:
-    tables = [_SCORES.empty_table()]
-    for path in sorted(folder.glob("part-*.parquet")):
-        found = read_parquet(path, _SCORES.names)
-        if found is None:
-            raise CurateError(f"the scores {path} are damaged: run curate select again")
-        tables.append(found[0].select(_SCORES.names).cast(_SCORES))
-    return pa.concat_tables(tables)
+    read = partial(intact_parquet, columns=_SCORES.names, remedy="run curate select again")
+    tables = map(read, sorted(folder.glob("part-*.parquet")))
+    parts = (table.select(_SCORES.names).cast(_SCORES) for table in tables)
+    return pa.concat_tables([_SCORES.empty_table(), *parts])
 
 
 def _set(folder: Path) -> pa.Table:

@@ -96,6 +96,12 @@ def counted(table: pa.Table, *names: str) -> dict[tuple[str, ...], int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
+def by_origin(rows: pa.Table) -> dict[str, pa.Table]:
+    """The rows of originals, and those of reflections."""
+    is_original = pc.equal(rows.column("candidate"), "original")
+    return {"original": rows.filter(is_original), "reflected": rows.filter(pc.invert(is_original))}
+
+
 def number_of_records(candidates: pa.Table) -> int:
     """The records: an id's candidates stand together."""
     ids = candidates.column("id").combine_chunks()

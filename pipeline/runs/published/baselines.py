@@ -1,7 +1,6 @@
 """Fair baselines beside a selection: as many originals, chosen otherwise."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
@@ -34,20 +33,12 @@ them, so `decision` is empty; `ifd` and `rifd` are there where selecting needed 
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baselines:
-    """RUN/baselines/<selection>/, and how many rows each folder in it has."""
-
-    folder: Path
-    counts: dict[str, int]
-
-
-def write_baselines(run: RunDir, key: str, schema: pa.Schema) -> Baselines:
-    """Write a folder for each name of `HOW`, with the columns of the selected set.
+def write_baselines(run: RunDir, key: str, schema: pa.Schema) -> dict[str, int]:
+    """Write a folder for each name of `HOW`, with the columns of the selected set; their rows.
 
     There is none matched in length where the originals are too short or too long for it.
     """
-    folder = run.path / "baselines" / key
+    folder = baselines_of(run, key)
     decisions = DecisionFiles.of(run, key)
     chosen = drawn(decisions)
     counts = {name: int(own.sum()) for name, own in chosen.items()}
@@ -56,7 +47,12 @@ def write_baselines(run: RunDir, key: str, schema: pa.Schema) -> Baselines:
     for name, own in chosen.items():
         card = CARD.format(name=name, number=counts[name], selection=key, how=HOW[name])
         write_set(folder / name, _originals(decisions, own, schema), schema, card)
-    return Baselines(folder=folder, counts=counts)
+    return counts
+
+
+def baselines_of(run: RunDir, key: str) -> Path:
+    """The folder of a selection's baselines."""
+    return run.path / "baselines" / key
 
 
 def drawn(decisions: DecisionFiles) -> dict[str, Drawn]:

@@ -1,6 +1,6 @@
-"""The dataset card that lies with a selection: what it is, from what, how, and how to load it."""
+"""The cards that lie with data sets: what they are, from what, how, and how to load them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...base.foreign_text import one_line, yaml_text
@@ -14,8 +14,41 @@ import datasets
 rows = datasets.load_from_disk("this folder")
 # or, from anywhere: datasets.load_dataset("arrow", data_files="this folder/*.arrow")
 ```"""
+OF_TEACHER = "new texts are the teacher's output, and its terms of use apply to them."
 _METHOD_TAG = "selective-reflection-tuning"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_SCORING = ("template", "tokenization", "max_length", "dtype")
+
+
+def card(
+    title: str,
+    about: str,
+    *,
+    licence: str | None,
+    rows: int,
+    tags: Sequence[str],
+    facts: Iterable[str],
+    what: Iterable[str],
+    terms: str,
+    loading: str = LOADING,
+    data_file: str = "*.arrow",
+) -> str:
+    """A card as Markdown: `facts` say how the set was made, `what` what is in it, a line each.
+
+    `terms` say whose terms hold for the texts beside the source's.
+    """
+    size = next((name for bound, name in _SIZES if rows < bound), "n>1M")
+    front = [
+        *("---", f"license: {yaml_text(licence or 'unknown')}"),  # `unknown` is the hub's own word
+        *("task_categories:", "- text-generation", "tags:", *(f"- {tag}" for tag in tags)),
+        *("size_categories:", f"- {size}", "configs:", "- config_name: default"),
+        *(f'  data_files: "{data_file}"', "---", ""),
+    ]
+    source = f"- Licence of the source: {one_line(licence or 'unknown: fill in')}"
+    body = [f"# {title}", "", about, "", *facts, source, "", "## What", "", *what]
+    loaded = ["## How to load it", "", loading, ""]
+    ending = ["## Terms", "", f"The texts keep the licence of the source; {terms}", ""]
+    return "\n".join([*front, *body, *loaded, *ending])
 
 
 def dataset_card(
@@ -28,65 +61,48 @@ def dataset_card(
     loading: str = LOADING,
     data_file: str = "*.arrow",
 ) -> str:
-    """The card as Markdown; `student` is what `--student` was, `loading` how the data are read."""
-    licence = run.config.get("licence")
-    lines = [
-        *front(licence, counts["selected"], data_file, ("instruction-tuning", _METHOD_TAG)),
-        "",
-        "# Selected instruction data",
-        "",
+    """The card of a selection; `student` is what `--student` was, `loading` how it is read."""
+    return card(
+        "Selected instruction data",
         f"{TITLE}: a teacher model rewrote each record, and the student's own perplexities (IFD "
         "and r-IFD) decided which version to keep, and whether.",
-        "",
-        "## From what",
-        "",
-        *_source(run),
-        f"- Licence of the source: {one_line(licence or 'unknown: fill in')}",
-        "",
-        "## How",
-        "",
-        *_teacher(run),
-        f"- Student, which chose: `{student}`, revision `{scoring['revision']}`",
-        *(f"- {name}: `{scoring[name]}`" for name in _SCORING if name in scoring),
-        *(f"- {name}: {_shown(value)}" for name, value in settings.items() if value is not None),
-        "",
-        "## What",
-        "",
-        f"{counts['selected']} rows selected, {counts['rejected']} rejected.",
-        "",
-        *counts_table("version kept", counts["by_candidate"]),
-        *counts_table("filter", counts["by_rule"]),
-        *ending(loading, "new texts are the teacher's output, and its terms of use apply to them."),
-    ]
-    return "\n".join(lines)
+        licence=run.config.get("licence"),
+        rows=counts["selected"],
+        tags=("instruction-tuning", _METHOD_TAG),
+        facts=[
+            source_fact(run, "Input"),
+            *_rows(run),
+            *_teacher(run),
+            f"- Student, which chose: `{student}`, revision `{scoring['revision']}`",
+            *noted(scoring, _SCORING),
+            *(f"- {name}: {_shown(v)}" for name, v in settings.items() if v is not None),
+        ],
+        what=[
+            *(f"{counts['selected']} rows selected, {counts['rejected']} rejected.", ""),
+            *counts_table("version kept", counts["by_candidate"]),
+            *counts_table("filter", counts["by_rule"]),
+        ],
+        terms=OF_TEACHER,
+        loading=loading,
+        data_file=data_file,
+    )
 
 
-_SCORING = ("template", "tokenization", "max_length", "dtype")
-
-
-def front(licence: str | None, rows: int, data_file: str, tags: Sequence[str]) -> Iterator[str]:
-    """What the hub reads; `unknown` is its own word."""
-    size = next((name for bound, name in _SIZES if rows < bound), "n>1M")
-    yield from ("---", f"license: {yaml_text(licence or 'unknown')}")
-    yield from ("task_categories:", "- text-generation")
-    yield from ("tags:", *(f"- {tag}" for tag in tags))
-    yield from ("size_categories:", f"- {size}", "configs:", "- config_name: default")
-    yield from (f'  data_files: "{data_file}"', "---")
-
-
-def ending(loading: str, terms: str) -> Iterator[str]:
-    """How the data are loaded, and whose terms hold for them beside the source's."""
-    yield from ("## How to load it", "", loading, "")
-    yield from ("## Terms", "", f"The texts keep the licence of the source; {terms}", "")
-
-
-def _source(run: RunDir) -> Iterator[str]:
+def source_fact(run: RunDir, name: str) -> str:
+    """What a run's data are made from."""
     fingerprint = str(run.config["identity"]["input"])
     data = one_line(str(run.config.get("data", "unknown")))
-    yield f"- Input: `{data}` (fingerprint `{fingerprint[:64]}`)"
+    return f"- {name}: `{data}` (fingerprint `{fingerprint[:64]}`)"
+
+
+def noted(values: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    """Those of the values that are known, a line each."""
+    yield from (f"- {name}: `{values[name]}`" for name in names if values.get(name) is not None)
+
+
+def _rows(run: RunDir) -> Iterator[str]:
     entry = run.stage("reflect") or run.stage("import") or {}
-    rows = entry.get("input") or {}
-    if rows:
+    if rows := entry.get("input"):
         yield (
             f"- Rows: {rows['rows']} read, {rows['records']} records, {rows['duplicates']} "
             f"duplicates, {rows['rejected']} unusable"

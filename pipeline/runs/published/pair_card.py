@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .card import counts_table, ending, front
+from ...base.tables import shown
+from .card import card, counts_table, noted
 
 PAIRS_TITLE = "Preference pairs made with curate"
 LOADING = """\
@@ -29,27 +30,27 @@ def pairs_card(
     manifest: Mapping[str, Any], *, loading: str = LOADING, data: str = "*.arrow"
 ) -> str:
     """The card as Markdown, from what the manifest says."""
-    counts, licence = manifest["counts"], manifest["licence"]
-    auc = counts["length_auc"]
-    lines = [
-        *front(licence, counts["pairs"], data, ("preference", "dpo")),
-        "",
-        f"# {PAIRS_TITLE}",
-        "",
+    counts = manifest["counts"]
+    auc = shown(counts["length_auc"], ".3f")
+    return card(
+        PAIRS_TITLE,
         f"Chosen is {_CHOICE[manifest['source']]}",
-        "",
-        f"- Data: `{manifest['name']}`",
-        *(f"- {name}: `{value}`" for name, value in manifest["origin"].items()),
-        *(f"- {name}: `{value}`" for name, value in manifest["settings"].items()),
-        f"- Licence of the source: {licence or 'unknown: fill in'}",
-        "",
-        "## What",
-        "",
-        f"{counts['pairs']} pairs; the chosen answer is the longer one in "
-        f"{counts['chosen_longer']}, the shorter one in {counts['chosen_shorter']}. AUC of length "
-        f"alone: {'-' if auc is None else f'{auc:.3f}'} (0.5: it tells nothing).",
-        "",
-        *counts_table("left out because", counts["left_out"]),
-        *ending(loading, "answers of a model are subject to its terms."),
-    ]
-    return "\n".join(lines)
+        licence=manifest["licence"],
+        rows=counts["pairs"],
+        tags=("preference", "dpo"),
+        facts=[
+            f"- Data: `{manifest['name']}`",
+            *noted(manifest["origin"], manifest["origin"]),
+            *noted(manifest["settings"], manifest["settings"]),
+        ],
+        what=[
+            f"{counts['pairs']} pairs; the chosen answer is the longer one in "
+            f"{counts['chosen_longer']}, the shorter one in {counts['chosen_shorter']}. AUC of "
+            f"length alone: {auc} (0.5: it tells nothing).",
+            "",
+            *counts_table("left out because", counts["left_out"]),
+        ],
+        terms="answers of a model are subject to its terms.",
+        loading=loading,
+        data_file=data,
+    )

@@ -89,21 +89,15 @@ def set_rows(run: RunDir, shard: Path, rows: pa.Table, schema: pa.Schema) -> pa.
 
 
 def _messages(pairs: pa.Table) -> pa.Array:
-    columns = (pairs.column(name).to_pylist() for name in (*_TEXTS, "system", "history"))
-    return pa.array([_conversation(*texts) for texts in zip(*columns, strict=True)], MESSAGES_TYPE)
+    rows = pairs.select([*_TEXTS, "system", "history"]).to_pylist()
+    return pa.array(list(map(_conversation, rows)), MESSAGES_TYPE)
 
 
-def _conversation(
-    instruction: str | None,
-    input: str | None,
-    output: str | None,
-    system: str | None,
-    history: Sequence[Message] | None,
-) -> list[Message] | None:
-    if instruction is None or output is None:
+def _conversation(row: Mapping[str, Any]) -> list[Message] | None:
+    if row["instruction"] is None or row["output"] is None:
         return None
-    about: dict[str, Any] = {"input": input or "", "system": system, "history": history or ()}
-    return conversation([instruction], [output], **about)
+    about = {"input": row["input"] or "", "system": row["system"], "history": row["history"] or ()}
+    return conversation([row["instruction"]], [row["output"]], **about)
 
 
 def _decisions(rows: pa.Table) -> pa.Array:

@@ -1,63 +1,45 @@
 """The card that lies with `solved/`, and the result in words."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...config import CheckRules
 from ...method.solutions.accuracy import TaskAccuracy
 from ...runs.directory import RunDir
+from ...runs.published.card import card, counts_table, noted, source_fact
 
 if TYPE_CHECKING:
     from .stage import CheckResult
 
 _ASKED = (
-    "teacher",
-    "revision",
-    "strategy",
-    "samples",
-    "temperature",
-    "seed",
-    "shots",
-    "instructor",
-)
+    "teacher", "revision", "strategy", "samples", "temperature", "seed", "shots", "instructor",
+)  # fmt: skip
 
 
 def solved_card(
     run: RunDir, rules: CheckRules, solved: int, rows: int, unsolved: Mapping[str, int]
 ) -> str:
     """What the set is, from what, and how its answers were checked; Markdown."""
-    licence = run.config.get("licence")
-    identity: Mapping[str, Any] = run.config["identity"]
-    asked = [f"- {name}: `{identity[name]}`" for name in _ASKED if identity.get(name) is not None]
-    left_out = [f"| `{reason}` | {number} |" for reason, number in sorted(unsolved.items())]
-    return "\n".join(
-        [
-            *("---", f"license: {licence or 'unknown'}", "task_categories:", "- text-generation"),
-            *(
-                "tags:",
-                "- reasoning",
-                "- rejection-sampling",
-                "---",
-                "",
-                "# Verified solutions",
-                "",
-            ),
-            "Replies whose final answer equals the given one; the prompt of a row is the bare "
-            "question, whatever the model was asked with. A right answer may come with wrong "
-            "reasoning.",
-            "",
-            f"- Input: `{run.config.get('data', 'unknown')}` (fingerprint "
-            f"`{str(identity['input'])[:64]}`), licence {licence or 'unknown: fill in'}",
-            *asked,
+    return card(
+        "Verified solutions",
+        "Replies whose final answer equals the given one; the prompt of a row is the bare "
+        "question, whatever the model was asked with. A right answer may come with wrong "
+        "reasoning.",
+        licence=run.config.get("licence"),
+        rows=rows,
+        tags=("reasoning", "rejection-sampling"),
+        facts=[
+            source_fact(run, "Input"),
+            *noted(run.config["identity"], _ASKED),
             f"- checker: `{rules.checker}`; at most {rules.keep} rows a problem; pass rates from "
             f"{rules.min_pass_rate:g} to {rules.max_pass_rate:g}",
-            f"- {solved} problems solved, {rows} rows; the others are in `unsolved/`",
+        ],
+        what=[
+            f"{solved} problems solved, {rows} rows; the others are in `unsolved/`.",
             "",
-            *("| unsolved because | problems |", "|---|---|", *left_out, ""),
-            "The texts keep the licence of the source; the solutions are the model's output, and "
-            "its terms of use apply to them.",
-            "",
-        ]
+            *counts_table("unsolved because", unsolved),
+        ],
+        terms="the solutions are the model's output, and its terms of use apply to them.",
     )
 
 

@@ -1,9 +1,9 @@
 """Replies from elsewhere -> the problems and samples of a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from ...base.foreign_text import whole
@@ -37,17 +37,6 @@ from ...runs.samples import (
     write_shard,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One reply's row: its problem's id and texts, and all of its values."""
-
-    id: str
-    question: str
-    answer: str
-    values: Mapping[str, Any]
-
-
 REPLIES = ("reply", "output")
 
 
@@ -80,8 +69,7 @@ def _attempted(source: Source, config: CheckConfig, intake: Intake) -> Iterator[
     }
     seen: set[str] = set()
     found = usable_rows(source, intake, partial(_read, names=names), strict=input.strict)
-    rows = (row for _, row in found)
-    for id, group in groupby(rows, key=lambda row: row.id):
+    for id, group in groupby((row for _, row in found), key=itemgetter(0)):
         if id in seen:
             raise CurateError(
                 f"the rows of {id!r} in {source.name} do not stand together: sort them by id"
@@ -90,34 +78,32 @@ def _attempted(source: Source, config: CheckConfig, intake: Intake) -> Iterator[
             return
         seen.add(id)
         intake.records += 1
-        yield _one(id, list(group), config, names)
+        yield _one(id, [values for _, values in group], config, names)
 
 
-def _read(values: Mapping[str, Any], names: Mapping[str, str]) -> _Row:
+def _read(values: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+    """The id of a reply's problem, and the row."""
     question, answer = (required_text(values, names[name]) for name in ("question", "answer"))
-    content = {"instruction": question, "output": answer}
-    return _Row(row_id(values) or content_id(content), question, answer, values)
+    return row_id(values) or content_id({"instruction": question, "output": answer}), values
 
 
-def _one(id: str, rows: list[_Row], config: CheckConfig, names: Mapping[str, str]) -> Attempted:
-    first, values = rows[0], rows[0].values
+def _one(
+    id: str, rows: list[Mapping[str, Any]], config: CheckConfig, names: Mapping[str, str]
+) -> Attempted:
+    values = rows[0]
     used = ("id", "sample", "status", "finish_reason", *names.values(), config.task_column)
     task = present(values, config.task_column)
+    further = {name: value for name, value in values.items() if name not in used}
     problem = Problem(
         id=id,
-        instruction=whole(first.question),
+        instruction=whole(required_text(values, names["question"])),
         input=whole(optional_text(values, names["input"]) or ""),
-        answer=whole(first.answer),
+        answer=whole(required_text(values, names["answer"])),
         task=None if task is None else str(task),
-        extra=_further(values, used),
+        extra=whole(json_text(further)) if further else None,
     )
-    samples = (_sample(id, n, row.values, names["reply"]) for n, row in enumerate(rows))
+    samples = (_sample(id, n, row, names["reply"]) for n, row in enumerate(rows))
     return Attempted(problem, tuple(samples))
-
-
-def _further(values: Mapping[str, Any], used: Sequence[str]) -> str | None:
-    left = {name: value for name, value in values.items() if name not in used}
-    return whole(json_text(left)) if left else None
 
 
 def _sample(id: str, number: int, values: Mapping[str, Any], column: str) -> Sample:

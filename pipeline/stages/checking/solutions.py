@@ -7,32 +7,29 @@ from typing import Any
 import pyarrow as pa
 
 from ...config import CheckRules
-from ...records import MESSAGES_TYPE, conversation
+from ...records import MESSAGES_TYPE, conversation, typed
 from ...runs.published.selected import further
 from ...runs.samples import SAMPLE_STATUSES, Attempted, Problem, Sample
 from .verdicts import ProblemVerdicts
 
-_TEXTS = ("id", "instruction", "input", "output")
 BAD_ANSWER = "bad_answer"
 COUNTED = ("correct", "wrong", "ambiguous", "unanswered", *SAMPLE_STATUSES[1:])
 """What a sample counts as: its verdict, or why there is none; `unchecked` beside a bad answer."""
 SOLVED_SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in _TEXTS),
-        ("messages", MESSAGES_TYPE),
-        *((name, pa.string()) for name in ("answer", "task", "strategy", "checker")),
-        ("sample", pa.int64()),
-        ("pass_rate", pa.float64()),
-        ("num_samples", pa.int64()),
+        *typed(pa.string(), "id", "instruction", "input", "output"),
+        pa.field("messages", MESSAGES_TYPE),
+        *typed(pa.string(), "answer", "task", "strategy", "checker"),
+        *typed(pa.int64(), "sample"),
+        *typed(pa.float64(), "pass_rate"),
+        *typed(pa.int64(), "num_samples"),
     ]
 )
 UNSOLVED_SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in (*_TEXTS[:3], "answer", "task", "strategy")),
-        ("reason", pa.string()),
-        ("pass_rate", pa.float64()),
-        ("num_samples", pa.int64()),
-        *((f"num_{name}", pa.int64()) for name in COUNTED),
+        *typed(pa.string(), "id", "instruction", "input", "answer", "task", "strategy", "reason"),
+        *typed(pa.float64(), "pass_rate"),
+        *typed(pa.int64(), "num_samples", *(f"num_{name}" for name in COUNTED)),
     ]
 )
 

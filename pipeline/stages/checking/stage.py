@@ -8,13 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...base.files import read_parquet, replace_folder, write_parquet
+from ...base.files import intact_parquet, replace_folder, write_parquet
 from ...base.progress import Progress
 from ...config import CheckConfig, CheckRules
 from ...errors import CurateError, UsageError
 from ...inputs.examples import chunks
 from ...inputs.readers import open_source
 from ...method.solutions.accuracy import Solving, TaskAccuracy, by_task
+from ...records import typed
 from ...runs.directory import RunDir, is_run
 from ...runs.importing import SHARD
 from ...runs.lock import run_lock
@@ -37,10 +38,10 @@ from .verdicts import ProblemVerdicts, SampleVerdict, judged
 Checked = tuple[Attempted, ProblemVerdicts]
 CHECKED_SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        ("sample", pa.int64()),
-        *((name, pa.string()) for name in ("kind", "answer", "verdict", "reason", "bad_answer")),
-        ("chance", pa.float64()),
+        *typed(pa.string(), "id"),
+        *typed(pa.int64(), "sample"),
+        *typed(pa.string(), "kind", "answer", "verdict", "reason", "bad_answer"),
+        *typed(pa.float64(), "chance"),
     ]
 )
 
@@ -130,10 +131,8 @@ def _table(checked: Sequence[Checked]) -> pa.Table:
 def _read_verdicts(run: RunDir, folder: Path) -> Iterator[Checked]:
     """The problems with the verdicts as they are on disk."""
     for shard in shards(run):
-        found = read_parquet(folder / shard.name)
-        assert found is not None, f"{folder / shard.name} was just written"
         rows: dict[str, list[dict[str, Any]]] = {}
-        for row in found[0].to_pylist():
+        for row in intact_parquet(folder / shard.name, remedy="check again").to_pylist():
             rows.setdefault(row["id"], []).append(row)
         for attempted in attempted_problems(run, shard):
             yield attempted, _verdicts(rows.get(attempted.problem.id, []))

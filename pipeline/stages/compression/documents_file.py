@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...base.files import read_notes, read_parquet, write_atomically, write_parquet
+from ...base.files import intact_parquet, read_notes, write_atomically, write_parquet
 from ...errors import CurateError
 from ...method.statistics.compression import bits_per
+from ...records import typed
 from ...runs.directory import work_folder
 from ...runs.lock import run_lock
 from .measuring import Measured
@@ -20,10 +21,10 @@ from .measuring import Measured
 Row = Mapping[str, Any]
 SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        *((name, pa.int64()) for name in ("characters", "bytes", "tokens")),
-        *((name, pa.float64()) for name in ("nats", "bits_per_character", "bits_per_byte")),
-        *((name, pa.string()) for name in ("status", "group")),
+        *typed(pa.string(), "id"),
+        *typed(pa.int64(), "characters", "bytes", "tokens"),
+        *typed(pa.float64(), "nats", "bits_per_character", "bits_per_byte"),
+        *typed(pa.string(), "status", "group"),
     ]
 )
 PART_ROWS, PART_CHARACTERS = 1000, 1_000_000
@@ -86,10 +87,8 @@ def _grouped(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
 
 
 def _read(part: Path) -> list[Row]:
-    found = read_parquet(part)
-    if found is None:
-        raise CurateError(f"{part} is damaged: remove its folder and run the same command again")
-    rows: list[Row] = found[0].to_pylist()
+    remedy = "remove its folder and run the same command again"
+    rows: list[Row] = intact_parquet(part, remedy=remedy).to_pylist()
     return rows
 
 

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ...base.progress import Progress, say
+from ...base.tables import shown
 from ...config import BpcConfig, Dtype
 from ...errors import CurateError
 from ...inputs.documents import read_texts
@@ -98,7 +99,9 @@ def measure(config: BpcConfig) -> BpcResult:
     done = config.out is not None and config.out.exists()
     corpus = _measured(config, source, settings, intake)
     if not any(document.nats is not None for document in corpus.documents):
-        raise CurateError(f"{source.name} has no text to measure: {_counted(corpus, intake)}")
+        counts = {**corpus.statuses, "rejected": intake.num_rejected}
+        counted = ", ".join(f"{number} {name}" for name, number in counts.items())
+        raise CurateError(f"{source.name} has no text to measure: {counted}")
     student, base = short_name(config.student), config.base and short_name(config.base)
     if base and config.base:
         student, base = told_apart((student, base), (config.student, config.base))
@@ -114,11 +117,6 @@ def measure(config: BpcConfig) -> BpcResult:
         out=config.out,
         already_done=done,
     )
-
-
-def _counted(corpus: _Corpus, intake: Intake) -> str:
-    counts = {**corpus.statuses, "rejected": intake.num_rejected}
-    return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 
 def _settings(config: BpcConfig) -> Settings:
@@ -153,8 +151,7 @@ def _measured(config: BpcConfig, source: Source, settings: Settings, intake: Int
     """The corpus under the student; with `--out`, parts that are finished are not measured anew."""
 
     def rows(skip: int) -> Iterator[Row]:
-        found = _under(config.student, config.revision, config, source, settings, intake, skip)
-        return (row_of(measured) for measured in found)
+        return map(row_of, _under(config, source, settings, intake, skip))
 
     identity = _identity(source, config, settings)
     corpus = _Corpus()
@@ -164,15 +161,9 @@ def _measured(config: BpcConfig, source: Source, settings: Settings, intake: Int
 
 
 def _under(
-    model: str,
-    revision: str | None,
-    config: BpcConfig,
-    source: Source,
-    settings: Settings,
-    intake: Intake,
-    skip: int = 0,
+    config: BpcConfig, source: Source, settings: Settings, intake: Intake, skip: int = 0
 ) -> Iterator[Measured]:
-    """The documents under one model, without the first `skip`."""
+    """The documents under the student, without the first `skip`."""
     from ...models.devices import pick_device
     from ...models.loading import load_tokenizer
     from ...scoring.model import load_student
@@ -180,6 +171,7 @@ def _under(
     from ...scoring.tokens import Tokenization
     from ...templates import Template
 
+    model, revision = config.student, config.revision
     tokenizer = load_tokenizer(model, revision)
     no_prompt = Template("vicuna")  # documents have no prompt in front
     tokenization = Tokenization(
@@ -209,7 +201,8 @@ def _difference(
 ) -> Difference | None:
     if config.base is None:
         return None
-    base = _under(config.base, config.base_revision, config, source, settings, Intake())
+    other = replace(config, student=config.base, revision=config.base_revision)
+    base = _under(other, source, settings, Intake())
     return difference(corpus.documents, [measured.document() for measured in base])
 
 
@@ -244,8 +237,8 @@ def lines(result: BpcResult) -> Iterator[str]:
     for name, group in result.groups.items():
         yield f"  {name}: {_ratios(group)}, {group.documents} documents"
     if result.difference is not None:
-        shown = _bounded(result.difference.bits_per_character, result.difference.interval, "+.4f")
-        yield f"minus {result.base}: {shown} bits a character on the same documents"
+        minus = shown(result.difference.bits_per_character, "+.4f", result.difference.interval)
+        yield f"minus {result.base}: {minus} bits a character on the same documents"
     if lossy := result.statuses.get("lossy"):
         yield (
             f"{lossy} documents lose characters in this tokenizer (counted as `lossy`): they are "
@@ -261,11 +254,6 @@ def lines(result: BpcResult) -> Iterator[str]:
 
 
 def _ratios(found: Compression) -> str:
-    character = _bounded(found.bits_per_character, found.bits_per_character_interval, ".4f")
-    byte = _bounded(found.bits_per_byte, found.bits_per_byte_interval, ".4f")
+    character = shown(found.bits_per_character, ".4f", found.bits_per_character_interval)
+    byte = shown(found.bits_per_byte, ".4f", found.bits_per_byte_interval)
     return f"{character} bits a character, {byte} bits a byte"
-
-
-def _bounded(value: float, bounds: tuple[float, float] | None, form: str) -> str:
-    """The value with its 95 % interval."""
-    return f"{value:{form}}" + (f" [{bounds[0]:{form}}, {bounds[1]:{form}}]" if bounds else "")

@@ -5,7 +5,7 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,16 @@ class Benchmarks:
         self._tasks = _index(names, include)
         refuse_unknown(names, self._tasks.all_tasks)
 
-    def measure(self, model: Any, name: str, *, limit: int | None) -> tuple[Measured, int]:
-        """What one task says of a loaded model, and on how many samples.
+    def measure(
+        self, model: Callable[[], Any], name: str, *, limit: int | None
+    ) -> tuple[Measured, int]:
+        """What one task says of a model, which is loaded for it, and on how many samples.
 
         Raises CurateError where the task's data cannot be had.
         """
         from lm_eval import evaluate
 
+        asked = model()
         try:
             loaded = self._tasks.load([name])
             for task in loaded["tasks"].values():
@@ -52,12 +55,12 @@ class Benchmarks:
                     task.set_config(key="num_fewshot", value=0)
                 task.set_fewshot_seed(seed=FEWSHOT_SEED)
             found = evaluate(
-                model, loaded, limit=limit, log_samples=False, bootstrap_iters=RESAMPLES
+                asked, loaded, limit=limit, log_samples=False, bootstrap_iters=RESAMPLES
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             here = "" if hub_is_reachable() else "; no hub can be reached from here"
-            why = f"{_first_line(error)}{here}"
-            raise CurateError(f"the task {name!r} cannot be run: {why}") from None
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise CurateError(f"the task {name!r} cannot be run: {said}{here}") from None
         assert found is not None  # only of another process than the first
         samples = sum(part["effective"] for part in found["n-samples"].values())
         return {task: _metrics(row) for task, row in found["results"].items()}, samples
@@ -105,7 +108,3 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         name = metric if filter == "none" else f"{metric} ({filter})"
         found[name] = {"value": value, "stderr": error if isinstance(error, float) else None}
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,17 +1,19 @@
 """`curate evaluate`: benchmark tasks for a model, beside its base model."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import chain
 from math import hypot
+from pathlib import Path
 from typing import Any
 
 from ...base.checksums import read_checked, with_checksum
 from ...base.files import write_json
 from ...base.progress import Progress, say
+from ...base.tables import aligned
 from ...config import EvaluateConfig
 from ...inputs.model_files import revision_of, short_name, told_apart
 from ...models.loading import load_config
@@ -96,11 +98,14 @@ def _evaluated(config: EvaluateConfig, benchmarks: Benchmarks, run: RunDir | Non
     found: list[dict[str, Measured]] = []
     samples: dict[str, int] = {}
     with Progress("evaluate", total=len(models) * len(config.tasks), unit="tasks") as progress:
-        for name, revision in models:
-            work = _Work(config, benchmarks, name, revision, run, len(found))
+        for number, (name, revision) in enumerate(models):
+            load = cache(partial(_loaded, name, revision, config))  # when it is needed first
             found.append({})
             for task in config.tasks:
-                found[-1][task], samples[task] = work.measured(task)
+                file = f"{number}-{task.replace('/', '_')}.json"
+                place = None if run is None else run.path / file
+                measure = partial(benchmarks.measure, load, task, limit=config.limit)
+                found[-1][task], samples[task] = _measured(place, measure)
                 progress.advance()
     model, base = short_name(config.model), config.base and short_name(config.base)
     if base and config.base:
@@ -135,32 +140,21 @@ def _identity(config: EvaluateConfig) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Work:
-    """One model's tasks; it is loaded when the first of them is not measured yet."""
+def _loaded(name: str, revision: str | None, config: EvaluateConfig) -> Any:
+    say(f"evaluate: loading {name}")
+    return load_for_tasks(name, revision, config)
 
-    config: EvaluateConfig
-    benchmarks: Benchmarks
-    name: str
-    revision: str | None
-    run: RunDir | None
-    number: int
 
-    def measured(self, task: str) -> tuple[Measured, int]:
-        """A task's metrics and its number of samples, from an earlier invocation or now."""
-        place = self.run and self.run.path / f"{self.number}-{task.replace('/', '_')}.json"
-        known = read_checked(place) if place else None
-        if known:
-            return known["metrics"], known["samples"]
-        metrics, samples = self.benchmarks.measure(self._model, task, limit=self.config.limit)
-        if place:
-            write_json(place, with_checksum({"metrics": metrics, "samples": samples}))
-        return metrics, samples
-
-    @cached_property
-    def _model(self) -> Any:
-        say(f"evaluate: loading {self.name}")
-        return load_for_tasks(self.name, self.revision, self.config)
+def _measured(
+    place: Path | None, measure: Callable[[], tuple[Measured, int]]
+) -> tuple[Measured, int]:
+    """A task's metrics and its number of samples, from an earlier invocation or now."""
+    if place and (known := read_checked(place)):
+        return known["metrics"], known["samples"]
+    metrics, samples = measure()
+    if place:
+        write_json(place, with_checksum({"metrics": metrics, "samples": samples}))
+    return metrics, samples
 
 
 # --- in words -------------------------------------------------------------------------------------
@@ -178,9 +172,7 @@ def in_words(found: Evaluated) -> Iterator[str]:
             if found.base:
                 rows[-1].append(_number(cell["base_value"], cell["base_stderr"]))
                 rows[-1].append(_number(cell["difference"], cell["difference_stderr"], "+.4f"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows, names=2)
     yield "± is one standard error"
 
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from ...chat_template import SHIELD
 from ...models.loading import load_tokenizer
 from ...records import conversation
-from ...scoring.tokens import Tokenization
-from ...templates import student_template
-from ...training.chat_template import trained_with
+from ...training.chat_template import trained_with, training_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +22,8 @@ class Prompting:
 
     def __init__(self, model: str, revision: str | None, template: str | None) -> None:
         tokenizer = load_tokenizer(model, revision)
-        self.template = student_template(template or trained_with(model) or "auto", tokenizer)
-        self._tokens = Tokenization(tokenizer, self.template, name="exact", max_length=1)
+        self._tokens = training_tokens(tokenizer, template or trained_with(model) or "auto")
+        self.template = self._tokens.template
         self._end = str(tokenizer.eos_token or "")
         self.opens_with_bos = self._tokens.opening == [tokenizer.bos_token_id]
 

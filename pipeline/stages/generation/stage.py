@@ -1,9 +1,9 @@
 """`curate generate`: a model's answers to an evaluation set, in the set's own formats."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,17 +46,15 @@ class Generated:
 
 
 def generate(config: GenerateConfig) -> Generated:
-    """Ask what the journal does not hold, and write the file.
-
-    Raises BudgetReached, or CurateError when the model cannot be had, with all that was paid for
-    kept.
-    """
+    """Ask what the journal does not hold, and write the file."""
     source, intake = open_source(config.input.data), Intake()
     questions = read_questions(source, config.input, intake)
     form = _format(config, questions)
     folder = folder_beside(config.out)
     prompts = _prompts(config)
-    asked = [(one, number) for one in questions for number in _sample_numbers(config.samples)]
+    # The journal tells the samples of a question apart by their numbers; a lone answer has none.
+    numbers = [None] if config.samples is None else range(config.samples)
+    asked = list(product(questions, numbers))
     with asking_job(
         _model(config, prompts),
         "generate",
@@ -81,11 +79,6 @@ def generate(config: GenerateConfig) -> Generated:
         asked=counts.asked,
         reused=counts.from_journal,
     )
-
-
-def _sample_numbers(samples: int | None) -> Sequence[int | None]:
-    """The samples of a question, by which the journal tells them apart; None for a lone answer."""
-    return [None] if samples is None else range(samples)
 
 
 def _create_run(

@@ -12,8 +12,7 @@ from ...inputs.readers import Source
 from ...inputs.samples import read_samples
 from ...method.preferences.rivals import Answer, Rivals
 from ...pair_records import Origin, Prompt, Sample
-from .grouping import grouped
-from .rated import sample_from, sampled_answer
+from .rated import grouped, sample_from, sampled_answer
 
 _Item = tuple[str, tuple[str, dict[str, Any]]]
 

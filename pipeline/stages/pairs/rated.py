@@ -1,11 +1,14 @@
 """Rated samples -> rivals: all answers to a prompt, wherever they stand in the data."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import groupby
 from statistics import pvariance
 from typing import Any
 
+from ...base.scratch import scratch_database
 from ...config import InputConfig
 from ...inputs.ingest import Intake
 from ...inputs.readers import Source
@@ -13,7 +16,6 @@ from ...inputs.samples import read_samples
 from ...method.preferences.rivals import Answer, Rivals
 from ...method.replies.endings import incomplete
 from ...pair_records import NoPair, Origin, PairSource, Prompt, Sample
-from .grouping import grouped
 
 
 def rated_rivals(
@@ -58,3 +60,23 @@ def _fault(sample: Sample) -> NoPair | None:
     if broken is None or broken[0] == "ok" or broken[0] == "unchanged":
         return None
     return broken[0]
+
+
+def grouped(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
+    """All values of each key, keys and values in the order in which they first appear.
+
+    They are sorted on disk; values are what JSON holds.
+    """
+    with scratch_database() as database:
+        database.execute("create table keys (key text primary key, place integer)")
+        database.execute("create table items (key text, value text)")
+        for place, (key, value) in enumerate(items):
+            database.execute("insert or ignore into keys values (?, ?)", (key, place))
+            database.execute("insert into items values (?, ?)", (key, json.dumps(value)))
+        database.execute("create index by_key on items (key)")
+        rows = database.execute(
+            "select keys.key, value from keys join items using (key) "
+            "order by keys.place, items.rowid"
+        )
+        for key, group in groupby(rows, key=lambda row: row[0]):
+            yield key, [json.loads(value) for _, value in group]

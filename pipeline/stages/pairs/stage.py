@@ -2,27 +2,28 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...base.files import replace_folder, write_text
-from ...base.progress import Progress, say
+from ...base.progress import Progress
 from ...config import PairsConfig, recorded_options
 from ...errors import CurateError
 from ...inputs.evaluation.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.ingest import Intake
-from ...inputs.readers import Source
 from ...method.corpus.decontamination import EvaluationIndex
 from ...method.preferences.choosing import best_and_worst, demonstrated, rejection_sampled
 from ...method.preferences.filters import PairFilter
-from ...method.preferences.lengths import Mask, balanced, length_auc
+from ...method.preferences.lengths import balanced, length_auc
 from ...method.preferences.rivals import Rivals
 from ...pair_records import PairSource, PreferencePair, Unpaired
-from ...reporting.pairs import PairsPage
+from ...reporting.pairs import pairs_page
 from ...runs.directory import refuse_changes
-from ...runs.importing import unused_notes, write_unused
+from ...runs.importing import say_unused, write_unused
 from ...runs.lock import output_lock
 from ...runs.published.pair_card import pairs_card
 from ...runs.published.pair_set import PairSet, is_pair_set, write_manifest
@@ -30,6 +31,7 @@ from .collecting import Collector, PairNumbers
 from .sources import PairData, open_pair_data
 
 _OUT_OF_BALANCE = "--balance-length: of the more frequent kind it is among the smallest margins"
+_SIDES = ("chosen", "rejected")
 _RULES = ("min_margin", "max_length_ratio", "balance_length")
 _RULES_OF: dict[PairSource, tuple[str, ...]] = {
     "ratings": ("tier",),
@@ -67,57 +69,49 @@ def pairs(config: PairsConfig) -> PairsResult:
     with output_lock(config.out, "pairs"):
         if (counts := _known(config.out, identity, data.name)) is not None:
             return PairsResult(out=config.out, counts=counts, already_made=True)
+        texts = chain.from_iterable(map(evaluation_texts, sets))
         rules = PairFilter(
             min_margin=config.min_margin,
             max_length_ratio=config.max_length_ratio,
-            evaluation=_index(sets, config.ngram),
+            evaluation=EvaluationIndex(texts, n=config.ngram) if sets else None,
         )
-        intake = Intake()
-        making = _Making(config, data, identity, settings, intake)
-        replace_folder(config.out, lambda folder: making.fill(folder, rules))
-    for note in unused_notes(intake.counts(), f"{config.out}/"):
-        say(note)
-    return PairsResult(out=config.out, counts=making.counts)
+        counts = {}
+        fill = partial(_fill, config=config, data=data, identity=identity, settings=settings)
+        replace_folder(config.out, lambda folder: counts.update(fill(folder, rules=rules)))
+    if "input" in counts:
+        say_unused(counts["input"], f"{config.out}/")
+    return PairsResult(out=config.out, counts=counts)
 
 
-@dataclass(slots=True)
-class _Making:
-    """A folder being made."""
-
-    config: PairsConfig
-    data: PairData
-    identity: dict[str, Any]
-    settings: dict[str, Any]
-    intake: Intake
-    counts: dict[str, Any] = field(default_factory=dict)
-
-    def fill(self, folder: Path, rules: PairFilter) -> None:
-        """Write both data sets, what of the input was not used, card, report and manifest."""
-        collector = Collector(folder)
-        for outcome in _outcomes(self.config, self.data, rules, self.intake):
-            collector.add(outcome)
-        numbers = collector.numbers()
-        stay = _staying(numbers, balance=self.config.balance_length)
-        collector.write(folder, stay, _OUT_OF_BALANCE)
-        write_unused(folder, self.intake)
-        self.counts = _counts(numbers.of(stay), collector, self.intake)
-        self._describe(folder, numbers.of(stay))
-
-    def _describe(self, folder: Path, numbers: PairNumbers) -> None:
-        given = {name: v for name, v in self.settings.items() if v not in (None, False)}
-        data, licence = self.data, self.data.licence
-        about: dict[str, Any] = {"name": data.name, "source": data.source, "settings": given}
-        about |= {"origin": dict(data.origin), "counts": self.counts}
-        write_text(folder / "README.md", pairs_card({**about, "licence": licence}))
-        page = PairsPage(
-            **about,
-            margins=numbers.margins,
-            chosen=numbers.chosen.astype(np.float64),
-            rejected=numbers.rejected.astype(np.float64),
-        )
-        write_text(folder / "report.html", page.text())
-        options = recorded_options(self.config)
-        write_manifest(folder, self.identity, options, **about, licence=licence)
+def _fill(
+    folder: Path,
+    config: PairsConfig,
+    data: PairData,
+    identity: dict[str, Any],
+    settings: dict[str, Any],
+    rules: PairFilter,
+) -> dict[str, Any]:
+    """Write both data sets, what of the input was not used, card, report, manifest; the counts."""
+    collector, intake = Collector(folder), Intake()
+    for outcome in _outcomes(config, data, rules, intake):
+        collector.add(outcome)
+    numbers = collector.numbers()
+    stay = np.ones(numbers.margins.size, np.bool_)
+    if config.balance_length:
+        stay = balanced(numbers.chosen - numbers.rejected, numbers.margins, numbers.keys)
+    collector.write(folder, stay, _OUT_OF_BALANCE)
+    write_unused(folder, intake)
+    numbers = numbers.of(stay)
+    given = {name: v for name, v in settings.items() if v not in (None, False)}
+    about: dict[str, Any] = {"name": data.name, "source": data.source, "settings": given}
+    about |= {"origin": dict(data.origin), "counts": _counts(numbers, collector, intake)}
+    about["licence"] = data.licence
+    write_text(folder / "README.md", pairs_card(about))
+    lengths = {name: getattr(numbers, name).astype(np.float64) for name in _SIDES}
+    write_text(folder / "report.html", pairs_page(about, margins=numbers.margins, **lengths))
+    write_manifest(folder, identity, recorded_options(config), **about)
+    counts: dict[str, Any] = about["counts"]
+    return counts
 
 
 def _known(out: Path, identity: dict[str, Any], name: str) -> dict[str, Any] | None:
@@ -130,11 +124,6 @@ def _known(out: Path, identity: dict[str, Any], name: str) -> dict[str, Any] | N
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CurateError(f"{out} is there and holds no pairs of curate: choose another --out")
     return None
-
-
-def _index(sets: list[Source], n: int) -> EvaluationIndex | None:
-    texts = (text for one in sets for text in evaluation_texts(one))
-    return EvaluationIndex(texts, n=n) if sets else None
 
 
 def _outcomes(
@@ -154,12 +143,6 @@ def _made(rivals: Rivals, config: PairsConfig, data: PairData) -> list[Preferenc
     if data.source == "rso":
         return rejection_sampled(rivals, keep=config.keep, beta=config.beta, seed=config.seed)
     return [best_and_worst(rivals, tier=config.tier, noise=data.noise)]
-
-
-def _staying(numbers: PairNumbers, *, balance: bool) -> Mask:
-    if not balance:
-        return np.ones(numbers.margins.size, np.bool_)
-    return balanced(numbers.chosen - numbers.rejected, numbers.margins, numbers.keys)
 
 
 def _counts(numbers: PairNumbers, collector: Collector, intake: Intake) -> dict[str, Any]:

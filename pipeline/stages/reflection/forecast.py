@@ -23,6 +23,8 @@ Find = Callable[[CandidateKind, Candidate], tuple[Reply | None, Candidate] | Non
 class Forecast:
     """Calls to make and the tokens they may use; `paid` replies are in the journal."""
 
+    prompts: TeacherPrompts
+    find: Find
     records: int = 0
     calls: int = 0
     paid: int = 0
@@ -36,51 +38,45 @@ class Forecast:
         """Mean seconds from request to reply, of the paid ones that say so."""
         return self._seconds / self._measured if self._measured else None
 
-    def add(
-        self, original: Candidate, prompts: TeacherPrompts, find: Find, *, selective: bool
-    ) -> None:
+    def add(self, original: Candidate, *, selective: bool) -> None:
         """Count one record's three reflections, or two, of the instruction and a response."""
         self.records += 1
-        instruction = self._reflect("instruction", original, prompts, find)
-        self._reflect("response", original, prompts, find)
+        instruction = self._reflect("instruction", original)
+        self._reflect("response", original)
         if selective:
             return
         if instruction is None:
-            self._call("both", original, prompts)  # of a pair that there is not yet
+            self._call("both", original)  # of a pair that there is not yet
         elif instruction.valid:
-            self._reflect("both", instruction, prompts, find)
+            self._reflect("both", instruction)
 
-    def _reflect(
-        self, kind: CandidateKind, pair: Candidate, prompts: TeacherPrompts, find: Find
-    ) -> Candidate | None:
-        found = find(kind, pair)
+    def _reflect(self, kind: CandidateKind, pair: Candidate) -> Candidate | None:
+        found = self.find(kind, pair)
         if found is None:
-            self._call(kind, pair, prompts)
+            self._call(kind, pair)
             return None
-        self._count(found[0])
-        return found[1]
-
-    def _call(self, kind: CandidateKind, pair: Candidate, prompts: TeacherPrompts) -> None:
-        self.calls += 1
-        self.prompt += len(messages_for(kind, pair, prompts)[0]["content"]) // LETTERS
-        texts = [pair.output] if kind != "instruction" else [pair.instruction, pair.output]
-        own = sum(len(text or "") for text in texts)
-        self.completion += CRITIQUE + int(GROWTH * own) // LETTERS
-
-    def _count(self, reply: Reply | None) -> None:
+        reply, candidate = found
         self.paid += reply is not None
         if reply is not None and reply.seconds is not None:
             self._seconds += reply.seconds
             self._measured += 1
+        return candidate
+
+    def _call(self, kind: CandidateKind, pair: Candidate) -> None:
+        self.calls += 1
+        self.prompt += len(messages_for(kind, pair, self.prompts)[0]["content"]) // LETTERS
+        texts = [pair.output] if kind != "instruction" else [pair.instruction, pair.output]
+        own = sum(len(text or "") for text in texts)
+        self.completion += CRITIQUE + int(GROWTH * own) // LETTERS
 
 
 def forecast(
     originals: Iterable[Candidate], prompts: TeacherPrompts, find: Find, *, selective: bool
 ) -> Forecast:
     """The forecast of all records."""
-    total = Forecast()
+    total = Forecast(prompts, find)
     for original in originals:
-        total.add(original, prompts, find, selective=selective)
+        total.add(original, selective=selective)
     return total
 
 

@@ -78,7 +78,9 @@ class ShardReflector:
                 progress.advance(len(originals))
                 continue
             await self._shards.acquire()
-            _raise_failed(tasks)
+            for task in [task for task in tasks if task.done()]:
+                tasks.remove(task)
+                task.result()  # raises what it failed with
             if self._asker.stopped is not None:
                 return
             tasks.add(asyncio.create_task(self._shard(index, originals, progress)))
@@ -100,7 +102,9 @@ class ShardReflector:
 
     async def _shard(self, index: int, originals: list[Candidate], progress: Progress) -> None:
         branches = self._branches(index) if self._branches is not None else {}
-        earlier = self._earlier(index)
+        found = read_parquet(self._run.shard_path(index))
+        made = candidates_from(found[0]) if found else []
+        earlier = {(candidate.id, candidate.candidate): candidate for candidate in made}
         groups: list[list[Candidate] | None] = [None] * len(originals)
 
         async def one(place: int, original: Candidate) -> None:
@@ -121,11 +125,6 @@ class ShardReflector:
             self._asker.stop(error)
         finally:
             self._shards.release()
-
-    def _earlier(self, index: int) -> Earlier:
-        found = read_parquet(self._run.shard_path(index))
-        made = candidates_from(found[0]) if found else []
-        return {(candidate.id, candidate.candidate): candidate for candidate in made}
 
     async def _record(
         self, original: Candidate, branch: CandidateKind | None, earlier: Earlier
@@ -198,9 +197,3 @@ def cut_shards(run: RunDir, records: int, shard_size: int) -> None:
                 run.write_shard(
                     index, [row for group in groups[:left] for row in group], **found[1]
                 )
-
-
-def _raise_failed(tasks: set[asyncio.Task[None]]) -> None:
-    for task in [task for task in tasks if task.done()]:
-        tasks.remove(task)
-        task.result()

@@ -57,7 +57,7 @@ def prepare(config: ReflectConfig) -> Prepared:
     count = RunDir.open(data).num_records if is_run(data) else source.count()
     return Prepared(
         originals_to_reflect(config, source),
-        _at_most(config.input.limit, count),
+        min((n for n in (config.input.limit, count) if n is not None), default=None),
         lambda engine: RunDir.create(out, {**identity, **_identity(config, engine)}, **notes),
     )
 
@@ -83,10 +83,6 @@ def _originals(input: InputConfig, source: Source, intake: Intake) -> Iterator[C
     if is_run(input.data):
         return islice(originals_of(RunDir.open(input.data), intake), input.limit)
     return map(as_original, read_examples(source, input, intake))
-
-
-def _at_most(limit: int | None, count: int | None) -> int | None:
-    return count if limit is None else min(limit, count if count is not None else limit)
 
 
 def _identity(config: ReflectConfig, engine: Engine) -> dict[str, Any]:

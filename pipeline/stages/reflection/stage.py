@@ -16,7 +16,7 @@ from ...llm.job import Job, asking_job, spent_budget
 from ...llm.journal import Journal
 from ...records import CANDIDATES, REFLECTIONS, RETRYABLE
 from ...runs.directory import RunDir, is_run
-from ...runs.importing import NEAR_DUPLICATES, SHARD, unused_notes, write_unused
+from ...runs.importing import NEAR_DUPLICATES, SHARD, say_unused, write_unused
 from ...runs.lock import turn_lock
 from ...templates import teacher_prompts
 from .reflector import Reflector
@@ -52,11 +52,7 @@ def reflect(
     branches: Branches | None = None,
     shard_size: int = SHARD,
 ) -> ReflectResult:
-    """Make the candidates of every record; what a journal holds is not asked again.
-
-    Raises BudgetReached, or CurateError when the teacher cannot be had, with all that was paid for
-    kept.
-    """
+    """Make the candidates of every record; what a journal holds is not asked again."""
     begun, intake = time.monotonic(), Intake()
     prepared, prompts = prepare(config), teacher_prompts(config.teacher.prompts)
     with asking_job(
@@ -92,7 +88,10 @@ class _Finish:
             return self._finish_run(sum(sizes))
         # In turn: the last one to come has seen what all others wrote before they came.
         with turn_lock(self.job.run.path, "reflect"):
-            missing = sum(not _is_there(self.job.run, i, size) for i, size in enumerate(sizes))
+            missing = sum(
+                count_of(self.job.run.shard_path(index)) < len(CANDIDATES) * records
+                for index, records in enumerate(sizes)
+            )
             if not missing:
                 return self._finish_run(sum(sizes))
             counts = _counts(self.job.run, self.config.share)
@@ -130,8 +129,7 @@ class _Finish:
     def _report_unused(self) -> None:
         path, intake = self.job.run.path, self.intake
         write_unused(path, intake)
-        for note in unused_notes(intake.counts(), f"{path}/"):
-            say(note)
+        say_unused(intake.counts(), f"{path}/")
         if intake.near_duplicates:
             listed = path / NEAR_DUPLICATES
             say(f"note: {len(intake.near_duplicates)} near-duplicates were left out, see {listed}")
@@ -160,11 +158,6 @@ class _Finish:
             cost=budget.cost,
             waiting=waiting,
         )
-
-
-def _is_there(run: RunDir, index: int, records: int) -> bool:
-    """Whether a shard, of another task perhaps, holds so many records; by its footer alone."""
-    return count_of(run.shard_path(index)) >= len(CANDIDATES) * records
 
 
 def _counts(run: RunDir, share: Share) -> Counter[str]:

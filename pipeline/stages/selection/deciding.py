@@ -13,7 +13,7 @@ from ...method.corpus.decontamination import EvaluationIndex, Hit
 from ...method.decision import Outcome, Rules, decide, needs
 from ...method.first_token import FirstTokens
 from ...method.ifd import log_ratio
-from ...records import DECISIONS_SCHEMA, Candidate, Decision, Score, user_turn
+from ...records import DECISIONS_SCHEMA, Candidate, Decision, user_turn
 from ...scoring.engine import Record, Scored, Wanted
 
 
@@ -103,50 +103,38 @@ def decision_table(
     records: Sequence[Record], scores: Sequence[Scored], outcomes: Sequence[Outcome]
 ) -> pa.Table:
     """The rows of `DECISIONS_SCHEMA`, in the order of the records."""
-    pairs = [record.get(one.final) for record, one in zip(records, outcomes, strict=True)]
-    final = [scored.get(one.final) for scored, one in zip(scores, outcomes, strict=True)]
-    originals = [record.get("original") for record in records]
-    before = [scored.get("original") for scored in scores]
-    decisions = [one.decision for one in outcomes]
-    columns: dict[str, list[Any]] = {
-        "id": [next(iter(record.values())).id for record in records],
-        "candidate": [one.final for one in outcomes],
-        "reason": [one.reason for one in outcomes],
-        **_rows(records, outcomes),
-        "instruction_chars": [_instruction_chars(pair) for pair in pairs],
-        "response_chars": [_response_chars(pair) for pair in pairs],
-        "original_response_chars": [_response_chars(original) for original in originals],
-        **{name: _values(final, name) for name in ("ifd", "rifd", "ifd_status", "rifd_status")},
-        "log_ifd": [log_ratio(score, "ifd") for score in final],
-        "log_rifd": [log_ratio(score, "rifd") for score in final],
-        "original_ifd": _values(before, "ifd"),
-        "original_rifd": _values(before, "rifd"),
-        **{name: [getattr(one, name) for one in decisions] for name in Decision.__slots__},
-    }
-    return pa.table(columns, schema=DECISIONS_SCHEMA)
-
-
-def _rows(records: Sequence[Record], outcomes: Sequence[Outcome]) -> dict[str, list[int | None]]:
-    """Where each final pair and each original stands among the shard's candidates."""
-    found: dict[str, list[int | None]] = {"row": [], "original_row": []}
-    begin = 0
-    for record, outcome in zip(records, outcomes, strict=True):
-        places = {kind: begin + offset for offset, kind in enumerate(record)}
-        found["row"].append(places.get(outcome.final))
-        found["original_row"].append(places.get("original"))
+    rows, begin = [], 0
+    for record, scored, outcome in zip(records, scores, outcomes, strict=True):
+        rows.append(_row(record, scored, outcome, begin))
         begin += len(record)
-    return found
+    return pa.Table.from_pylist(rows, schema=DECISIONS_SCHEMA)
 
 
-def _values(scores: Sequence[Score | None], name: str) -> list[Any]:
-    return [None if score is None else getattr(score, name) for score in scores]
+def _row(record: Record, scored: Scored, outcome: Outcome, begin: int) -> dict[str, Any]:
+    """A record's row; its candidates stand in the shard from `begin` on."""
+    places = {kind: begin + offset for offset, kind in enumerate(record)}
+    pair, original = record.get(outcome.final), record.get("original")
+    score, before = scored.get(outcome.final), scored.get("original")
+    scores = ("ifd", "rifd", "ifd_status", "rifd_status")
+    return {
+        "id": next(iter(record.values())).id,
+        "candidate": outcome.final,
+        "reason": outcome.reason,
+        "row": places.get(outcome.final),
+        "original_row": places.get("original"),
+        "instruction_chars": _chars(pair, "instruction", "input"),
+        "response_chars": _chars(pair, "output"),
+        "original_response_chars": _chars(original, "output"),
+        **{name: getattr(score, name, None) for name in scores},
+        "log_ifd": log_ratio(score, "ifd"),
+        "log_rifd": log_ratio(score, "rifd"),
+        "original_ifd": getattr(before, "ifd", None),
+        "original_rifd": getattr(before, "rifd", None),
+        **{name: getattr(outcome.decision, name) for name in Decision.__slots__},
+    }
 
 
-def _instruction_chars(pair: Candidate | None) -> int | None:
-    if pair is None or pair.instruction is None:
-        return None
-    return len(pair.instruction) + len(pair.input or "")
-
-
-def _response_chars(pair: Candidate | None) -> int | None:
-    return None if pair is None or pair.output is None else len(pair.output)
+def _chars(pair: Candidate | None, *names: str) -> int | None:
+    """The length of these texts together; None where the first one is absent."""
+    texts = [getattr(pair, name, None) for name in names]
+    return None if texts[0] is None else sum(len(text or "") for text in texts)

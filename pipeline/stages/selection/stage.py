@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from ...inputs.readers import Source, open_source
 from ...method.corpus.decontamination import EvaluationIndex
 from ...runs.decisions import DecisionFiles
 from ...runs.directory import RunDir, is_run, selection_key
-from ...runs.importing import SHARD, import_candidates, unused_notes
+from ...runs.importing import SHARD, import_candidates, say_unused
 from ...runs.lock import run_lock, turn_lock
-from ...runs.published.baselines import write_baselines
+from ...runs.published.baselines import baselines_of, write_baselines
 from ...runs.published.card import dataset_card
 from ...runs.published.selected import write_sets
 from ...scoring.engine import ScoringEngine
@@ -108,8 +109,7 @@ def _opened(config: SelectConfig, shard_size: int) -> Iterator[tuple[RunDir, Sco
         if source is not None:
             with turn_lock(run.path, "select"):  # of several tasks the first one imports
                 import_candidates(run, source, config.input, shard_size=shard_size)
-            for note in unused_notes((run.stage("import") or {})["input"], f"{run.path}/"):
-                say(note)
+            say_unused((run.stage("import") or {})["input"], f"{run.path}/")
         _say_if_unfinished(run)
         identity = identity or resolve(config.scoring, run.path / "scores")
         run.record_selection(selection_key(identity.key, config.name), recorded_options(config))
@@ -148,11 +148,10 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
         decider = _decide(files, key, config, engine, _index(sets, config.ngram))
     card = partial(dataset_card, run, identity.fields(), settings, student=student)
     folders = write_sets(run, key, card)
-    baselines = write_baselines(run, key, folders.schema)
     counts = {
         **decider.counts(),
         **folders.counts,
-        "baselines": baselines.counts,
+        "baselines": write_baselines(run, key, folders.schema),
         "sequences": engine.sequences,
     }
     seconds = round(time.monotonic() - begun, 3)
@@ -167,7 +166,7 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
         selection=key,
         selected=folders.selected,
         rejected=folders.rejected,
-        baselines=baselines.folder,
+        baselines=baselines_of(run, key),
         counts=counts,
         failed_scores=decider.scores["failed"],
     )
@@ -197,7 +196,7 @@ def _decide(
 
 def _index(sets: Sequence[Source], n: int) -> EvaluationIndex:
     """What the evaluation sets hold, ready to be compared with."""
-    index = EvaluationIndex((text for one in sets for text in evaluation_texts(one)), n=n)
+    index = EvaluationIndex(chain.from_iterable(map(evaluation_texts, sets)), n=n)
     if sets:
         say(
             f"decontaminating by {n} words in a row of {len(index)} evaluation texts; "

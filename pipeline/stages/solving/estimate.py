@@ -1,11 +1,8 @@
 """`curate solve --dry-run`: what would be asked for and cost, asking and writing nothing."""
 
-from collections.abc import Sequence
-
 from ...config import SolveConfig
 from ...inputs.ingest import Intake
 from ...inputs.readers import open_source
-from ...runs.samples import Problem
 from .problems import LeftOut, wanted_problems
 from .pseudocode import examples_by_task
 from .shot_sources import read_shots
@@ -36,11 +33,8 @@ def estimate(config: SolveConfig) -> str:
         f"left out: {left_out.among_shots} among the shots, {left_out.solved_before} solved "
         f"before, {intake.num_rejected} unusable rows",
     ]
-    return "\n".join([*lines, *_programs(config, problems)])
-
-
-def _programs(config: SolveConfig, problems: Sequence[Problem]) -> list[str]:
-    if config.strategy != "pseudocode":
-        return []
-    tasks = len(examples_by_task(problems, seed=config.shots_seed))
-    return [f"{2 * tasks} calls more for the programs of {tasks} tasks, {PROGRAM} tokens each"]
+    if config.strategy == "pseudocode":
+        tasks = len(examples_by_task(problems, seed=config.shots_seed))
+        programs = f"{2 * tasks} calls more for the programs of {tasks} tasks"
+        lines.append(f"{programs}, {PROGRAM} tokens each")
+    return "\n".join(lines)

@@ -39,10 +39,11 @@ def import_problems(
         write_shard(run, PROBLEMS, index, chunk)
         records += len(chunk)
     if not records:
+        first = "".join(f"; the first, {row.place}: {row.reason}" for row in intake.rejected[:1])
         raise CurateError(
             f"{source.name} has no problem to ask: {left_out.among_shots} are among the shots, "
             f"{left_out.solved_before} were solved before, {intake.num_rejected} rows are "
-            f"unusable{_first(intake)}"
+            f"unusable{first}"
         )
     for left_over in shards(run)[-(-records // SHARD) :]:
         left_over.unlink()
@@ -88,8 +89,3 @@ def _bad_answer(problem: Problem, config: SolveConfig) -> str | None:
     except BadAnswer as error:
         return str(error)
     return None
-
-
-def _first(intake: Intake) -> str:
-    first = intake.rejected[0] if intake.rejected else None
-    return f"; the first, {first.place}: {first.reason}" if first else ""

@@ -11,9 +11,8 @@ from ...llm.job import together
 from ...llm.protocol import Reply
 from ...method.replies.endings import answer_text, incomplete
 from ...method.solutions.shots import Shot, draw
-from ...records import Message
 from ...runs.samples import Problem
-from ...templates import fill, solving_prompt
+from ...templates import asking_turn
 from .strategies import question_of
 
 EXAMPLES = 5
@@ -72,22 +71,18 @@ async def _program(asker: Asker, task: str | None, examples: Sequence[Shot]) -> 
     found = Program(task=task, examples=tuple(shot.id for shot in examples))
     id = task or "all"
     try:
-        request = _turn("analyse_task", examples=shown)
+        request = asking_turn(PROMPTS[0], examples=shown)
         analysis = await asker.ask(request, id=id, slot=PROMPTS[0], read=read_text)
         found = replace(found, analysis=analysis.reading.text, analysis_key=analysis.key)
         if analysis.reading.status != "ok":
             return replace(found, reason=analysis.reading.reason)
-        request = _turn("write_pseudocode", analysis=analysis.reading.text, examples=shown)
+        request = asking_turn(PROMPTS[1], analysis=analysis.reading.text, examples=shown)
         written = await asker.ask(request, id=id, slot=PROMPTS[1], read=read_program)
     except RequestFailed as error:
         return replace(found, reason=str(error))
     reading = written.reading
     code = reading.text if reading.status == "ok" else None
     return replace(found, pseudocode=code, pseudocode_key=written.key, reason=reading.reason)
-
-
-def _turn(name: str, **values: str) -> tuple[Message, ...]:
-    return ({"role": "user", "content": fill(solving_prompt(name), **values)},)
 
 
 def read_text(reply: Reply) -> ReadText:

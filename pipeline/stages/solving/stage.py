@@ -17,13 +17,13 @@ from ...llm.job import Job, asking_job
 from ...llm.protocol import Engine
 from ...runs.directory import RunDir
 from ...runs.samples import all_attempted
-from ...templates import solving_prompt
+from ...templates import digest, prompts_version
 from .context import check_context
 from .problems import LeftOut, import_problems, wanted_problems
 from .pseudocode import PROMPTS, Examples, Program, examples_by_task, instructor_of, write_programs
 from .sampling import Sampler, slot_of
 from .shot_sources import Shots, read_shots
-from .strategies import Prompt, digest, shot_block
+from .strategies import Prompt, shot_block
 
 TASKS, SHOTS = "tasks.json", "shots.jsonl"
 
@@ -52,11 +52,7 @@ class SolveResult:
 
 
 def solve(config: SolveConfig) -> SolveResult:
-    """Ask for every sample that the run or its journal does not hold.
-
-    Raises BudgetReached, or CurateError when a model cannot be had, with all that was paid for
-    kept.
-    """
+    """Ask for every sample that the run or its journal does not hold."""
     source, intake, shots = open_source(config.input.data), Intake(), read_shots(config)
     prompt = Prompt(config.strategy, shot_block(shots.drawn, config.strategy))
     check_context(
@@ -127,7 +123,6 @@ def _sample(config: SolveConfig, job: Job, prompt: Prompt) -> None:
 
 def _of_instructor(config: SolveConfig, run: RunDir, examples: Examples) -> Sequence[Program]:
     """The programs of another model, which has a run and a journal of its own in `instructor/`."""
-    version = digest(*map(solving_prompt, PROMPTS))
 
     def create_run(engine: Engine) -> RunDir:
         identity = {"command": "instruct", "model": engine.name, "revision": engine.revision}
@@ -135,7 +130,11 @@ def _of_instructor(config: SolveConfig, run: RunDir, examples: Examples) -> Sequ
 
     settings = replace(instructor_of(config), journal=None)
     with asking_job(
-        settings, "instruct", create_run=create_run, version=version, slots=PROMPTS
+        settings,
+        "instruct",
+        create_run=create_run,
+        version=prompts_version(*PROMPTS),
+        slots=PROMPTS,
     ) as job:
         return job.complete(lambda: write_programs(job.asker, examples))
 

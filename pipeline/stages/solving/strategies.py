@@ -1,14 +1,13 @@
 """How a problem is put to the model: a constant part first, the same in all requests, then it."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...config import Strategy
 from ...method.solutions.shots import Shot
-from ...records import Message, user_turn
+from ...records import Message, system_turns, user_turn
 from ...runs.samples import Problem
-from ...templates import fill, solving_prompt
+from ...templates import digest, fill, shipped
 
 _FILES: Mapping[Strategy, str] = {
     "direct": "solve_direct",
@@ -18,11 +17,6 @@ _FILES: Mapping[Strategy, str] = {
     "pseudocode": "solve_pseudocode",
 }
 _QUESTION = "{question}"
-
-
-def digest(*texts: str) -> str:
-    """The first 16 hex digits of the SHA-256 of some texts."""
-    return hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +30,20 @@ class Prompt:
     @property
     def version(self) -> str:
         """The hash of the prompt's text, and of the shots in it: a part of each request's key."""
-        return digest(solving_prompt(_FILES[self.strategy]), self.shots)
+        return digest(shipped(_FILES[self.strategy]), self.shots)
 
-    def constant(self, task: str | None = None) -> str:
-        """What stands before the question, of one task for pseudo-code, else of all."""
-        return self._parts(task)[0]
+    def constant(self) -> str:
+        """What stands before the question, without a task's pseudo-code."""
+        return self._parts(None)[0]
 
     def messages(self, problem: Problem) -> tuple[Message, ...]:
         """The record's system turn, if it has one, and one user turn."""
         before, after = self._parts(problem.task)
-        text = before + question_of(problem) + after
-        system = [{"role": "system", "content": problem.system}] if problem.system else []
-        return (*system, {"role": "user", "content": text})
+        asked = {"role": "user", "content": before + question_of(problem) + after}
+        return (*system_turns(problem.system), asked)
 
     def _parts(self, task: str | None) -> tuple[str, str]:
-        before, _, after = solving_prompt(_FILES[self.strategy]).partition(_QUESTION)
+        before, _, after = shipped(_FILES[self.strategy]).partition(_QUESTION)
         program = self.programs.get(task, "")
         return fill(before, shots=self.shots, pseudocode=program), after
 
@@ -62,11 +55,5 @@ def question_of(problem: Problem) -> str:
 
 def shot_block(shots: Sequence[Shot], strategy: Strategy) -> str:
     """The shots as one text; unsupervised ones have no solution."""
-    if strategy == "unsupervised":
-        return "\n\n".join(
-            fill(solving_prompt("shot_unsolved"), question=s.question) for s in shots
-        )
-    template = solving_prompt("shot_solved")
-    return "\n\n".join(
-        fill(template, question=s.question, solution=s.solution or "") for s in shots
-    )
+    form = shipped("shot_unsolved" if strategy == "unsupervised" else "shot_solved")
+    return "\n\n".join(fill(form, question=s.question, solution=s.solution or "") for s in shots)

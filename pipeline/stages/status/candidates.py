@@ -10,7 +10,7 @@ from ...llm.journal_tail import Growth, growth
 from ...records import NO_PAIR, REFLECTIONS, RETRYABLE
 from ...runs.directory import RunDir
 from ...runs.shard_counts import value_counts
-from .stage_status import StageStatus, state_of
+from .stage_status import StageStatus, left_of, state_of
 
 
 def made_candidates(run: RunDir, working: set[str]) -> StageStatus:
@@ -77,17 +77,10 @@ def with_replies(known: StageStatus, journal: Growth, calls: int, total: int | N
     )
 
 
-def left_of(total: int | None, done: int) -> int | None:
-    """What is left of a total, if that is known."""
-    return None if total is None else max(total - done, 0)
-
-
 def _input_rows(run: RunDir) -> int | None:
     """How many rows the input has, within the limit."""
     rows, limit = count_rows(str(run.config.get("data"))), _option(run, "limit")
-    if limit is None:
-        return rows
-    return int(limit) if rows is None else min(rows, int(limit))
+    return min((int(number) for number in (rows, limit) if number is not None), default=None)
 
 
 def _option(run: RunDir, name: str) -> Any:

@@ -4,14 +4,12 @@ Nothing is proposed that changes nothing, or that pays again for what is there. 
 what only the user knows.
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...config import command_words
 from ...records import RETRYABLE
-from .stage_status import StageStatus
+from .stage_status import StageStatus, command_line
 
 Options = Mapping[str, Any]
 
@@ -57,11 +55,11 @@ def after_candidates(
     unfinished = [s for s in selections if s.state != "finished" or s.stale or s.damaged_shards]
     yield from filter(None, [made.retry, *(stage.command for stage in unfinished)])
     if not selections:
-        yield f"curate select {shlex.quote(path)} --student STUDENT"
+        yield command_line("select", data=path, student="STUDENT")
     if unfinished or not selections:
         return
     if not reported:
-        yield f"curate report {shlex.quote(path)}"
+        yield command_line("report", run=path)
     yield from _training(path, selections, trained, training, compared=compared)
 
 
@@ -83,12 +81,12 @@ def _training(
     student = {"run" if trained else "data": path, "model": kept[-1].student}
     if not trained:
         named = {"selection": chosen[-1]} if len(selections) > 1 else {}
-        yield shlex.join(command_words("finetune", {**student, **named, "out": f"{path}/model"}))
+        yield command_line("finetune", **student, **named, out=f"{path}/model")
     elif not compared:
         given = {n: v for n, v in training.items() if n not in ("data", "selection", "seed")}
         several = {"selection": ",".join(chosen)} if len(selections) > 1 else {}
         options = {**student, **several, "out": f"{path}-compared", **given}
-        yield shlex.join(command_words("compare", options))
+        yield command_line("compare", **options)
 
 
 def after_problems(path: str, stages: Sequence[StageStatus]) -> Iterator[str]:
@@ -99,10 +97,10 @@ def after_problems(path: str, stages: Sequence[StageStatus]) -> Iterator[str]:
         return
     yield from filter(None, [made.retry])
     if not checked:
-        yield f"curate check {shlex.quote(path)}"
+        yield command_line("check", data=path)
     elif checked[0].selected:
-        solved = {"data": f"{path}/solved", "model": "STUDENT", "out": f"{path}-model"}
-        yield shlex.join(command_words("finetune", solved))
+        solved = f"{path}/solved"
+        yield command_line("finetune", data=solved, model="STUDENT", out=f"{path}-model")
 
 
 def after_training(path: str, stage: StageStatus) -> Iterator[str]:
@@ -114,8 +112,7 @@ def after_training(path: str, stage: StageStatus) -> Iterator[str]:
 
 
 def _asking(model: str, out: str, questions: str = "QUESTIONS") -> str:
-    options = {"data": questions, "model": model, "out": out}
-    return shlex.join(command_words("generate", options))
+    return command_line("generate", data=questions, model=model, out=out)
 
 
 def after_loop(path: str, best: str | None) -> Iterator[str]:
@@ -129,8 +126,7 @@ def after_instructions(path: str, *, answered: bool) -> str:
     made = f"{path}/instructions"
     if not answered:
         return _asking("MODEL", f"{path}-answers.jsonl", made)
-    options = {"data": made, "out": f"{path}-reflected", "teacher": "MODEL"}
-    return shlex.join(command_words("reflect", options))
+    return command_line("reflect", data=made, out=f"{path}-reflected", teacher="MODEL")
 
 
 def after_answers(path: Path, *, sampled: bool) -> str:
@@ -139,19 +135,16 @@ def after_answers(path: Path, *, sampled: bool) -> str:
     out = path.with_name(
         f"{path.stem}-rated{path.suffix}" if sampled else f"{path.stem}-verdicts.json"
     )
-    options = {"a": str(path), **of_other, "judge": "JUDGE", "out": str(out)}
-    return shlex.join(command_words("judge", options))
+    return command_line("judge", a=path, **of_other, judge="JUDGE", out=out)
 
 
 def after_judging(path: Path, *, rivals: bool = True) -> str | None:
     """Of verdicts or ratings: pair the answers, where some compete for one prompt."""
-    pairs = path.with_name(f"{path.stem}-pairs")
-    options = {"data": str(path), "out": str(pairs)}
-    return shlex.join(command_words("pairs", options)) if rivals else None
+    out = path.with_name(f"{path.stem}-pairs")
+    return command_line("pairs", data=path, out=out) if rivals else None
 
 
 def after_pairs(path: str, pairs: int) -> Iterator[str]:
     """Of a folder of pairs: train on them."""
     if pairs:
-        options = {"pairs": path, "model": "MODEL", "out": f"{path}-aligned", "loss": "dpo"}
-        yield shlex.join(command_words("align", options))
+        yield command_line("align", pairs=path, model="MODEL", out=f"{path}-aligned", loss="dpo")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from ...runs.directory import RunDir
 from ...runs.samples import SAMPLES, num_problems, shards
 from ...runs.shard_counts import value_counts
-from .candidates import journal_of, left_of, with_replies
-from .stage_status import StageStatus, state_of
+from .candidates import journal_of, with_replies
+from .stage_status import StageStatus, left_of, state_of
 
 
 def holds_problems(run: RunDir) -> bool:

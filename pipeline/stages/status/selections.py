@@ -1,18 +1,16 @@
 """A selection: its student's scores, and the decision if it is made."""
 
-import shlex
 import time
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 from ...base.files import read_notes
-from ...config import InputConfig, command_words
+from ...config import InputConfig
 from ...config.options.flat import options_of
 from ...runs.directory import RunDir, student_of
 from ...runs.shard_counts import RECENT, newest, per_second, value_counts
-from .candidates import left_of
-from .stage_status import StageStatus, state_of
+from .stage_status import StageStatus, command_line, left_of, state_of
 
 
 def selection(
@@ -40,7 +38,7 @@ def selection(
         damaged_shards=damaged,
         counts=dict(counts),
         student=options["student"],
-        command=shlex.join(command_words("select", {"data": path, **options})),
+        command=command_line("select", data=path, **options),
     )
     if entry is not None and known.state == "finished":
         return _decided(run, key, known, entry)

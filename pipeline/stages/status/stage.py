@@ -1,13 +1,11 @@
 """`curate status`: what of a run is done, failed and left, how fast it goes, and who is at it."""
 
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...base.foreign_json import read_object
-from ...config import command_words
 from ...runs.directory import RunDir, is_run
 from ...runs.lock import holders
 from ...runs.loop import ITERATIONS, MODEL, is_loop, loop_state, state_in_words
@@ -27,7 +25,7 @@ from .following import (
 )
 from .sampling import holds_problems, solving
 from .selections import selecting_options, selection
-from .stage_status import RunStatus, StageStatus, state_of
+from .stage_status import RunStatus, StageStatus, command_line, state_of
 from .synthesis import holds_instructions, synthesized
 from .trainings import training, trainings
 
@@ -54,7 +52,7 @@ def status(path: str) -> RunStatus:
 
 
 def _of_folder(
-    path: str, stages: list[StageStatus], following: Iterator[str], *, data: str | None = None
+    path: str, stages: list[StageStatus], following: Iterable[str], *, data: str | None = None
 ) -> RunStatus:
     held = holders(Path(path))
     working = any(holder.alive for holder in held)
@@ -67,7 +65,7 @@ def _of_loop(run: RunDir, path: str) -> RunStatus:
     """A loop, whose `done` are iterations; the command that goes on until it has ended."""
     state = loop_state(run)
     working = any(holder.alive for holder in holders(run.path))
-    command = shlex.join(command_words("improve", {**run.config.get("options", {}), "out": path}))
+    command = command_line("improve", **{**run.config.get("options", {}), "out": path})
     stage = StageStatus(
         stage="improve",
         state=state_of(finished=state.step is None, working=working),
@@ -79,8 +77,7 @@ def _of_loop(run: RunDir, path: str) -> RunStatus:
         command=command,
     )
     best = f"{path}/{ITERATIONS}/{state.best:02d}/{MODEL}" if state.best else None
-    ended = after_loop(path, best)
-    following = ended if state.step is None else iter((command,))
+    following = after_loop(path, best) if state.step is None else [command]
     return _of_folder(path, [stage], following, data=run.config.get("data"))
 
 
@@ -96,21 +93,21 @@ def _of_pairs(path: str, pairs: PairSet) -> RunStatus:
 def _of_comparison(path: str, options: Mapping[str, Any]) -> RunStatus:
     """A comparison, by its trainings; the command that goes on until it is finished."""
     finished = (Path(path) / "compare.json").exists()
-    again = shlex.join(command_words("compare", {**options, "out": path}))
+    again = command_line("compare", **{**options, "out": path})
     stages = list(trainings(Path(path)))
-    found = _of_folder(path, stages, iter(() if finished else (again,)), data=options["run"])
+    found = _of_folder(path, stages, [] if finished else [again], data=options["run"])
     return replace(found, next=[] if any(s.state == "running" for s in stages) else found.next)
 
 
 def _of_run(run: RunDir, path: str) -> RunStatus:
     working = {holder.what.split()[0] for holder in holders(run.path) if holder.alive}
-    following: Iterator[str]
+    following: Iterable[str]
     if holds_instructions(run):
         stages = [synthesized(run, path, working=bool(working))]
         answered = bool(run.config["identity"].get("answers"))
         finished = stages[0].state == "finished"
         after = after_instructions(path, answered=answered)
-        following = iter((after if finished else str(stages[0].command),))
+        following = [after if finished else str(stages[0].command)]
     elif holds_problems(run):
         made, *checked = solving(run, working)
         stages = [_again(run, path, made, []), *checked]
@@ -142,20 +139,20 @@ def _again(run: RunDir, path: str, made: StageStatus, selections: list[str]) -> 
     retry = retry_options(made.retryable, given, sampled=sampled)
     return replace(
         made,
-        command=shlex.join(_making(run, path, selections, {})),
-        retry=shlex.join(_making(run, path, selections, retry)) if retry else None,
+        command=_making(run, path, selections, {}),
+        retry=_making(run, path, selections, retry) if retry else None,
     )
 
 
-def _making(run: RunDir, path: str, selections: list[str], more: Mapping[str, Any]) -> list[str]:
+def _making(run: RunDir, path: str, selections: list[str], more: Mapping[str, Any]) -> str:
     """The command that made the first stage; where it also selects, as that was done."""
     identity = run.config["identity"]
     options = {**run.config.get("options", {}), "out": path, **more}
     if identity.get("schedule") != "selective":
-        return command_words(str(identity.get("command")), options)
+        return command_line(str(identity.get("command")), **options)
     only = selecting_options(run, selections[0]) if len(selections) == 1 else {}
     options |= {"schedule": "selective", "student": "STUDENT", **only, "finetune": False}
-    return command_words("run", options)
+    return command_line("run", **options)
 
 
 def _last_training(run: RunDir) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What is known of a run and of each of its stages."""
 
+import shlex
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from ...config import command_words
 from ...runs.lock import Holder
 
 State = Literal["finished", "running", "unfinished"]
@@ -50,6 +52,16 @@ class RunStatus:
     holders: list[Holder]
     stages: list[StageStatus]
     next: list[str]
+
+
+def command_line(command: str, /, **options: Any) -> str:
+    """What a user types for these options."""
+    return shlex.join(command_words(command, options))
+
+
+def left_of(total: int | None, done: int) -> int | None:
+    """What is left of a total, if that is known."""
+    return None if total is None else max(total - done, 0)
 
 
 def state_of(*, finished: bool, working: bool) -> State:

@@ -1,11 +1,8 @@
 """The stage of a run of `curate synthesize`."""
 
-import shlex
-
-from ...config import command_words
 from ...runs.directory import RunDir
-from ...runs.instructions import ABOVE_NUMBER, outcomes, rounds
-from .stage_status import StageStatus, state_of
+from ...runs.instructions import ABOVE_NUMBER, counted, rounds
+from .stage_status import StageStatus, command_line, state_of
 
 
 def holds_instructions(run: RunDir) -> bool:
@@ -16,21 +13,17 @@ def holds_instructions(run: RunDir) -> bool:
 def synthesized(run: RunDir, path: str, *, working: bool) -> StageStatus:
     """The stage; `counts` are the reasons of what finished rounds left out."""
     number = int((run.stage("synthesize") or run.config["options"])["number"])
-    kept: set[str] = set()
-    counts: dict[str, int] = {}
-    for row in outcomes(run, number):
-        if row.reason is None:
-            kept.add(row.own_id)
-        elif row.reason != ABOVE_NUMBER:
-            counts[row.reason] = counts.get(row.reason, 0) + 1
+    kept, counts = counted(run, number)
+    del counts[ABOVE_NUMBER]
+    done = len(set(kept))
     return StageStatus(
         stage="synthesize",
         state=state_of(finished=run.stage("synthesize") is not None, working=working),
-        done=len(kept),
+        done=done,
         unit="instructions",
         total=number,
-        left=number - len(kept),
-        counts=counts,
+        left=number - done,
+        counts=dict(counts),
         notes=(f"{max(len(rounds(run)) - 1, 0)} rounds",),
-        command=shlex.join(command_words("synthesize", {**run.config["options"], "out": path})),
+        command=command_line("synthesize", **{**run.config["options"], "out": path}),
     )

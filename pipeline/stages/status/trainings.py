@@ -1,13 +1,11 @@
 """Trainings: how many steps are done, by the checkpoints; a comparison, by its trainings."""
 
-import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from ...base.foreign_json import read_object
-from ...config import command_words
 from ...runs.lock import holders
 from ...runs.shard_counts import RECENT, newest
 from ...training.folder.checkpoints import (
@@ -18,8 +16,7 @@ from ...training.folder.checkpoints import (
     checkpoint_step,
     complete_checkpoints,
 )
-from .candidates import left_of
-from .stage_status import StageStatus, state_of
+from .stage_status import StageStatus, command_line, left_of, state_of
 
 
 def trainings(folder: Path) -> Iterator[StageStatus]:
@@ -53,7 +50,7 @@ def _command(command: str, options: dict[str, object], folder: Path) -> str | No
     """What takes it up; None where it is a part of something larger, or read in memory."""
     if not {"data", "pairs"} & options.keys():
         return None
-    return shlex.join(command_words(command, {**options, "out": str(folder)}))
+    return command_line(command, **{**options, "out": folder})
 
 
 def _by_checkpoints(known: StageStatus, checkpoints: list[Path]) -> StageStatus:

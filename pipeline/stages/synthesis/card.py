@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ...base.foreign_text import one_line
 from ...runs.directory import RunDir
-from ...runs.published.card import LOADING, counts_table, ending, front
+from ...runs.published.card import OF_TEACHER, card, counts_table, noted, source_fact
 
 _HOW = {
     "self-instruct": "Self-Instruct (arXiv 2212.10560): a teacher went on with lists of eight "
@@ -22,25 +21,18 @@ _ASKED = (
 def synthesis_card(run: RunDir, counts: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     identity: Mapping[str, Any] = run.config["identity"]
-    licence = run.config.get("licence")
-    asked = (f"- {name}: `{identity[name]}`" for name in _ASKED if identity.get(name) is not None)
-    lines = [
-        *front(licence, counts["rows"], "*.arrow", ("synthetic", "instruction-tuning")),
-        "",
-        "# Synthetic instructions",
-        "",
+    return card(
+        "Synthetic instructions",
         _HOW[identity["method"]],
-        "",
-        f"- Seeds: `{one_line(str(run.config.get('data')))}` (fingerprint "
-        f"`{str(identity['input'])[:64]}`), licence {one_line(licence or 'unknown: fill in')}",
-        *asked,
-        "",
-        "## What",
-        "",
-        f"{counts['instructions']} instructions in {counts['rounds']} rounds, {counts['rows']} "
-        "rows; the others are in `left_out/`, each with its reason.",
-        "",
-        *counts_table("left out because", counts["left_out"]),
-        *ending(LOADING, "new texts are the teacher's output, and its terms of use apply to them."),
-    ]
-    return "\n".join(lines)
+        licence=run.config.get("licence"),
+        rows=counts["rows"],
+        tags=("synthetic", "instruction-tuning"),
+        facts=[source_fact(run, "Seeds"), *noted(identity, _ASKED)],
+        what=[
+            f"{counts['instructions']} instructions in {counts['rounds']} rounds, "
+            f"{counts['rows']} rows; the others are in `left_out/`, each with its reason.",
+            "",
+            *counts_table("left out because", counts["left_out"]),
+        ],
+        terms=OF_TEACHER,
+    )

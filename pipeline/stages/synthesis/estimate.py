@@ -10,7 +10,7 @@ from ...llm.engines.choose import is_sold, model_prices
 from ...method.synthesis.items import SHOTS
 from ...records import Message, user_turn
 from ...runs.instructions import Instruction
-from ...templates import synthesis_prompt
+from ...templates import asking_turn
 from .evol import EQUALITY, evolving
 from .seeds import read_seeds
 from .self_instruct import CLASSIFY, INPUT_FIRST, ITEMS, new_instructions
@@ -53,7 +53,7 @@ def _self_instruct(config: SynthesizeConfig, seeds: Sequence[Instruction]) -> It
     yield -(-config.number // ITEMS), shots + _tokens(new_instructions([])), ITEMS * size / LETTERS
     if config.answers:
         for form, tokens in ((CLASSIFY, LABEL), (INPUT_FIRST, ANSWER)):
-            prompt = _tokens(synthesis_prompt(form, instruction="")) + size / LETTERS
+            prompt = _tokens(asking_turn(form, instruction="")) + size / LETTERS
             yield config.number, prompt, tokens
 
 
@@ -63,8 +63,8 @@ def _evol(config: SynthesizeConfig, seeds: Sequence[Instruction]) -> Iterator[Ca
     size = sum(map(len, texts)) / len(texts) / LETTERS
     calls = min(config.number, len(texts) * config.rounds)
     size += GROWTH * (config.rounds - 1) / 2
-    yield calls, size + _tokens(synthesis_prompt("evolve_deepen", instruction="")), size + GROWTH
+    yield calls, size + _tokens(asking_turn("evolve_deepen", instruction="")), size + GROWTH
     if not config.no_equality:
-        yield calls, 2 * size + _tokens(synthesis_prompt(EQUALITY, first="", second="")), LABEL
+        yield calls, 2 * size + _tokens(asking_turn(EQUALITY, first="", second="")), LABEL
     if config.answers:
         yield calls, size + GROWTH, ANSWER

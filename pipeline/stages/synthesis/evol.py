@@ -10,7 +10,7 @@ from ...method.replies.wording import cleaned
 from ...method.synthesis.evolution import OPERATIONS, answer_fault, prompt_fault, says_equal
 from ...records import Message, user_turn
 from ...runs.instructions import Instruction
-from ...templates import synthesis_prompt
+from ...templates import asking_turn
 from .rounds import Pool, RoundAsker, without_contaminated
 
 EQUALITY = "same_prompt"
@@ -43,7 +43,7 @@ class Evol:
         id = f"{root}@{number}"
         operation = random_choice(id, OPERATIONS, seed=self._seed)
         before = user_turn(parent.instruction, parent.input)
-        prompt = synthesis_prompt(f"evolve_{operation}", instruction=before)
+        prompt = asking_turn(f"evolve_{operation}", instruction=before)
         reached = await self._asker.ask(prompt, id=id, slot=SLOTS[0], sample=number)
         text = cleaned(reached.text, "new instruction")[0].strip()
         row = Instruction(
@@ -66,7 +66,7 @@ class Evol:
 
     async def _with_gain(self, row: Instruction, before: str) -> Instruction:
         """The row, left out where the teacher calls it equal to what it evolved from."""
-        prompt = synthesis_prompt(EQUALITY, first=before, second=row.instruction)
+        prompt = asking_turn(EQUALITY, first=before, second=row.instruction)
         reached = await self._asker.ask(prompt, id=row.id, slot=SLOTS[1])
         if reached.fault:
             return reached.leaves_out(row)

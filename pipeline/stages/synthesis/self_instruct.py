@@ -10,7 +10,7 @@ from ...method.synthesis.instances import is_yes, read_instances
 from ...method.synthesis.items import SHOTS, draw_shots, item_fault, numbered, read_items
 from ...records import Message
 from ...runs.instructions import Instruction
-from ...templates import synthesis_prompt
+from ...templates import asking_turn
 from .rounds import Pool, Reached, RoundAsker, without_contaminated
 
 NEW, CLASSIFY = "new_instructions", "classify_task"
@@ -106,13 +106,13 @@ class SelfInstruct:
         if row.reason is not None:
             return [row]
         id = row.id.removesuffix(f"-{self._run}")
-        prompt = synthesis_prompt(CLASSIFY, instruction=row.instruction)
+        prompt = asking_turn(CLASSIFY, instruction=row.instruction)
         asked = await self._asker.ask(prompt, id=id, slot=SLOTS[1])
         if asked.fault:
             return [asked.leaves_out(row)]
         classification = is_yes(asked.text)
         form = OUTPUT_FIRST if classification else INPUT_FIRST
-        prompt = synthesis_prompt(form, instruction=row.instruction)
+        prompt = asking_turn(form, instruction=row.instruction)
         reached = await self._asker.ask(prompt, id=id, slot=SLOTS[2])
         if reached.fault not in (None, "truncated"):
             return [reached.leaves_out(row)]
@@ -121,7 +121,7 @@ class SelfInstruct:
 
 def new_instructions(shots: Sequence[str]) -> tuple[Message, ...]:
     """The request to go on with a list."""
-    return synthesis_prompt(
+    return asking_turn(
         NEW, shots=numbered(shots), first=str(len(shots) + 1), total=str(len(shots) + ITEMS)
     )
 

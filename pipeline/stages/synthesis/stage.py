@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from ...llm.job import Job, asking_job
 from ...llm.protocol import Engine
 from ...method.corpus.decontamination import EvaluationIndex
 from ...runs.directory import RunDir
-from ...runs.importing import unused_notes, write_unused
-from ...runs.instructions import outcomes, publish, read_round, rounds, write_round
+from ...runs.importing import say_unused, write_unused
+from ...runs.instructions import counted, publish, read_round, rounds, write_round
 from ...templates import prompts_version
 from . import evol, self_instruct
 from .card import synthesis_card
@@ -68,12 +68,11 @@ class SynthesizeResult:
 def synthesize(config: SynthesizeConfig) -> SynthesizeResult:
     """Make rounds until the number is reached; what finished rounds or the journal hold stays.
 
-    Raises BudgetReached, or CurateError when the teacher cannot be had, with all that was paid for
-    kept, and what finished rounds made published.
+    After an error what finished rounds made is published all the same.
     """
     source, intake = open_source(config.input.data), Intake()
     seeds = read_seeds(source, config, intake)
-    sets, version = open_sets(config.decontaminate), prompts_version(PROMPTS[config.method])
+    sets, version = open_sets(config.decontaminate), prompts_version(*PROMPTS[config.method])
     with asking_job(
         config.sampling,
         "synthesize",
@@ -81,7 +80,8 @@ def synthesize(config: SynthesizeConfig) -> SynthesizeResult:
         version=version,
         slots=SLOTS[config.method],
     ) as job:
-        evaluation = _index(sets, config.ngram)
+        texts = chain.from_iterable(map(evaluation_texts, sets))
+        evaluation = EvaluationIndex(texts, n=config.ngram) if sets else None
         with _published(job.run, config):
             job.complete(lambda: _make_rounds(config, job, seeds, evaluation))
         return _finished(config, job, seeds, intake)
@@ -108,11 +108,6 @@ def _create_run(
     identity |= {name: getattr(config, name) for name in OWN[config.method]}
     notes = {"data": source.name, "licence": source.licence}
     return RunDir.create(config.out, identity, **notes, options=recorded_options(config))
-
-
-def _index(sets: Sequence[Source], n: int) -> EvaluationIndex | None:
-    texts = (text for one in sets for text in evaluation_texts(one))
-    return EvaluationIndex(texts, n=n) if sets else None
 
 
 # --- rounds ---------------------------------------------------------------------------------------
@@ -167,30 +162,23 @@ def _published(run: RunDir, config: SynthesizeConfig) -> Iterator[None]:
 
 
 def _counts(run: RunDir, config: SynthesizeConfig) -> dict[str, Any]:
-    left_out: Counter[str] = Counter()
-    kept: list[str] = []
-    without_reply = 0
-    for row in outcomes(run, config.number):
-        if row.reason is None:
-            kept.append(row.own_id)
-        else:
-            left_out[row.reason] += 1
-            without_reply += row.reason in NO_REPLY
+    kept, left_out = counted(run, config.number)
     instructions = len(set(kept))
-    evolves = config.method == "evol"
+    missing = config.number - instructions
+    if config.method == "evol":
+        missing = sum(left_out[reason] for reason in NO_REPLY)
     return {
         "rounds": len(rounds(run)) - 1,
         "instructions": instructions,
         "rows": len(kept),
         "left_out": dict(sorted(left_out.items())),
-        "missing": without_reply if evolves else config.number - instructions,
+        "missing": missing,
     }
 
 
 def _finished(config: SynthesizeConfig, job: Job, seeds: Seeds, intake: Intake) -> SynthesizeResult:
     write_unused(job.run.path, intake)
-    for note in unused_notes(intake.counts(), f"{job.run.path}/"):
-        say(note)
+    say_unused(intake.counts(), f"{job.run.path}/")
     if seeds.duplicates:
         say(f"note: {seeds.duplicates} seeds repeat others")
     counts, asker = _counts(job.run, config), job.asker

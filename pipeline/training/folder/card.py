@@ -47,17 +47,21 @@ PREFERENCE = {
 def model_card(manifest: Mapping[str, Any]) -> str:
     """The README of a trained model, from its training.json."""
     result, settings, model = manifest["result"], manifest["settings"], manifest["model"]
+    read, curve, dropped = manifest["rows"]["input"], result["train_loss"], result["dropped"]
     facts = {
         "base model": f"`{model}`",
         **{str(name): f"`{value}`" for name, value in manifest["source"].items()},
         "data fingerprint": f"`{manifest['data']}`",
         "records trained on": result["rows"],
         "of all, cut": f"{result['cut']} at {result['max_length']} tokens",
-        "input rows not used": _not_used(manifest["rows"]["input"]),
-        "records dropped": _counts(result["dropped"]),
+        "input rows not used": f"{read['duplicates'] + read['rejected']} of {read['rows']}",
+        "records dropped": ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
+        or "none",
         "prompt template": f"`{manifest['template']}`",
         "steps": result["steps"],
-        "training loss, first and last step": _ends(result["train_loss"]),
+        "training loss, first and last step": f"{curve[0][1]:.4f}, {curve[-1][1]:.4f}"
+        if curve
+        else "no step",
         **_measured(manifest),
     }
     front = ["library_name: transformers", "pipeline_tag: text-generation"]
@@ -74,18 +78,6 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         **(PREFERENCE if "preference" in manifest else SFT),
         settings="\n".join(chosen),
     )
-
-
-def _not_used(counts: Mapping[str, int]) -> str:
-    return f"{counts['duplicates'] + counts['rejected']} of {counts['rows']}"
-
-
-def _counts(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
-
-
-def _ends(curve: Any) -> str:
-    return f"{curve[0][1]:.4f}, {curve[-1][1]:.4f}" if curve else "no step"
 
 
 def _measured(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...base.files import write_json
+from ...base.files import sync, write_json
 from ...base.foreign_json import read_object
 from ...errors import CurateError
 
@@ -29,7 +29,8 @@ def check_claim(folder: Path, identity: Mapping[str, Any]) -> None:
     One that has left neither a checkpoint nor a result holds nothing that could be spoilt.
     """
     held = read_json(folder / CLAIM)
-    if held is None and folder.exists() and not _is_free(folder):
+    free = folder.is_dir() and all(path.name.startswith(".lock") for path in folder.iterdir())
+    if held is None and folder.exists() and not free:
         raise CurateError(f"{folder} holds something else than a training: give another --out")
     if last_complete(folder / CHECKPOINTS) is None and not (folder / MANIFEST).exists():
         return
@@ -46,10 +47,6 @@ def check_claim(folder: Path, identity: Mapping[str, Any]) -> None:
                 f"{folder} holds a training with {name} = {held.get(name)!r}, not {value!r}: "
                 "give another --out, or the same settings again"
             )
-
-
-def _is_free(folder: Path) -> bool:
-    return folder.is_dir() and all(path.name.startswith(".lock") for path in folder.iterdir())
 
 
 def claim(folder: Path, identity: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
@@ -73,7 +70,7 @@ def seal(folder: Path) -> None:
     """Flush every file, then note their sizes, so that a folder that was cut can be told."""
     sizes = _sizes(folder)
     for name in sizes:
-        _flush(folder / name)
+        sync(folder / name)
     write_json(folder / SEAL, sizes)
 
 
@@ -108,7 +105,7 @@ def publish_checkpoint(staged: Path, folder: Path) -> None:
     if target.exists():  # damaged, or training would have gone on from it
         shutil.rmtree(target)
     staged.replace(target)
-    _flush(folder)
+    sync(folder)
     for _, path in _numbered(folder)[:-KEPT]:
         shutil.rmtree(path)
 
@@ -132,14 +129,14 @@ def disk_errors(place: Path) -> Iterator[None]:
 def publish_files(staged: Path, folder: Path) -> None:
     """Move everything in `staged` into `folder`, replacing what has the same name."""
     for name in _sizes(staged):
-        _flush(staged / name)
+        sync(staged / name)
     for path in sorted(staged.iterdir()):
         target = folder / path.name
         if target.is_dir():
             shutil.rmtree(target)
         path.replace(target)
     staged.rmdir()
-    _flush(folder)
+    sync(folder)
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
@@ -150,11 +147,3 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 def _sizes(folder: Path) -> dict[str, int]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL)
     return {str(path.relative_to(folder)): path.stat().st_size for path in files}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

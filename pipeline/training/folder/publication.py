@@ -4,11 +4,9 @@ Shared by all stages that train.
 """
 
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from ...config import recorded_options
 from ...inputs.model_files import revision_of
 from ...inputs.remote.hub import hub_token, push_folder
 from ...method.statistics.compression import bits_per_character
+from ...runs.directory import versions
 from ...runs.lock import run_lock
 from ..job import Job, Training
 from ..rows import TrainingData
@@ -25,8 +24,6 @@ from .card import model_card
 from .checkpoints import MANIFEST, STAGED, check_claim, claim, disk_errors, publish_files, read_json
 from .loss_curve import COLUMNS, PREFERENCE_COLUMNS, Curve, loss_curve, write_curve
 from .saving import save_trained
-
-LIBRARIES = ("curate-reflection", "torch", "transformers", "trl", "accelerate", "datasets", "peft")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +162,7 @@ def _manifest(job: Job, result: TrainingResult, about: Mapping[str, Any]) -> dic
         "settings": {**asdict(job.recipe), "bf16": job.bf16},
         "data": job.data.fingerprint,
         "result": {**asdict(result), "out": str(result.out)},
-        "versions": _versions(),
+        "versions": versions("accelerate", "peft"),
     }
 
 
@@ -173,14 +170,3 @@ def _result_from(manifest: Mapping[str, Any], out: Path) -> TrainingResult:
     result = dict(manifest["result"])
     result["train_loss"] = tuple((step, loss) for step, loss in result["train_loss"])
     return TrainingResult(**{**result, "out": out, "already_trained": True})
-
-
-def _versions() -> dict[str, str]:
-    """Python and the libraries that training stands on, where installed."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -143,24 +143,24 @@ def _data_set(job: Job, alignment: Alignment) -> Any:
     from datasets import Dataset
 
     if alignment.loss.unpaired:
-        return Dataset.from_list(_unpaired_rows(job, alignment))
-    pairs = job.data.rows
-    rows = [
-        {"prompt_ids": p.prompt_ids, "chosen_ids": p.chosen_ids, "rejected_ids": p.rejected_ids}
-        for p in pairs
-    ]
+        rows, names = _unpaired_rows(job), {"completion_ids": "ref_logps"}
+        names["KL_completion_ids"] = "ref_KL_logps"
+    else:
+        names = {"chosen_ids": "ref_chosen_logps", "rejected_ids": "ref_rejected_logps"}
+        rows = [
+            {name: getattr(row, name) for name in ("prompt_ids", *names)} for row in job.data.rows
+        ]
     if alignment.trust_region is None:
-        both = [(p.prompt_ids, ids) for p in pairs for ids in (p.chosen_ids, p.rejected_ids)]
-        known = _known(job, alignment, both)
-        for row, chosen, rejected in zip(rows, known[::2], known[1::2], strict=True):
-            row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        answers = [(row["prompt_ids"], row[name]) for row in rows for name in names]
+        known = iter(_known(job, alignment, answers))
+        rows = [{**row, **{column: next(known) for column in names.values()}} for row in rows]
     return Dataset.from_list(rows)
 
 
-def _unpaired_rows(job: Job, alignment: Alignment) -> list[dict[str, Any]]:
+def _unpaired_rows(job: Job) -> list[dict[str, Any]]:
     recipe = job.recipe
     others = answers_elsewhere(job.data.rows, max_length=recipe.row_tokens, seed=recipe.seed)
-    rows = [
+    return [
         {
             "prompt_ids": pair.prompt_ids,
             "completion_ids": ids,
@@ -170,13 +170,6 @@ def _unpaired_rows(job: Job, alignment: Alignment) -> list[dict[str, Any]]:
         for pair, partners in zip(job.data.rows, others, strict=True)
         for ids, elsewhere in zip((pair.chosen_ids, pair.rejected_ids), partners, strict=True)
     ]
-    if alignment.trust_region is None:
-        names = ("completion_ids", "KL_completion_ids")
-        both = [(row["prompt_ids"], row[name]) for row in rows for name in names]
-        known = _known(job, alignment, both)
-        for row, own, elsewhere in zip(rows, known[::2], known[1::2], strict=True):
-            row |= {"ref_logps": own, "ref_KL_logps": elsewhere}
-    return rows
 
 
 def _known(job: Job, alignment: Alignment, answers: list[Answer]) -> list[float]:

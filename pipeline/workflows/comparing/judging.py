@@ -9,6 +9,7 @@ from typing import Any
 
 from ...base.files import write_text
 from ...base.progress import say
+from ...base.tables import aligned, shown
 from ...config import GenerateConfig, InputConfig, JudgeConfig, ModelConfig, PairwiseConfig
 from ...errors import CurateError
 from ...inputs.evaluation.questions import Question, read_questions
@@ -65,18 +66,16 @@ def checked_questions(config: PairwiseConfig, held_out: list[Example], source: s
     """What will be asked; what is wrong with it or the judge's options is told before training."""
     check_model(config.judge)
     if config.questions is None:
-        return _distinct(source, [_of_example(example) for example in held_out])
+        asked = [
+            Question(id=one.id, turns=(one.instruction,), input=one.input, system=one.system)
+            for one in held_out
+        ]
+        return _distinct(source, asked)
     data, intake = open_source(config.questions), Intake()
     found = read_questions(data, InputConfig(data=config.questions), intake)
     if intake.num_rejected:
         say(f"note: {intake.num_rejected} rows of {config.questions} ask nothing")
     return _distinct(data.name, found)
-
-
-def _of_example(example: Example) -> Question:
-    return Question(
-        id=example.id, turns=(example.instruction,), input=example.input, system=example.system
-    )
 
 
 def _distinct(source: str, questions: Sequence[Question]) -> Questions:
@@ -219,11 +218,11 @@ def judgement_lines(found: Judgement) -> Iterator[str]:
     )
     yield "winning score: (wins - losses) / all + 1; 95 % interval: bootstrap over the questions"
     yield ""
-    yield f"{'trained on':12}{'wins':>6}{'ties':>6}{'losses':>8}{'score':>8}  95 %"
+    rows = [["trained on", "wins", "ties", "losses", "score"]]
     for name, row in found.sets.items():
-        score = "-" if row.winning_score is None else f"{row.winning_score:.3f}"
-        ends = f"{row.interval[0]:.3f} to {row.interval[1]:.3f}" if row.interval else ""
-        yield f"{name:12}{row.wins:6}{row.ties:6}{row.losses:8}{score:>8}  {ends}".rstrip()
+        counts = map(str, (row.wins, row.ties, row.losses))
+        rows.append([name, *counts, shown(row.winning_score, ".3f", row.interval)])
+    yield from aligned(rows)
     for name, row in found.sets.items():
         if row.unanswered:
             yield f"{name}: {row.unanswered} questions without both answers"

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...base.tables import aligned
 from ...config.alignment import AlignConfig, LossName, PreferenceRecipe
-from ...config.comparison import CompareConfig, PairTrainingConfig
+from ...config.comparison import PairTrainingConfig
 from ...config.training import FinetuneConfig, Recipe
 from ...method.statistics.intervals import Interval, t_interval
-from ...stages.aligning import PairInput, align_pairs, pair_job
+from ...stages.aligning import align_pairs, pair_job
 from ...training.folder.loss_curve import Curve, read_curve
 from ...training.folder.publication import TrainingResult
 from ...training.job import Job
 from ...training.launch import without_library_output
 from ...training.preference.reference import Reference, log_probabilities
-from ...training.rows import Records
+from ...training.preparation import RecordSource
+from ...training.rows import Record
 from .training_sets import PairPool, longer_chosen
 
 Trained = Mapping[tuple[str, int], TrainingResult]
@@ -67,24 +69,6 @@ class PairComparison:
     curves: dict[str, Curve]
 
 
-def train_on_pairs(
-    config: FinetuneConfig,
-    options: PairTrainingConfig,
-    pool: PairPool,
-    name: str,
-    *,
-    origin: Mapping[str, str],
-    held_out: Records,
-) -> TrainingResult:
-    """Train with the loss that the name says; `held_out` are measured as in fine-tuning."""
-    pairs = longer_chosen(pool.training) if name == BY_LENGTH else pool.training
-    return align_pairs(
-        _align_config(config, options, LOSSES[name]),
-        PairInput(pairs=pairs, origin={**origin, "pairs": pool.source}, held_out=held_out),
-        title=f"{name}, seed {config.seed}",
-    )
-
-
 def _align_config(
     config: FinetuneConfig, options: PairTrainingConfig, loss: LossName
 ) -> AlignConfig:
@@ -105,27 +89,74 @@ def _align_config(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOutPairs:
-    """The pairs to measure on as token rows, and their log-probabilities before training."""
+class PairTrainings:
+    """Trains on pairs, and measures all models on the held-out ones.
 
+    `job` has these as token rows, `before` their log-probabilities before training.
+    """
+
+    options: PairTrainingConfig
+    pool: PairPool
     job: Job
     before: Values
 
     @classmethod
     def of(
         cls, config: FinetuneConfig, options: PairTrainingConfig, pool: PairPool
-    ) -> "HeldOutPairs":
+    ) -> "PairTrainings":
         """Tokenise, and score with the model that is to be trained."""
         folder = config.out / "held-out-pairs"
         align = _align_config(replace(config, out=folder), options, "dpo")
         with without_library_output():
-            job, _ = pair_job(align, PairInput(pairs=pool.held_out, origin={}))
-            return cls(job=job, before=_scored(job, align.model, align.revision, "untrained"))
+            job = pair_job(align, RecordSource(records=pool.held_out))
+            before = _scored(job, align.model, align.revision, "untrained")
+        return cls(options=options, pool=pool, job=job, before=before)
 
-    def after(self, trained: Path) -> Values:
-        """Their log-probabilities under a trained model; what was computed before is read."""
+    def train(
+        self,
+        config: FinetuneConfig,
+        name: str,
+        *,
+        origin: Mapping[str, str],
+        held_out: RecordSource[Record],
+    ) -> TrainingResult:
+        """Train with the loss that the name says; `held_out` are measured as in fine-tuning."""
+        training = self.pool.training
+        pairs = longer_chosen(training) if name == BY_LENGTH else training
+        return align_pairs(
+            _align_config(config, self.options, LOSSES[name]),
+            RecordSource(records=pairs, origin={**origin, "pairs": self.pool.source}),
+            held_out=held_out,
+            title=f"{name}, seed {config.seed}",
+        )
+
+    def compared(self, trained: Trained, seeds: Sequence[int]) -> PairComparison:
+        """Measure all models, and take the curves of those trained on pairs."""
+        names = dict.fromkeys(name for name, _ in trained)
+        folders = {name: [trained[name, seed].out for seed in seeds] for name in names}
+        measured = {name: [*map(self._measures, found)] for name, found in folders.items()}
+        by_length, training = measured.get(BY_LENGTH), self.pool.training
+        return PairComparison(
+            pairs=self.pool.source,
+            rows=len(training),
+            chosen_longer=sum(len(pair.chosen) > len(pair.rejected) for pair in training),
+            held_out_rows=len(self.before),
+            learning_rate=self.job.recipe.learning_rate,
+            untrained=_absolute(self.before),
+            sets={
+                name: _over_seeds(found, None if name == BY_LENGTH else by_length)
+                for name, found in measured.items()
+            },
+            curves={n: _mean_curve([*map(read_curve, folders[n])]) for n in names if n in LOSSES},
+        )
+
+    def _measures(self, trained: Path) -> dict[str, float]:
+        """Of one model; log-probabilities that were computed before are read."""
         with without_library_output():
-            return _scored(self.job, str(trained), None, trained.name)
+            now = _scored(self.job, str(trained), None, trained.name)
+        gains = np.diff(self.before - now).ravel()  # D of each pair
+        relative = {"reward_accuracy": float((gains > 0).mean()), "margin": float(gains.mean())}
+        return _absolute(now) | relative
 
 
 def _scored(job: Job, model: str, revision: str | None, name: str) -> Values:
@@ -133,42 +164,6 @@ def _scored(job: Job, model: str, revision: str | None, name: str) -> Values:
     answers = [(row.prompt_ids, getattr(row, side)) for row in job.data.rows for side in sides]
     place, reference = replace(job, out=job.out / name), Reference.of(model, revision)
     return np.array(log_probabilities(place, reference, answers, title=name)).reshape(-1, 2)
-
-
-def compare_pairs(
-    config: CompareConfig, pool: PairPool, held_out: HeldOutPairs, trained: Trained
-) -> PairComparison:
-    """Measure all models on the held-out pairs, and take the curves of those trained on pairs."""
-    before = held_out.before
-    names = dict.fromkeys(name for name, _ in trained)
-    measured = {
-        name: [_measures(held_out.after(trained[name, seed].out), before) for seed in config.seeds]
-        for name in names
-    }
-    by_length = measured.get(BY_LENGTH)
-    return PairComparison(
-        pairs=pool.source,
-        rows=len(pool.training),
-        chosen_longer=sum(len(pair.chosen) > len(pair.rejected) for pair in pool.training),
-        held_out_rows=len(before),
-        learning_rate=held_out.job.recipe.learning_rate,
-        untrained=_absolute(before),
-        sets={
-            name: _over_seeds(found, None if name == BY_LENGTH else by_length)
-            for name, found in measured.items()
-        },
-        curves={
-            name: _mean_curve([read_curve(trained[name, seed].out) for seed in config.seeds])
-            for name in names
-            if name in LOSSES
-        },
-    )
-
-
-def _measures(now: Values, before: Values) -> dict[str, float]:
-    gains = np.diff(before - now).ravel()  # D of each pair
-    relative = {"reward_accuracy": float((gains > 0).mean()), "margin": float(gains.mean())}
-    return _absolute(now) | relative
 
 
 def _absolute(now: Values) -> dict[str, float]:
@@ -216,27 +211,27 @@ def pair_lines(found: PairComparison) -> Iterator[str]:
         "the same seed; the intervals, over the seeds, do not cover which pairs are held out"
     )
     yield ""
-    form = "{:12}{:>7}{:>8}  {:16}{:>12}  {:18}{:>9}  {:20}{:>9}{:>9}"
-    head = ("c > r", "D > 0", "95 %", "difference", "95 %", "D", "95 %", "c", "r")
-    yield form.format("trained on", *head).rstrip()
     start = found.untrained
-    ends = (f"{start[f'{side}_log_probability']:.2f}" for side in ("chosen", "rejected"))
-    ranking = f"{start['ranking_accuracy']:.3f}"
-    yield form.format("nothing", ranking, *[""] * 6, *ends).rstrip()
+    chosen, rejected = (start[f"{side}_log_probability"] for side in ("chosen", "rejected"))
+    rows = [
+        ("trained on", "c > r", "D > 0", "95 %", "difference", "95 %", "D", "95 %", "c", "r"),
+        (
+            "nothing",
+            f"{start['ranking_accuracy']:.3f}",
+            *[""] * 6,
+            f"{chosen:.2f}",
+            f"{rejected:.2f}",
+        ),
+    ]
     for name, row in found.sets.items():
-        difference = f"{row.difference.mean:+.3f}" if row.difference else ""
-        yield form.format(
-            name,
-            f"{row.ranking_accuracy.mean:.3f}",
-            f"{row.reward_accuracy.mean:.3f}",
-            row.reward_accuracy.bounds(".3f"),
-            difference,
-            row.difference.bounds("+.3f") if row.difference else "",
-            f"{row.margin.mean:+.3f}",
-            row.margin.bounds("+.3f"),
+        difference = row.difference.cells("+.3f") if row.difference else ("", "")
+        ends = (
             f"{row.chosen_log_probability.mean:.2f}",
             f"{row.rejected_log_probability.mean:.2f}",
-        ).rstrip()
+        )
+        accuracies = (f"{row.ranking_accuracy.mean:.3f}", *row.reward_accuracy.cells(".3f"))
+        rows.append((name, *accuracies, *difference, *row.margin.cells("+.3f"), *ends))
+    yield from aligned(rows)
     yield from _curve_lines(found.curves)
 
 

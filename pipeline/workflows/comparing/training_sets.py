@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...base.progress import say
+from ...config import InputConfig
 from ...errors import CurateError
 from ...inputs.ingest import Intake
 from ...inputs.pairs import read_pairs
@@ -25,7 +26,8 @@ from ...records import Candidate, CandidateKind, Example, user_turn
 from ...runs.directory import RunDir
 from ...runs.published.arrow_set import read_rows
 from ...runs.published.baselines import MOST_APART
-from ...training.rows import Records
+from ...stages.finetuning import data_set
+from ...training.rows import Records, as_example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,21 @@ def _chosen(pool: Pool, name: str, seed: int) -> dict[str, CandidateKind]:
     return dict.fromkeys(ids, "original")
 
 
+def held_out_records(
+    run: RunDir, data: str | None, part: float
+) -> tuple[str, list[Example], set[str]]:
+    """What the loss is measured on, and the run's records that none may train on for that."""
+    if data is None:
+        held_out = split_off(run, part)
+        return "originals of the run, held out", held_out, {example.id for example in held_out}
+    read = data_set(InputConfig(data=data))
+    records = list(map(as_example, read.records))
+    held = asking(run, {user_turn(example.instruction, example.input) for example in records})
+    if held:
+        say(f"note: {len(held)} records ask what a held-out one asks; no set has them")
+    return data, records, held
+
+
 def split_off(run: RunDir, part: float) -> list[Example]:
     """Originals to hold out, always the same: below 1 a part of all, else a number."""
     ids = [candidate.id for candidate in _valid(run) if candidate.candidate == "original"]
@@ -151,7 +168,6 @@ class PairPool:
     """
 
     source: str
-    fingerprint: str
     training: Sequence[TextPair]
     held_out: Sequence[TextPair]
     held: frozenset[str]
@@ -177,7 +193,6 @@ def pair_pool(
         raise CurateError(f"every pair of {path} is held out: none is left to train on")
     return PairPool(
         source=source.name,
-        fingerprint=source.fingerprint,
         training=training,
         held_out=[pair for pair in pairs if pair.prompt.turn in turns],
         held=frozenset(ids | asking(run, turns)),

@@ -20,10 +20,9 @@ from ...runs.directory import RunDir
 from ...runs.loop import ANSWERS, MODEL, PAIRS, RATINGS, TRAINING, iteration_of
 from ...runs.published.pair_set import PairSet
 from .calling import Calls
-from .material import Material, write_prompts
+from .material import Material, samples_of, write_prompts
 from .mixing import write_training
 from .rewards import Program, rate_by_program, rate_by_scores, write_for_scoring
-from .sampled import samples_of
 
 _SHARED = ("preset", "weight_decay", "max_grad_norm", "per_device_batch_size", "max_length",
            "overlong", "seed", "gradient_checkpointing", "precision", "device", "lora_r",
@@ -45,11 +44,7 @@ class Loop:
     policy: Path
     template: str
     calls: Calls
-
-    @property
-    def material(self) -> Material:
-        """The files of the data."""
-        return Material(self.run)
+    material: Material
 
     def model(self, number: int) -> Path:
         """The folder of an iteration's model."""
@@ -229,8 +224,8 @@ def mix(loop: Loop, number: int) -> Entry:
     """Write what is trained on."""
     batch = loop.recipe.batch_size
     if loop.recipe.trains_on == "comparisons" and loop.config.batch_size is None:
-        most = _PER_DEMONSTRATION * loop.material.num_demonstrations()
-        batch = min(most, _MOST_COMPARISONS)
+        demonstrations = (loop.run.stage("data") or {})["demonstrations"]
+        batch = min(_PER_DEMONSTRATION * demonstrations, _MOST_COMPARISONS)
     return write_training(loop.run, loop.recipe, number, batch=batch, seed=loop.seed)
 
 

@@ -1,7 +1,6 @@
 """DATA and prompts -> what is fine-tuned on, demonstrated, answered, and held out."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,51 +12,33 @@ from ...base.foreign_json import parse_json
 from ...base.progress import say
 from ...config import ImproveConfig, InputConfig
 from ...errors import CurateError
-from ...inputs.evaluation.questions import Question, read_questions
+from ...inputs.evaluation.questions import read_questions
 from ...inputs.examples import read_examples
 from ...inputs.ingest import Intake
 from ...inputs.readers import Source, open_source
+from ...inputs.samples import read_samples
 from ...method.corpus.baseline_sampling import random_subset
 from ...method.loops.recipes import LoopRecipe
+from ...pair_records import Sample
 from ...records import Example, user_turn
 from ...runs.directory import RunDir, is_run
-from ...runs.importing import unused_notes
+from ...runs.importing import say_unused
 
 HELD_OUT_FROM = 10
 """Records of DATA from which a tenth is held out."""
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class Material:
     """The files of a loop's data."""
 
-    run: RunDir
-
-    @property
-    def tuning(self) -> Path:
-        """What the first fine-tuning is on."""
-        return self.run.path / "data" / "tuning.jsonl"
-
-    @property
-    def demonstrations(self) -> Path:
-        """All records that iterations may see."""
-        return self.run.path / "data" / "demonstrations.jsonl"
-
-    @property
-    def prompts(self) -> Path:
-        """What the iterations answer, a row a distinct text."""
-        return self.run.path / "data" / "prompts.jsonl"
-
-    @property
-    def held_out(self) -> Path:
-        """Records that no iteration sees; not there where none are held out."""
-        return self.run.path / "held_out" / "records.jsonl"
-
-    @property
-    def held_out_prompts(self) -> Path:
-        """Their distinct prompts."""
-        return self.run.path / "held_out" / "prompts.parquet"
+    def __init__(self, run: RunDir) -> None:
+        data, held_out = run.path / "data", run.path / "held_out"
+        self.tuning = data / "tuning.jsonl"  # what the first fine-tuning is on
+        self.demonstrations = data / "demonstrations.jsonl"  # all that iterations may see
+        self.prompts = data / "prompts.jsonl"  # what they answer, a row a distinct text
+        self.held_out = held_out / "records.jsonl"  # not there where none are held out
+        self.held_out_prompts = held_out / "prompts.parquet"  # the distinct ones of these
 
     def write(self, source: Source, config: ImproveConfig, recipe: LoopRecipe) -> Row:
         """Write all files; the counts. CurateError where nothing is left to learn from."""
@@ -99,9 +80,10 @@ class Material:
         Random(f"{seed}:prompts").shuffle(rows)
         return [rows[place % len(rows)] for place in range((number - 1) * take, number * take)]
 
-    def num_demonstrations(self) -> int:
-        """How many there are."""
-        return len(_read(self.demonstrations))
+
+def samples_of(path: str | Path) -> list[Sample]:
+    """The samples of a file, with their ratings if any; CurateError where it holds none."""
+    return list(read_samples(open_source(str(path)), InputConfig(data=str(path)), Intake()))
 
 
 def write_prompts(path: Path, rows: Sequence[Row]) -> None:
@@ -123,8 +105,7 @@ def _records(source: Source, columns: InputConfig) -> tuple[list[Example], Row]:
     """The records without earlier turns, and how many have some."""
     intake = Intake()
     found = list(read_examples(source, columns, intake))
-    for note in unused_notes(intake.counts(), ""):
-        say(note)
+    say_unused(intake.counts(), "")
     single = [one for one in found if not one.history]
     if len(single) < len(found):
         say(f"note: {len(found) - len(single)} records with earlier turns are left out")
@@ -170,11 +151,11 @@ def _prompts_from(name: str) -> list[Row]:
     data = f"{name}/instructions" if is_run(name) else name
     intake = Intake()
     found = read_questions(open_source(data), InputConfig(data=data), intake)
-    return [_question_row(one) for one in found if len(one.turns) == 1]
-
-
-def _question_row(one: Question) -> Row:
-    return {"id": one.id, "instruction": one.turns[0], "input": one.input, "system": one.system}
+    return [
+        {"id": one.id, "instruction": one.turns[0], "input": one.input, "system": one.system}
+        for one in found
+        if len(one.turns) == 1
+    ]
 
 
 def _prompts_of(records: Iterable[Example]) -> list[Row]:

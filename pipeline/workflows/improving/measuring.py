@@ -4,9 +4,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ...base.files import read_parquet, write_json
+from ...base.files import intact_parquet, write_json
 from ...config import ModelConfig
-from ...errors import CurateError
 from ...method.loops.measures import Measures, Wins, of_answers, of_samples
 from ...method.statistics.judge_exam import JudgeExam, judge_exam
 from ...method.statistics.judge_results import PairOutcome
@@ -14,7 +13,7 @@ from ...runs.directory import RunDir
 from ...runs.loop import ANSWERS, MEASURED, RATINGS, iteration_of
 from ...stages.judging import recompute
 from .iteration import Loop, answer, judge_options, own_judge, rate_by_rubric
-from .sampled import samples_of
+from .material import samples_of
 
 HELD_OUT_ANSWERS, SCORES = "held_out/answers.parquet", "held_out/scores.parquet"
 EXAM = "exam/rated.parquet"
@@ -79,11 +78,9 @@ def _on_held_out(loop: Loop, number: int) -> dict[str, Any]:
 
 def _loss(scores: Path) -> float | None:
     """The mean over all response tokens of NLL(y|T(x))."""
-    found = read_parquet(scores)
-    if found is None:
-        raise CurateError(f"{scores} is damaged: remove it and run the same command again")
-    rows = found[0].select(["nll_response_given_instruction", "num_response_tokens"]).to_pylist()
-    known = [row.values() for row in rows if None not in row.values()]
+    columns = ["nll_response_given_instruction", "num_response_tokens"]
+    table = intact_parquet(scores, columns, remedy="remove it and run the same command again")
+    known = [row.values() for row in table.to_pylist() if None not in row.values()]
     tokens = sum(number for _, number in known)
     return sum(nll * number for nll, number in known) / tokens if tokens else None
 

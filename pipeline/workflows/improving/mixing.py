@@ -15,7 +15,7 @@ from ...pair_records import PAIR_SCHEMA, Origin, Sample
 from ...runs.directory import RunDir
 from ...runs.loop import ANSWERS, PAIRS, TRAINING, iteration_of
 from ...runs.published.pair_set import PairSet
-from .sampled import samples_of
+from .material import samples_of
 
 COLUMNS = ("id", "prompt", "chosen", "rejected", "chosen_from", "rejected_from")
 SCHEMA = pa.schema(

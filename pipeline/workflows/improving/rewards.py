@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...base.files import read_parquet, write_json_lines
+from ...base.files import intact_parquet, write_json_lines
 from ...base.foreign_json import parse_json
 from ...base.progress import Progress
 from ...errors import CurateError
 from ...method.ifd import log_ratio
 from ...method.replies.endings import incomplete
 from ...pair_records import Sample
-from ...records import Score
+from ...records import Score, scores_from
 
 CUT = "the answer is not whole"
 _SHOWN = 60
@@ -149,12 +149,8 @@ def write_for_scoring(path: Path, samples: Sequence[Sample]) -> None:
 
 def rate_by_scores(scores: Path, samples: Sequence[Sample]) -> list[Sample]:
     """Minus the log of each answer's r-IFD, which is low where the answer tells its prompt."""
-    found = read_parquet(scores)
-    table = found[0] if found else None
-    if table is None:
-        raise CurateError(f"{scores} is damaged: remove it and run the same command again")
-    rows = table.select(list(Score.__slots__)).to_pylist()
-    known = {row["id"]: Score(**row) for row in rows}
+    table = intact_parquet(scores, remedy="remove it and run the same command again")
+    known = {score.id: score for score in scores_from(table)}
     return [_by_score(sample, known.get(key_of(sample))) for sample in samples]
 
 
