@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.training.loss_curve import read_curve
+from curate.pipeline.training.folder.loss_curve import read_curve
 
 
 @pytest.mark.parametrize("row", ["x,1.5", "1,2,3", "1," + "9" * 200_000], ids=["text", "3", "long"])
