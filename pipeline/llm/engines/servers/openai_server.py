@@ -146,7 +146,7 @@ class OpenAIEngine(Engine):
             return await self._attempt_at_v1(request, url)
         if cap == "max_tokens" and self._renames_cap(answer):
             return await self._attempt(request)
-        if _status(answer) in (400, 422):
+        if _status(answer) in (400, 422) or _is_page(answer):
             await self.flow.first_answer()
         raise self._problem(answer)
 
@@ -255,8 +255,7 @@ class OpenAIEngine(Engine):
         return Trouble(reason, kind, answer.retry_after)
 
     def _no_reply(self, answer: Answer, where: str) -> Trouble | CurateError:
-        html = answer.data is None and answer.text.lstrip()[:1] == "<"
-        if html and not self.flow.answered:
+        if _is_page(answer) and not (self.flow.answered or self.flow.proven):
             return CurateError(
                 f"{where} answers with a web page: it is not an OpenAI-compatible server, "
                 "or not its address (which often ends in /v1)"
@@ -278,6 +277,11 @@ def _is_completion(answer: Answer) -> bool:
     """Whether it holds a choice and no error, which gateways may send beside one."""
     data = answer.data or {}
     return answer.status == 200 and bool(data.get("choices")) and not data.get("error")
+
+
+def _is_page(answer: Answer) -> bool:
+    """Whether it is a web page that a server shows to anybody."""
+    return answer.status == 200 and answer.data is None and answer.text.lstrip()[:1] == "<"
 
 
 def _status(answer: Answer) -> int:

@@ -171,7 +171,7 @@ def test_an_interrupt_while_it_loads_ends_it(tmp_path: Path) -> None:
 
 PARENT = """
 import asyncio, json, sys
-from tests.llm.engines.test_vllm_server import VLLMEngine, request
+from tests.llm.engines.local.test_vllm_server import VLLMEngine, request
 async def run():
     teacher = VLLMEngine("m", ceiling=2, command=json.loads(sys.argv[1]))
     await teacher.ask(request())
@@ -186,7 +186,7 @@ def test_our_own_death_ends_the_server_and_its_children(tmp_path: Path) -> None:
     us = subprocess.Popen(
         [sys.executable, "-c", PARENT, json.dumps(stand_in(pids))],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
     )
     assert us.stdout is not None
     assert us.stdout.readline() == b"answered\n"

@@ -307,6 +307,18 @@ def test_a_bad_request_that_overtakes_the_first_answer_fails_alone() -> None:
     assert [type(one) for one in outcomes[1:]] == [Reply, Reply]
 
 
+def test_a_web_page_that_overtakes_the_first_answer_is_asked_again(quick: None) -> None:
+    pages = [html()]
+
+    def behaviour(received: Received) -> Answer:
+        return pages.pop() if received.prompt.endswith(" 0") and pages else slow(0.3)
+
+    with FaultyServer(behaviour) as server:
+        outcomes = ask(server.url, *map(request, range(3)), ceiling=3)
+    assert [type(one) for one in outcomes] == [Reply] * 3
+    assert len(server.requests) == 4
+
+
 def test_a_filtered_request_fails_alone_even_at_first() -> None:
     with FaultyServer(script(error(400, "filtered", code="content_filter"))) as server:
         first, second = ask(server.url, request(0), request(1), ceiling=1)
