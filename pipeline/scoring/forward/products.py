@@ -14,9 +14,12 @@ from torch.nn import functional
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`functional.linear`; of float32 rows [..., H] on a CPU by oneDNN.
 
-    There a row's bits do not depend on how many rows there are, from two on.
+    There a row's bits do not depend on how many rows there are, from two on. Quantised weights,
+    which are tensors of a kind of their own, compute their products themselves.
     """
-    if {rows.dtype, weight.dtype} != {torch.float32} or not (rows.is_cpu and _pays()):
+    plain = type(weight) in (Tensor, torch.nn.Parameter)
+    single = plain and rows.dtype == weight.dtype == torch.float32
+    if not (single and rows.is_cpu and _pays()):
         return functional.linear(rows, weight, bias)
     found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return found
@@ -37,7 +40,7 @@ def _forward(layer: Any, rows: Tensor, *, transposed: bool) -> Tensor:
 
 
 def _pays() -> bool:
-    """Whether torch has oneDNN, its product among it, and the processor is one that gains."""
+    """Whether torch has oneDNN, its product among it, and the processor AVX."""
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX")
     there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return wide and there and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,5 +1,7 @@
 """Matrix products on a CPU: torch's numbers, in bits that the number of rows does not change."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -26,6 +28,23 @@ def test_a_rows_bits_are_its_own(width: int, columns: int) -> None:
 def test_other_numbers_are_torchs(dtype: torch.dtype) -> None:
     rows, weight = torch.randn(64, 32).to(dtype), torch.randn(16, 32).to(dtype)
     assert torch.equal(linear(rows, weight), torch.nn.functional.linear(rows, weight))
+
+
+class Quantised(torch.Tensor):
+    """A weight that knows one product alone, as those of quantised models do."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == torch.ops.mkldnn._linear_pointwise:
+            raise NotImplementedError(func)
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+
+def test_quantised_weights_compute_their_products() -> None:
+    rows, weight = torch.randn(64, 32), torch.randn(16, 32)
+    found = linear(rows, weight.as_subclass(Quantised))
+    assert torch.equal(found, torch.nn.functional.linear(rows, weight))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
