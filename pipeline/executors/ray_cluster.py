@@ -241,7 +241,7 @@ class _Worker:
         place = int(batch["item"][0])
         item, begun = self.items[place], ray.get(self.begun.before.remote(place))
         with self.turns.turn(alone=begun > 0):
-            if begun == ATTEMPTS:
+            if begun >= ATTEMPTS:
                 error = f"{ATTEMPTS} workers died over {item}; what was finished is kept"
             else:
                 ray.get(self.begun.add.remote(place))
