@@ -426,7 +426,8 @@ def prefers(page, options, run, held):
     if not (folder / "manifest.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         pairs(run, out=folder)
-    rows, unseen = apart(load_from_disk(str(folder)).to_list(), options.held_out)
+    made = load_from_disk(str(folder)).to_list()
+    rows, unseen = apart(made, options.held_out)
     measured = {"nothing": [losses(options, options.student, held)]}
     started, trained = [], []
     for seed in SEEDS:
@@ -442,7 +443,7 @@ def prefers(page, options, run, held):
         trained.append(preference(options, dpo, unseen))
     page(
         "## Do the run's pairs help?", "",
-        f"{len(rows) + len(unseen)} pairs from the same run (`curate pairs`). SFT on the chosen responses of {options.pairs} of them, and DPO on the "
+        f"{len(made)} pairs from the same run (`curate pairs`). SFT on the chosen responses of {options.pairs} of them, and DPO on the "
         "same pairs from there (LoRA, learning rate 5e-5, beta 0.1, one epoch, 8 a step).",
     )  # fmt: skip
     report(page, held, measured, "SFT on chosen", {})
