@@ -85,6 +85,13 @@ def test_a_room_imports_from_floors_below_or_itself(path: Path) -> None:
         assert FLOORS[room] < FLOORS[own], f"{path}: {own} (floor {FLOORS[own]}) imports {name}"
 
 
+def test_the_files_that_the_house_names_are_there() -> None:
+    named = re.findall(r"`(\w+/[\w/]+\.py)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    there = [any((ROOT / base / path).is_file() for base in ("", "pipeline")) for path in named]
+    assert len(named) > 20
+    assert [path for path, found in zip(named, there, strict=True) if not found] == []
+
+
 def test_the_stages_meet_through_files_alone() -> None:
     for path in (ROOT / "pipeline" / "stages").rglob("*.py"):
         own = name_of(path).split(".")[3:4]
