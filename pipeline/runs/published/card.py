@@ -104,8 +104,8 @@ def _rows(run: RunDir) -> Iterator[str]:
     entry = run.stage("reflect") or run.stage("import") or {}
     if rows := entry.get("input"):
         yield (
-            f"- Rows: {rows['rows']} read, {rows['records']} records, {rows['duplicates']} "
-            f"duplicates, {rows['rejected']} unusable"
+            f"- Rows read: {rows['rows']}; records: {rows['records']}; duplicates: "
+            f"{rows['duplicates']}; unusable: {rows['rejected']}"
         )
 
 
