@@ -116,9 +116,10 @@ def _teacher(run: RunDir) -> Iterator[str]:
         return
     revision = f", revision `{identity['revision']}`" if identity.get("revision") else ""
     yield f"- Teacher, which rewrote: `{identity['teacher']}`{revision}"
+    seed = "no seed" if identity["seed"] is None else f"seed {identity['seed']}"
     yield (
         f"- Its prompts: version `{identity['prompts']}`, temperature {identity['temperature']}, "
-        f"seed {identity['seed']}, schedule `{identity['schedule']}`"
+        f"{seed}, schedule `{identity['schedule']}`"
     )
 
 
