@@ -30,7 +30,7 @@ def estimate(config: ImproveConfig) -> str:
     tokens += (recipe.iterations + 1) * held_out * config.max_tokens
     judged = recipe.iterations * ratings * config.judge.max_tokens
     least = recipe.min_pairs if config.stop == "worse" else 1
-    few = f"\nnote: the loop would stop at once: --min-pairs is {least}" if rows < least else ""
+    few = f"\nnote: too few pairs to train on: --min-pairs is {least}" if rows < least else ""
     return (
         f"iteration 0: {tuned:,} records to fine-tune on, {first:,} steps\n"
         f"each of {recipe.iterations} iterations: {answers:,} answers to {prompts:,} prompts, "
