@@ -66,8 +66,11 @@ def _score(config: configs.ScoreConfig) -> Output:
 
 @command(commands.finetune, "run --model STUDENT --out tuned --preset paper-7b", trains=True)
 def _finetune(config: configs.FinetuneConfig) -> Output:
+    from .pipeline.runs.directory import is_run
+
     result = commands.finetune(config)
-    return Output(result=result, lines=printing.trained(result), made=result.out)
+    made = result.out.parent if is_run(result.out.parent) else result.out
+    return Output(result=result, lines=printing.trained(result), made=made)
 
 
 @command(commands.run, "data.jsonl --out run --teacher TEACHER --student STUDENT")

@@ -223,6 +223,11 @@ BAD: list[tuple[str, int, str]] = [
     ("reflect none.jsonl --dry-run", 1, "no such file or folder"),
     # where to
     (f"reflect ok.jsonl {RECORDED}", 2, "--out is needed"),
+    (
+        "select ok.json --student STUDENT",
+        2,
+        "--out is needed: ok.json is .*nearest there is ok.jsonl",
+    ),
     ("score ok.jsonl --student STUDENT", 2, "Missing option .*'--out'"),
     (f"reflect ok.jsonl --out full {RECORDED}", 1, "full is not empty and no run of curate"),
     (f"reflect ok.jsonl --out empty.jsonl {RECORDED}", 1, "is a file, not a run directory"),

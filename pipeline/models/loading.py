@@ -116,7 +116,7 @@ def tokenizer_errors(name: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:300]
         raise CurateError(f"the tokenizer of {name!r} fails on a text: {reason}") from None
 
 
@@ -142,7 +142,7 @@ def _load(
     except CurateError:
         raise
     except Exception as error:  # noqa: BLE001 - foreign files raise all kinds, tokenizers' bare ones
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise CurateError(f"cannot load the {part} of {name!r}: {_advice(name)}{reason}") from None
 
 

@@ -108,10 +108,14 @@ def setting(value: Any) -> str:
 
     >>> setting([None, True, "a"])
     'not given, yes, a'
+    >>> setting([None, None])
+    'not given'
     """
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {setting(one)}" for name, one in value.items()) or "none"
     if isinstance(value, list | tuple):
+        if value and all(one is None for one in value):
+            return setting(None)
         return ", ".join(map(setting, value)) or "none"
     words = {None: "not given", True: "yes", False: "no"}
     return words[value] if value is None or isinstance(value, bool) else str(value)

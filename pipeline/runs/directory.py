@@ -22,7 +22,7 @@ from ..base.foreign_json import read_object
 from ..base.foreign_text import whole
 from ..base.nearest import nearest_path
 from ..base.processes.sharding import WHOLE, Share
-from ..errors import CurateError
+from ..errors import CurateError, UsageError
 from ..records import CANDIDATE_SCHEMA, Candidate, candidates_from, to_table
 from .lock import moved
 
@@ -44,6 +44,12 @@ def is_run(path: str | Path) -> bool:
             f"--out and --journal {path}/journal, which asks for no reply again"
         )
     return False
+
+
+def out_needed(data: str) -> UsageError:
+    """What to raise where the input is no run and no place for one was given."""
+    near = "" if exists(data) else nearest_path(data)
+    return UsageError(f"--out is needed: {whole(data)} is no run directory{whole(near)}")
 
 
 def _was_run(path: Path, config: Mapping[str, Any] | None) -> bool:

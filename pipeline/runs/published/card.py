@@ -104,8 +104,8 @@ def _rows(run: RunDir) -> Iterator[str]:
     entry = run.stage("reflect") or run.stage("import") or {}
     if rows := entry.get("input"):
         yield (
-            f"- Rows: {rows['rows']} read, {rows['records']} records, {rows['duplicates']} "
-            f"duplicates, {rows['rejected']} unusable"
+            f"- Rows read: {rows['rows']}; records: {rows['records']}; duplicates: "
+            f"{rows['duplicates']}; unusable: {rows['rejected']}"
         )
 
 
@@ -116,9 +116,10 @@ def _teacher(run: RunDir) -> Iterator[str]:
         return
     revision = f", revision `{identity['revision']}`" if identity.get("revision") else ""
     yield f"- Teacher, which rewrote: `{identity['teacher']}`{revision}"
+    seed = "no seed" if identity["seed"] is None else f"seed {identity['seed']}"
     yield (
         f"- Its prompts: version `{identity['prompts']}`, temperature {identity['temperature']}, "
-        f"seed {identity['seed']}, schedule `{identity['schedule']}`"
+        f"{seed}, schedule `{identity['schedule']}`"
     )
 
 

@@ -16,7 +16,7 @@ from ...inputs.examples import chunks
 from ...inputs.readers import open_source
 from ...method.solutions.accuracy import Solving, TaskAccuracy, by_task
 from ...records import typed
-from ...runs.directory import RunDir, is_run
+from ...runs.directory import RunDir, is_run, out_needed
 from ...runs.importing import SHARD
 from ...runs.lock import run_lock
 from ...runs.published.selected import FurtherTypes, columns_of, further, write_set
@@ -73,7 +73,7 @@ def check(config: CheckConfig) -> CheckResult:
             raise UsageError(f"{data} is a run: its verdicts go into it, leave --out away")
         return check_run(run, config.rules)
     if config.out is None:
-        raise UsageError("--out is needed: the run directory for the samples of a data set")
+        raise out_needed(data)
     source = open_source(data)
     columns = (config.input.instruction_column, config.input.input_column)
     identity = {

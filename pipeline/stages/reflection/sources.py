@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ...config import InputConfig, ReflectConfig, recorded_options
-from ...errors import CurateError, UsageError
+from ...errors import CurateError
 from ...inputs.examples import as_original, input_identity, read_examples
 from ...inputs.ingest import Intake
 from ...inputs.readers import Source, open_source
 from ...llm.protocol import Engine
 from ...records import Candidate
-from ...runs.directory import RunDir, is_run
+from ...runs.directory import RunDir, is_run, out_needed
 from ...runs.importing import originals_of
 from ...templates import teacher_prompts
 from .deduplication import Originals, without_duplicates
@@ -37,7 +37,7 @@ def prepare(config: ReflectConfig) -> Prepared:
     """Look at the input. Raises CurateError where it cannot be read or there is no place for it."""
     data, out = config.input.data, run_folder(config)
     if out is None:
-        raise UsageError("--out is needed: the input is no run directory")
+        raise out_needed(data)
     inside = is_run(data) and Path(data).resolve() == out.resolve()
     if inside and (run := RunDir.open(data)).stage("reflect") is not None:
         identity = run.config["identity"]

@@ -18,7 +18,7 @@ from ...inputs.examples import input_identity
 from ...inputs.readers import Source, open_source
 from ...method.corpus.decontamination import EvaluationIndex
 from ...runs.decisions import DecisionFiles
-from ...runs.directory import RunDir, is_run, selection_key
+from ...runs.directory import RunDir, is_run, out_needed, selection_key
 from ...runs.importing import SHARD, import_candidates, say_unused
 from ...runs.lock import run_lock, turn_lock
 from ...runs.published.baselines import baselines_of, write_baselines
@@ -96,7 +96,7 @@ def _opened(config: SelectConfig, shard_size: int) -> Iterator[tuple[RunDir, Sco
             raise UsageError("--limit goes with candidates; a run is selected from as a whole")
         run, source, identity = RunDir.open(data), None, None
     elif out is None:
-        raise UsageError("--out is needed: the input is no run directory")
+        raise out_needed(data)
     else:
         source = open_source(f"{data}/candidates" if is_run(data) else data)
         identity = checked(config, out)  # an unknown student must leave nothing behind

@@ -25,11 +25,11 @@ def estimate(config: SolveConfig) -> str:
     questions = sum(len(question_of(p)) for p in problems) * config.samples // LETTERS
     replies = calls * (ANSWER if config.strategy == "direct" else RATIONALE)
     lines = [
-        f"{len(problems)} problems, {calls} calls, about {shared + questions} prompt tokens and "
-        f"{replies} completion tokens (an estimate)",
-        f"about {shared} of the prompt tokens stand before the question in every request, "
-        f"{len(shots.drawn)} shots included, and are counted once: a server that caches prefixes "
-        f"computes them once; one that does not computes, or charges, {calls * shared + questions}",
+        f"{len(problems)} problems, {calls} calls, about {shared + questions:,} prompt tokens and "
+        f"{replies:,} completion tokens (an estimate)",
+        f"about {shared:,} of the prompt tokens stand before the question in every request, "
+        f"{len(shots.drawn)} shots included, and are counted once, as a server computes them that "
+        f"caches prefixes; one that does not computes, or charges, {calls * shared + questions:,}",
         f"left out: {left_out.among_shots} among the shots, {left_out.solved_before} solved "
         f"before, {intake.num_rejected} unusable rows",
     ]

@@ -121,12 +121,13 @@ def after_loop(path: str, best: str | None) -> Iterator[str]:
         yield _asking(best, f"{path}-answers.json")
 
 
-def after_instructions(path: str, *, answered: bool) -> str:
+def after_instructions(path: str, number: int, *, answered: bool) -> Iterator[str]:
     """Of new instructions: reflect on them with their answers, or have them answered."""
     made = f"{path}/instructions"
-    if not answered:
-        return _asking("MODEL", f"{path}-answers.jsonl", made)
-    return command_line("reflect", data=made, out=f"{path}-reflected", teacher="MODEL")
+    if number and answered:
+        yield command_line("reflect", data=made, out=f"{path}-reflected", teacher="MODEL")
+    elif number:
+        yield _asking("MODEL", f"{path}-answers.jsonl", made)
 
 
 def after_answers(path: Path, *, sampled: bool) -> str:

@@ -106,8 +106,8 @@ def _of_run(run: RunDir, path: str) -> RunStatus:
         stages = [synthesized(run, path, working=bool(working))]
         answered = bool(run.config["identity"].get("answers"))
         finished = stages[0].state == "finished"
-        after = after_instructions(path, answered=answered)
-        following = [after if finished else str(stages[0].command)]
+        after = after_instructions(path, stages[0].done, answered=answered)
+        following = after if finished else [str(stages[0].command)]
     elif holds_problems(run):
         made, *checked = solving(run, working)
         stages = [_again(run, path, made, []), *checked]

@@ -28,8 +28,8 @@ def _stage_in_words(stage: StageStatus) -> Iterator[str]:
     if stage.state != "finished":
         parts.append("an unknown number left" if stage.left is None else f"{stage.left:,} left")
     if stage.failed:
-        what = "replies that cannot be used" if stage.retryable else "failed"
-        parts.append(f"{stage.failed:,} {what}")
+        replies = f"replies that cannot be used: {stage.failed:,}"
+        parts.append(replies if stage.retryable else f"{stage.failed:,} failed")
     if stage.per_second:
         parts.append(rate_text(stage.per_second))
         if stage.left and stage.state == "running":

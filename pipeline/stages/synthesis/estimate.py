@@ -33,12 +33,13 @@ def estimate(config: SynthesizeConfig) -> str:
     settings = config.teacher
     budget = Budget(prices=model_prices(settings), sold=is_sold(settings), half=settings.batch_api)
     cost = budget.cost_text(budget.price(prompt, completion), digits=2)
+    about = "cost " if budget.sold else ""
     bound, more = (
         ("at most ", "") if config.method == "evol" else ("", "; what is left out costs more")
     )
     return (
-        f"{len(seeds)} seeds: {bound}{calls} calls, about {prompt} prompt tokens and {completion} "
-        f"completion tokens (an estimate), cost {cost}{more}"
+        f"{len(seeds)} seeds: {bound}{calls} calls, about {prompt:,} prompt tokens and "
+        f"{completion:,} completion tokens (an estimate), {about}{cost}{more}"
     )
 
 

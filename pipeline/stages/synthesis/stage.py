@@ -208,6 +208,6 @@ def lines(result: SynthesizeResult) -> Iterator[str]:
     counted = ", ".join(f"{number} {reason}" for reason, number in result.left_out.items())
     yield f"left out: {counted or 'none'}: {result.run / 'left_out'}"
     yield (
-        f"{result.asked} asked for, {result.reused} taken from the journal, {result.tokens[0]} "
-        f"prompt and {result.tokens[1]} completion tokens in all"
+        f"{result.asked} asked for, {result.reused} taken from the journal, {result.tokens[0]:,} "
+        f"prompt and {result.tokens[1]:,} completion tokens in all"
     )

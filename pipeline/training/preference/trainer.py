@@ -133,8 +133,8 @@ def _order(job: Job, alignment: Alignment, rows: int, per_device: int) -> FullRo
             f"{job.state.num_processes} processes: lower --per-device-batch-size"
         )
     if len(order) < rows:
-        say(f"note: {rows - len(order)} of {rows} rows, others in each epoch, are left out, for "
-            f"they fill no micro-batch of {size}")  # fmt: skip
+        say(f"note: each epoch leaves {rows - len(order)} of {rows} rows out, others each time: "
+            f"they do not fill a micro-batch of {size}")  # fmt: skip
     return order
 
 

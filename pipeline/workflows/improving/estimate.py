@@ -29,9 +29,13 @@ def estimate(config: ImproveConfig) -> str:
     tokens = recipe.iterations * answers * config.max_tokens
     tokens += (recipe.iterations + 1) * held_out * config.max_tokens
     judged = recipe.iterations * ratings * config.judge.max_tokens
+    least = recipe.min_pairs if config.stop == "worse" else 1
+    few = f"\nnote: too few pairs to train on: --min-pairs is {least}" if rows < least else ""
     return (
-        f"iteration 0: {tuned} records to fine-tune on, {first} steps; each of {recipe.iterations} "
-        f"iterations: {answers} answers to {prompts} prompts, {ratings} ratings, {pairs} pairs, "
-        f"{steps} steps; {held_out} held-out answers after each; in all {tokens} new tokens of "
-        f"answers and {judged} of ratings; all are ceilings"
+        f"iteration 0: {tuned:,} records to fine-tune on, {first:,} steps\n"
+        f"each of {recipe.iterations} iterations: {answers:,} answers to {prompts:,} prompts, "
+        f"{ratings:,} ratings, {pairs:,} pairs, {steps:,} steps\n"
+        f"after each, iteration 0 too: {held_out:,} held-out answers\n"
+        f"in all {tokens:,} new tokens of answers and {judged:,} of ratings\n"
+        f"none of these numbers is exceeded{few}"
     )

@@ -98,8 +98,9 @@ def test_of_a_file_of_answers_or_ratings_and_of_what_was_generated() -> None:
         after_answers(file, sampled=False),
         after_answers(Path("s.parquet"), sampled=True),
         after_judging(file) or "",
-        after_instructions("new", answered=True),
-        after_instructions("new", answered=False),
+        *after_instructions("new", 2, answered=True),
+        *after_instructions("new", 2, answered=False),
+        *after_instructions("new", 0, answered=True),
         *after_loop("loop", "loop/iterations/01/model"),
     ]
     assert [line.split()[1:3] for line in proposed] == [
