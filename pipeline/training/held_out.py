@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..base.progress import say
 from ..errors import CurateError
 from .folder.loss_curve import HELD_OUT
 from .job import Job, Training, TrainingProgress
@@ -92,6 +93,7 @@ def observer(job: Job, measured: Callable[[], float | None], training: Training)
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == 0:
                 measured()
+            _note_a_mere_warm_up(job, state.max_steps)
             known = [entry[HELD_OUT] for entry in state.log_history if HELD_OUT in entry]
             training.held_out_before = known[0] if known else None
             training.started = time.monotonic()
@@ -117,6 +119,16 @@ def observer(job: Job, measured: Callable[[], float | None], training: Training)
             training.seconds = time.monotonic() - training.started
 
     return Observer()
+
+
+def _note_a_mere_warm_up(job: Job, steps: int) -> None:
+    """Of a single step: the libraries round the part of it that warms up to a whole one."""
+    warms = job.recipe.warmup_ratio and job.recipe.scheduler != "constant"
+    if warms and steps == 1 and job.state.is_main_process:
+        say(
+            "note: the only step is the warm-up's, at a learning rate of 0, so that nothing is "
+            "trained: give --warmup-ratio 0, or more steps"
+        )
 
 
 def _check_finite(loss: float, step: int) -> None:

@@ -101,6 +101,16 @@ def plain_loop(
     return losses
 
 
+def test_a_single_step_that_only_warms_up_is_told(
+    byte_student: Path, tmp_path: Path, capfd: Any
+) -> None:
+    for ratio, told in ((0.03, True), (0.0, False)):
+        out = tmp_path / f"out-{ratio}"
+        result = train(config_of(byte_student, out, max_steps=1, warmup_ratio=ratio))
+        assert ("--warmup-ratio 0" in capfd.readouterr().err) is told
+        assert (result.held_out_before == result.held_out_after) is told
+
+
 Whole = tuple[TrainingResult, list[TrainingProgress]]
 
 
