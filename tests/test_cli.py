@@ -580,7 +580,7 @@ def test_run_passes_its_training_options_on(
         "--max-steps", "1", "--learning-rate", "0.001", "--batch-size", "2",
         "--finetune-max-length", "200", "--held-out-data", "ok.jsonl",
     )  # fmt: skip
-    assert done.code == 0 and "trained on 2 rows in 1 steps" in done.out, done
+    assert done.code == 0 and "trained on 2 rows in 1 step:" in done.out, done
     settings = json.loads((place / "run/model/training.json").read_text("utf-8"))["settings"]
     asked = {"max_steps": 1, "learning_rate": 0.001, "batch_size": 2, "max_length": 200}
     assert asked.items() <= settings.items() and settings["device"] == "cpu"

@@ -9,6 +9,11 @@ def shown(value: float | None, form: str, bounds: tuple[float, float] | None = N
     return f"{text} [95 %: {bounds[0]:{form}} to {bounds[1]:{form}}]" if bounds else text
 
 
+def many(number: int, thing: str, things: str | None = None) -> str:
+    """A number of things: `1 row`, `1,340 rows`."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
 def aligned(rows: Sequence[Sequence[str]], *, names: int = 1) -> Iterator[str]:
     """A line a row, in columns of one width: the first ones are names, the others numbers.
 

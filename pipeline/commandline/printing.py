@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..base.processes.sharding import WHOLE, Share
+from ..base.tables import many
 
 if TYPE_CHECKING:
     from ..stages.exporting.stage import ExportResult
@@ -68,19 +69,19 @@ def chosen(result: "SelectResult | ShareResult", share: Share) -> Iterator[str]:
 def scored(result: "ScoreResult") -> Iterator[str]:
     """How many rows have which status."""
     done = "already scored" if result.already_done else "scored"
-    yield f"{done} {result.rows:,} rows: {result.out}"
+    yield f"{done} {many(result.rows, 'row')}: {result.out}"
     yield counts("scores", result.statuses)
 
 
 def trained(result: "TrainingResult") -> Iterator[str]:
     """What was trained, and the held-out loss where it was measured."""
     done = "already trained" if result.already_trained else "trained"
-    yield f"{done} on {result.rows:,} rows in {result.steps:,} steps: {result.out}"
+    yield f"{done} on {many(result.rows, 'row')} in {many(result.steps, 'step')}: {result.out}"
     if result.pushed is not None:
         yield f"pushed: {result.pushed}"
     if result.held_out_before is not None:
         yield (
-            f"held-out loss (nats a response token, {result.held_out_rows} rows): "
+            f"held-out loss (nats a response token, {many(result.held_out_rows, 'row')}): "
             f"{result.held_out_before:.4f} before, {result.held_out_after:.4f} after"
         )
         yield (

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ..base.processes.sharding import WHOLE, Share
 from ..base.progress import Progress, say
+from ..base.tables import many
 from ..config import ModelConfig
 from ..errors import CurateError
 from ..records import REFLECTIONS
@@ -79,7 +80,7 @@ class Job:
         self.folder = config.journal or run.path / "journal"
         journal = Journal(self.folder, run=id, model=engine.name)
         if len(journal):
-            say(f"taking up: the journal holds {len(journal)} replies")
+            say(f"taking up: the journal holds {many(len(journal), 'reply', 'replies')}")
             engine.expect_answers()
         engine = _batched(engine, config, journal, self.folder / "batches", run)
         self.asker = Asker(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ...base.tables import many
 from .measures import Measures
 
 LOSS = 1.05
@@ -23,8 +24,8 @@ def stop_before_training(now: Measures, *, min_pairs: int) -> str | None:
         )
     if (now.trained_on or 0) < max(min_pairs, 1):
         return (
-            f"iteration {now.iteration} has {now.trained_on or 0} pairs to train on, fewer than "
-            f"--min-pairs {max(min_pairs, 1)}"
+            f"iteration {now.iteration} has {many(now.trained_on or 0, 'pair')} to train on, fewer "
+            f"than --min-pairs {max(min_pairs, 1)}"
         )
     return None
 

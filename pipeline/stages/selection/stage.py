@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.progress import Progress, say
+from ...base.tables import many
 from ...config import SelectConfig, recorded_options
 from ...errors import CurateError, UsageError
 from ...inputs.evaluation.evaluation_sets import evaluation_texts, open_sets
@@ -142,7 +143,7 @@ def _select(run: RunDir, config: SelectConfig, identity: ScoringIdentity) -> Sel
     key = selection_key(identity.key, config.name)
     _say_if_replaced(run, key, settings)
     known = len(list(files.folder.glob("part-*.parquet")))
-    taken_up = f"; taking up the scores of {known} shards" if known else ""
+    taken_up = f"; taking up the scores of {many(known, 'shard')}" if known else ""
     say(f"scoring with {identity.in_words()}{taken_up}")
     with closing(ScoringEngine(config.scoring, identity)) as engine:
         decider = _decide(files, key, config, engine, _index(sets, config.ngram))

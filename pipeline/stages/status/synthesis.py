@@ -1,5 +1,6 @@
 """The stage of a run of `curate synthesize`."""
 
+from ...base.tables import many
 from ...runs.directory import RunDir
 from ...runs.instructions import ABOVE_NUMBER, counted, rounds
 from .stage_status import StageStatus, command_line, state_of
@@ -24,6 +25,6 @@ def synthesized(run: RunDir, path: str, *, working: bool) -> StageStatus:
         total=number,
         left=number - done,
         counts=dict(counts),
-        notes=(f"{max(len(rounds(run)) - 1, 0)} rounds",),
+        notes=(many(max(len(rounds(run)) - 1, 0), "round"),),
         command=command_line("synthesize", **{**run.config["options"], "out": path}),
     )

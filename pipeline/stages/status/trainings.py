@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...base.foreign_json import read_object
+from ...base.tables import many
 from ...runs.lock import holders
 from ...runs.shard_counts import RECENT, newest
 from ...training.folder.checkpoints import (
@@ -42,7 +43,7 @@ def training(folder: Path) -> StageStatus:
         return _by_checkpoints(known, complete_checkpoints(folder / CHECKPOINTS))
     steps, seconds = result["steps"], result["seconds"]
     rate = steps / seconds if seconds else None
-    rows = (f"{result['rows']:,} rows",)
+    rows = (many(result["rows"], "row"),)
     return replace(known, done=steps, total=steps, left=0, notes=rows, per_second=rate)
 
 

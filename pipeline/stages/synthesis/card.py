@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ...base.tables import many
 from ...runs.directory import RunDir
 from ...runs.published.card import OF_TEACHER, card, counts_table, noted, source_fact
 
@@ -29,7 +30,7 @@ def synthesis_card(run: RunDir, counts: Mapping[str, Any]) -> str:
         tags=("synthetic", "instruction-tuning"),
         facts=[source_fact(run, "Seeds"), *noted(identity, _ASKED)],
         what=[
-            f"{counts['instructions']} instructions in {counts['rounds']} rounds, "
+            f"{counts['instructions']} instructions in {many(counts['rounds'], 'round')}, "
             f"{counts['rows']} rows; the others are in `left_out/`, each with its reason.",
             "",
             *counts_table("left out because", counts["left_out"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.progress import Progress, say
+from ...base.tables import many
 from ...config import SynthesisMethod, SynthesizeConfig, recorded_options
 from ...inputs.evaluation.evaluation_sets import evaluation_texts, open_sets
 from ...inputs.examples import input_identity
@@ -200,8 +201,8 @@ def _finished(config: SynthesizeConfig, job: Job, seeds: Seeds, intake: Intake) 
 def lines(result: SynthesizeResult) -> Iterator[str]:
     """For people."""
     yield (
-        f"made {result.instructions} instructions of {result.seeds} seeds in {result.rounds} "
-        f"rounds: {result.run / 'instructions'}"
+        f"made {result.instructions} instructions of {result.seeds} seeds in "
+        f"{many(result.rounds, 'round')}: {result.run / 'instructions'}"
     )
     if result.rows > result.instructions:
         yield f"{result.rows} rows, one for each instance"
