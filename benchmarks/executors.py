@@ -47,7 +47,8 @@ def timed_worker(
     def work(shard: Path) -> None:
         begun, cpu = time.time(), time.process_time()
         fill(shard)
-        (log / shard.stem).write_text(f"{begun} {time.time()} {time.process_time() - cpu}")
+        ended = f"{time.time()} {os.getpid()} {cpu} {time.process_time()}"
+        (log / shard.stem).write_text(f"{begun} {ended}")
 
     return work
 
@@ -55,8 +56,12 @@ def timed_worker(
 def span(log: Path) -> Taken:
     """Seconds from the first shard's beginning to the last one's end, and of all processors."""
     times = [tuple(map(float, path.read_text().split())) for path in log.glob("part-*")]
-    begun, ended, cpu = zip(*times, strict=True)
-    return max(ended) - min(begun), sum(cpu)
+    begun, ended, workers, *_ = zip(*times, strict=True)
+    cpu = 0.0
+    for worker in set(workers):  # which has two shards in hand, so that their spans overlap
+        of_worker = [one for one in times if one[2] == worker]
+        cpu += max(one[4] for one in of_worker) - min(one[3] for one in of_worker)
+    return max(ended) - min(begun), cpu
 
 
 def split(data: Path, folder: Path, size: int) -> Any:
