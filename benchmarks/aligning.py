@@ -130,7 +130,7 @@ def train_for_memory(args, place):
         ours(args, student, place / "align", rows, clock())
     else:
         from curate.pipeline.config import InputConfig
-        from curate.pipeline.config.training import FinetuneConfig
+        from curate.pipeline.config.shared.training import FinetuneConfig
         from curate.pipeline.stages.finetuning import finetune_run
 
         at_once = args.batch * (2 if args.mode == "sft-twice" else 1)

@@ -85,7 +85,7 @@ def jobs(args, student):
     from accelerate import PartialState
 
     from curate.pipeline.config import InputConfig
-    from curate.pipeline.config.training import FinetuneConfig
+    from curate.pipeline.config.shared.training import FinetuneConfig
     from curate.pipeline.models.loading import load_tokenizer
     from curate.pipeline.scoring.tokens import Tokenization
     from curate.pipeline.stages.finetuning import data_set

@@ -15,7 +15,7 @@ import typer.testing
 from curate.cli import app
 from curate.pipeline.base.progress import inert, say
 from curate.pipeline.config import InputConfig, ModelConfig, recorded_options
-from curate.pipeline.config.training import FinetuneConfig
+from curate.pipeline.config.shared.training import FinetuneConfig
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.readers import open_source
 from curate.pipeline.llm.engines.local.continuous_batching import Settings, start_model

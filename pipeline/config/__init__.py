@@ -5,18 +5,25 @@ from .answers import AnswerFormat, GenerateConfig, JudgeConfig
 from .comparison import CompareConfig, PairTrainingConfig, PairwiseConfig, SetName
 from .evaluation import EvaluateConfig
 from .improvement import ImproveConfig
-from .inputs import InputConfig
-from .models import EngineName, ModelConfig, Role
 from .options.flat import configured
 from .options.recording import command_words, recorded_options
 from .preferences import PairsConfig
 from .reading import ExplainConfig, ExportConfig, ExportFormat, ReportConfig, StatusConfig
 from .reasoning import BpcConfig, CheckConfig, CheckerName, CheckRules, SolveConfig, Strategy
 from .reflection import ReflectConfig, Schedule
-from .scoring import Dtype, DtypeOption, ScoreConfig, ScoringConfig, TemplateName, TokenizationName
 from .selection import RankBy, SelectConfig
+from .shared.inputs import InputConfig
+from .shared.models import EngineName, ModelConfig, Role
+from .shared.scoring import (
+    Dtype,
+    DtypeOption,
+    ScoreConfig,
+    ScoringConfig,
+    TemplateName,
+    TokenizationName,
+)
+from .shared.training import FinetuneConfig
 from .synthesis import SynthesisMethod, SynthesizeConfig
-from .training import FinetuneConfig
 from .whole import DemoConfig, RunConfig
 
 __all__ = [

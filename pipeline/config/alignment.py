@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from ..errors import UsageError
-from .inputs import out_option, push_option
 from .options.fields import check_fields, embedded, flag_of, option
-from .scoring import check_template
-from .training import PRESETS, Preset, Recipe
+from .shared.inputs import out_option, push_option
+from .shared.scoring import check_template
+from .shared.training import PRESETS, Preset, Recipe
 
 LossName = Literal["dpo", "dpo-norm", "ipo", "hinge", "cpo", "slic", "kto"]
 ReferenceUpdate = Literal["none", "soft", "hard"]

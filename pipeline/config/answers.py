@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
-from .inputs import InputConfig, out_option
-from .models import ModelConfig, asked_model
 from .options.fields import check_fields, embedded, option
-from .scoring import check_template
+from .shared.inputs import InputConfig, out_option
+from .shared.models import ModelConfig, asked_model
+from .shared.scoring import check_template
 
 AnswerFormat = Literal["alpaca_eval", "mt_bench", "jsonl"]
 JUDGE_TOKENS = 1024

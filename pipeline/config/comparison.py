@@ -6,10 +6,10 @@ from typing import Literal, get_args
 from ..base.processes.ranks import are_several
 from ..errors import UsageError
 from .answers import JUDGE_TOKENS
-from .inputs import run_argument, selections_option
-from .models import ModelConfig, asked_model
 from .options.fields import check_fields, embedded, option
-from .training import LARGEST_SEED, FinetuneConfig
+from .shared.inputs import run_argument, selections_option
+from .shared.models import ModelConfig, asked_model
+from .shared.training import LARGEST_SEED, FinetuneConfig
 
 SetName = Literal[
     "selected", "random", "length", "candidates", "all", "sft-chosen", "dpo", "cpo", "dpo-length"

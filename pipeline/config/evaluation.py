@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from .inputs import out_option
 from .options.fields import check_fields, option
-from .scoring import DtypeOption, device_option, dtype_option
+from .shared.inputs import out_option
+from .shared.scoring import DtypeOption, device_option, dtype_option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

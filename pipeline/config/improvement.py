@@ -7,10 +7,10 @@ from typing import Literal
 
 from ..errors import UsageError
 from .alignment import LossName, PreferenceRecipe
-from .inputs import InputConfig, out_option
-from .models import ModelConfig, asked_model
 from .options.fields import check_fields, embedded, option
-from .scoring import check_template
+from .shared.inputs import InputConfig, out_option
+from .shared.models import ModelConfig, asked_model
+from .shared.scoring import check_template
 
 RecipeName = Literal["self-rewarding", "ditto", "spin"]
 RewardName = Literal["self", "judge", "rifd", "command"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
-from .inputs import InputConfig, out_option
 from .options.fields import check_fields, embedded, option
+from .shared.inputs import InputConfig, out_option
 
 Choose = Literal["best-worst", "rso"]
 

@@ -4,8 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .inputs import out_option, push_option, run_argument, selection_option, selections_option
 from .options.fields import check_fields, option
+from .shared.inputs import (
+    out_option,
+    push_option,
+    run_argument,
+    selection_option,
+    selections_option,
+)
 
 ExportFormat = Literal["llama-factory", "axolotl", "trl", "jsonl"]
 

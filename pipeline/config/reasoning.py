@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
-from .inputs import LIMIT, InputConfig, out_option
-from .models import ModelConfig, asked_model
 from .options.fields import check_fields, embedded, option
-from .scoring import DtypeOption, TokenizationName, dtype_option
+from .shared.inputs import LIMIT, InputConfig, out_option
+from .shared.models import ModelConfig, asked_model
+from .shared.scoring import DtypeOption, TokenizationName, dtype_option
 
 CheckerName = Literal["auto", "choice", "word", "number", "math", "text"]
 Strategy = Literal["direct", "cot", "many-shot", "unsupervised", "pseudocode"]

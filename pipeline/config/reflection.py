@@ -6,9 +6,9 @@ from typing import Literal
 
 from ..base.processes.sharding import Share
 from ..errors import UsageError
-from .inputs import InputConfig, out_option, share_option
-from .models import ModelConfig, asked_model
 from .options.fields import check_fields, embedded, option
+from .shared.inputs import InputConfig, out_option, share_option
+from .shared.models import ModelConfig, asked_model
 
 Schedule = Literal["all", "selective"]
 Dedup = Literal["near", "exact", "off"]

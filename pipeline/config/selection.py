@@ -9,9 +9,9 @@ from typing import Literal
 from ..base.processes.sharding import Share
 from ..errors import UsageError
 from .comparison import SETS
-from .inputs import InputConfig, out_option, share_option
 from .options.fields import check_fields, embedded, option
-from .scoring import ScoringConfig
+from .shared.inputs import InputConfig, out_option, share_option
+from .shared.scoring import ScoringConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 RankBy = Literal["ifd", "rifd"]

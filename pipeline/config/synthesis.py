@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
-from .inputs import InputConfig, out_option
-from .models import ModelConfig, asked_model
 from .options.fields import check_fields, embedded, option
+from .shared.inputs import InputConfig, out_option
+from .shared.models import ModelConfig, asked_model
 
 SynthesisMethod = Literal["self-instruct", "evol"]
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .inputs import InputConfig, out_option
 from .options.fields import embedded, option
 from .reflection import ReflectConfig, Schedule
 from .selection import SelectConfig
-from .training import FinetuneConfig
+from .shared.inputs import InputConfig, out_option
+from .shared.training import FinetuneConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 from ..base.files import writable
 from ..base.progress import say
 from ..config import InputConfig
-from ..config.training import FinetuneConfig
+from ..config.shared.training import FinetuneConfig
 from ..inputs.examples import read_examples
 from ..inputs.ingest import Intake
 from ..inputs.model_files import revision_of, short_name

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.training import Recipe
+from ..config.shared.training import Recipe
 from .chat_template import Serving
 from .folder.checkpoints import CHECKPOINTS
 from .rows import TrainingData

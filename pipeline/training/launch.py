@@ -8,7 +8,7 @@ from pathlib import Path
 from ..base.foreign_json import parse_json
 from ..base.foreign_text import regular
 from ..base.processes.ranks import are_several, processes
-from ..config.training import Recipe
+from ..config.shared.training import Recipe
 from ..errors import CurateError, UsageError
 from ..models.loading import is_out_of_memory
 

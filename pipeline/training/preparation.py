@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from ..base.progress import Progress, say
 from ..config import AlignConfig
-from ..config.training import FREE, FinetuneConfig, Recipe
+from ..config.shared.training import FREE, FinetuneConfig, Recipe
 from ..errors import CurateError
 from ..inputs.ingest import Intake
 from ..models.devices import pick_dtype

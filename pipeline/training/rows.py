@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..config.training import LossOn, Overlong
+from ..config.shared.training import LossOn, Overlong
 from ..errors import CurateError
 from ..pair_records import Prompt
 from ..records import Example

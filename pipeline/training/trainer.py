@@ -6,7 +6,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from ..config.training import Recipe
+from ..config.shared.training import Recipe
 from ..errors import CurateError
 from ..models.loading import load_causal_lm, load_config, load_tokenizer
 from .folder.checkpoints import STAGED, disk_errors, last_complete, publish_checkpoint

@@ -15,7 +15,7 @@ from ..base.progress import say
 from ..base.tables import aligned
 from ..config import recorded_options
 from ..config.comparison import BASELINE, CompareConfig
-from ..config.training import FinetuneConfig
+from ..config.shared.training import FinetuneConfig
 from ..errors import CurateError
 from ..method.statistics.intervals import Interval, t_interval
 from ..runs.directory import RunDir

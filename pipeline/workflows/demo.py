@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import InputConfig, ModelConfig, ReflectConfig, ScoringConfig, SelectConfig
-from ..config.training import FinetuneConfig
+from ..config.shared.training import FinetuneConfig
 from ..runs.directory import RunDir
 from ..runs.published.arrow_set import read_rows
 from .run import RunResult, run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..base.progress import say
 from ..config import InputConfig, ReflectConfig, Schedule, SelectConfig
-from ..config.training import FinetuneConfig
+from ..config.shared.training import FinetuneConfig
 from ..scoring.identity import ScoringIdentity
 from ..stages.finetuning import finetune_run
 from ..stages.reflection.estimate import estimate

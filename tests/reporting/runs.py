@@ -14,7 +14,7 @@ from curate.pipeline.config import (
     ScoringConfig,
     SelectConfig,
 )
-from curate.pipeline.config.training import FinetuneConfig
+from curate.pipeline.config.shared.training import FinetuneConfig
 from curate.pipeline.runs.directory import RunDir
 from curate.pipeline.stages.finetuning import finetune_run
 from curate.pipeline.stages.pairs.stage import pairs

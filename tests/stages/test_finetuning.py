@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from curate.pipeline.config import InputConfig
-from curate.pipeline.config.training import Recipe
+from curate.pipeline.config.shared.training import Recipe
 from curate.pipeline.errors import CurateError
 from curate.pipeline.inputs.model_files import folder_hash
 from curate.pipeline.stages.finetuning import finetune_records, finetune_run, say_differences

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from curate.pipeline.config.training import FinetuneConfig
+from curate.pipeline.config.shared.training import FinetuneConfig
 from curate.pipeline.records import Example
 from curate.pipeline.scoring.tokens import Tokenization
 from curate.pipeline.stages.finetuning import finetune

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from curate.pipeline.config import AlignConfig, InputConfig
 from curate.pipeline.config.alignment import PreferenceRecipe
-from curate.pipeline.config.training import FinetuneConfig, Recipe
+from curate.pipeline.config.shared.training import FinetuneConfig, Recipe
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.stages.aligning import align
 from curate.pipeline.stages.finetuning import finetune_run

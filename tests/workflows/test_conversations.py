@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.pipeline.config import ExportConfig, InputConfig, SelectConfig
-from curate.pipeline.config.inputs import Turns
+from curate.pipeline.config.shared.inputs import Turns
 from curate.pipeline.runs.published.arrow_set import read_rows
 from curate.pipeline.stages.explaining import explain, in_words
 from curate.pipeline.stages.exporting.stage import export

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..training import Recipe
+from ..shared.training import Recipe
 from .fields import flag_of
 from .flat import Option, options_of
 

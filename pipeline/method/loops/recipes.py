@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from ...config.improvement import ImproveConfig, RecipeName, ReferenceChoice
-from ...config.training import Scheduler
+from ...config.shared.training import Scheduler
 
 PairKind = Literal["ratings", "demonstrations"]
 Mixture = Literal["this", "last two", "comparisons"]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...base.tables import aligned
 from ...config.alignment import AlignConfig, LossName, PreferenceRecipe
 from ...config.comparison import PairTrainingConfig
-from ...config.training import FinetuneConfig, Recipe
+from ...config.shared.training import FinetuneConfig, Recipe
 from ...method.statistics.intervals import Interval, t_interval
 from ...stages.aligning import align_pairs, pair_job
 from ...training.folder.loss_curve import Curve, read_curve

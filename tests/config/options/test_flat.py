@@ -21,7 +21,7 @@ from curate.pipeline.config import (
 from curate.pipeline.config.alignment import PreferenceRecipe
 from curate.pipeline.config.options.flat import options_of
 from curate.pipeline.config.options.recording import ARGUMENTS
-from curate.pipeline.config.training import PRESETS, FinetuneConfig, Recipe
+from curate.pipeline.config.shared.training import PRESETS, FinetuneConfig, Recipe
 from curate.pipeline.errors import UsageError
 
 CONFIGS = [found for found in vars(configurations).values() if is_dataclass(found)]

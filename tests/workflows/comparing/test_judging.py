@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from curate.pipeline.config import CompareConfig, ModelConfig, PairwiseConfig, SetName
-from curate.pipeline.config.training import FinetuneConfig
+from curate.pipeline.config.shared.training import FinetuneConfig
 from curate.pipeline.errors import BudgetReached, CurateError, UsageError
 from curate.pipeline.llm.budget import prompt_ceiling
 from curate.pipeline.stages.judging import recompute

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UsageError
-from .options.fields import check_fields, embedded, option
+from ...errors import UsageError
+from ..options.fields import check_fields, embedded, option
 
 EngineName = Literal["auto", "openai", "vllm", "transformers", "recorded"]
 Role = Literal["teacher", "judge", "model"]

@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..base.processes.sharding import WHOLE, Share, share_of
-from ..base.progress import say
-from .options.fields import check_fields, option
+from ...base.processes.sharding import WHOLE, Share, share_of
+from ...base.progress import say
+from ..options.fields import check_fields, option
 
 _NAMED = "what --name called it, or a folder's name in selected/"
 Turns = Literal["last", "all"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ..errors import UsageError
+from ...errors import UsageError
+from ..options.fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option, push_option, selection_option
-from .options.fields import check_fields, embedded, option
 from .scoring import check_template
 
 Preset = Literal["paper-7b", "paper-13b", "lora", "demo"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..errors import UsageError
+from ...errors import UsageError
+from ..options.fields import check_fields, embedded, option
 from .inputs import InputConfig, out_option
-from .options.fields import check_fields, embedded, option
 
 TemplateName = Literal["auto", "vicuna", "alpaca", "wizardlm", "chat"]
 """What `--template` takes beside a file; `auto` is `chat` where the tokenizer has one."""
