@@ -124,7 +124,7 @@ from curate.pipeline.errors import CurateError
 from curate.pipeline.stages.finetuning import finetune, finetune_run
 from curate.pipeline.config import AlignConfig, InputConfig, StatusConfig
 from curate.pipeline.config.alignment import PreferenceRecipe
-from curate.pipeline.config.training import FinetuneConfig
+from curate.pipeline.config.shared.training import FinetuneConfig
 from curate.pipeline.stages.aligning import align
 
 data, model, out, settings = sys.argv[1:]
