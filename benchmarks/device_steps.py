@@ -202,7 +202,12 @@ def env(bench: Bench, note: Notes) -> None:
 
 def tests(bench: Bench, note: Notes) -> None:
     """The tests that need a GPU, and those of the kernels."""
-    groups = {"scoring": [f"tests/scoring/test_{n}.py" for n in ("gpu", "attention", "head")]}
+    groups = {
+        "scoring": [
+            f"tests/scoring/{n}.py"
+            for n in ("test_gpu", "forward/test_attention", "forward/test_head")
+        ]
+    }
     if bench.cuda:
         groups["Triton head"] = ["benchmarks/test_head_triton.py"]
     for name, files in groups.items():
